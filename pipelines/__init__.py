@@ -1,0 +1,1 @@
+"""Pipelines: the road from an event to a published model, one module a station."""
