@@ -13,3 +13,73 @@ class UsageError(ReelError):
     """The command or its configuration is wrong, and running it again unchanged cannot help; exit code 2."""
 
     exit_code: ClassVar[int] = 2
+
+
+class SimulationConfigError(UsageError):
+    """A setting of the simulated platform is out of its range."""
+
+    def __init__(self, setting: str, received: object, expected: str) -> None:
+        super().__init__(f"simulation setting {setting} must be {expected}, got {received!r}")
+
+
+class NotMovieLensError(UsageError):
+    """A folder or file that was given as MovieLens 100K is not that."""
+
+
+class ContractError(UsageError):
+    """The event schemas contradict themselves, or something was asked of them that they do not define."""
+
+
+class IncompatibleSchema(ReelError):
+    """A writer's Avro schema cannot be read as, or evolved into, the event that the contract knows."""
+
+
+class EncodeError(ReelError):
+    """A table does not fit the event it is to be written as."""
+
+
+class UnknownSchemaId(ReelError):
+    """A message carries a schema id that the registry has never given out."""
+
+
+class RegistryUnavailable(ReelError):
+    """The schema registry does not answer, or refuses."""
+
+
+class BrokerUnreachable(ReelError):
+    """No Kafka broker answered in time."""
+
+
+class DeliveryFailed(ReelError):
+    """Kafka did not confirm every message that was handed to it."""
+
+
+class JavaMissing(ReelError):
+    """The local Kafka broker needs a Java that is not there, or is too old."""
+
+
+class MavenMissing(ReelError):
+    """The local Kafka broker's jars are not there yet, and neither is the Maven that would fetch them."""
+
+
+class KafkaJarsNotFetched(ReelError):
+    """Maven could not fetch the jars of the local Kafka broker."""
+
+
+class PortInUse(ReelError):
+    """A port that something of ours is to listen on cannot be had."""
+
+    def __init__(self, port: int, reason: str) -> None:
+        super().__init__(f"port {port} cannot be had ({reason}): stop what uses it, or choose another port")
+
+
+class BrokerStartFailed(ReelError):
+    """The local Kafka broker died while it started, or does not answer in time."""
+
+
+class BrokerStopFailed(ReelError):
+    """The local Kafka broker outlived even SIGKILL."""
+
+
+class BrokerRunsElsewhere(UsageError):
+    """The local Kafka broker was asked for on one port while it runs on another."""

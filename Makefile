@@ -1,0 +1,53 @@
+# Reel's commands. `make help` lists them. All of them work in .venv, made from requirements.lock on first use.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
+
+.PHONY: help demo test lint bench kafka kafka-stop clean lock faults
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+demo: $(READY) ## Run the whole road on a small simulated platform and ask it two questions (KEEP=1 leaves it serving)
+	@$(BIN)/reel demo $(if $(KEEP),--keep)
+
+test: $(READY) ## Run all tests
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style, types and layering
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) ## Measure the whole road; one JSON line at the end
+	@$(BIN)/python -m tests.benchmarks.road
+
+faults: $(READY) ## Run every fault test on many seeds
+	@REEL_FAULT_SEEDS=50 $(BIN)/python -m pytest tests/faults
+
+kafka: $(READY) ## Start a local Kafka broker (Java 17 and Maven; PORT=9092 to choose the port)
+	@$(BIN)/python -m pipelines.broker start $(if $(PORT),--port $(PORT))
+
+kafka-stop: $(READY) ## Stop the local Kafka broker
+	@$(BIN)/python -m pipelines.broker stop
+
+clean: ## Remove everything Reel made here (.reel: tables, models, broker); keeps .venv
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m pipelines.broker stop; fi
+	rm -rf .reel .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+lock: $(READY) ## Resolve the dependencies anew
+	$(BIN)/uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
+		--python-version 3.11 --extra dev --upgrade pyproject.toml -o requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@echo "Setting up $(VENV) from requirements.lock (once; a few minutes on a fresh machine)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,192 @@
+"""HyperLogLog: distinct counts in at most 16 KiB that do not depend on the order of merging.
+
+P. Flajolet et al., "HyperLogLog: the analysis of a near-optimal cardinality estimation algorithm", AofA 2007,
+with the 64-bit hash and sparse form of S. Heule et al., "HyperLogLog in Practice", EDBT 2013, and the improved
+raw estimator of O. Ertl, "New cardinality estimation algorithms for HyperLogLog sketches",
+arXiv:1702.01284 (2017), algorithm 6: no bias tables, no thresholds, good from 0 to beyond 10**15.
+Relative standard error 1.04 / sqrt(2**14) = 0.81 %.
+
+A sketch is stored *sparse* (sorted little-endian uint32, `register << 6 | rank`) while that is smaller than
+*dense* (16,384 bytes, one rank each). Which of the two follows from its contents, so equal sketches are
+equal bytes.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from features.columns import flat
+from features.errors import PackedValueError
+from features.runs import bounds, concatenate, expand, run_of_row, run_starts
+from features.windows import Int64s
+
+PRECISION = 14
+REGISTERS = 1 << PRECISION
+_HASH_BITS = 64 - PRECISION
+_RANK_BITS = 6
+_RANK_MASK = (1 << _RANK_BITS) - 1
+_SPARSE_BYTES = 4
+# Changing this string changes every sketch; it is the fixed seed of the hash.
+_SEED = b"reel.sketch.1"
+
+
+def hash64(values: pa.Array) -> npt.NDArray[np.uint64]:
+    """64-bit BLAKE2b (RFC 7693) of each string, the same on every machine and in every version; [n].
+
+    Each distinct value is hashed once; a log has many events of few viewers.
+    """
+    encoded = flat(values).dictionary_encode()
+    digests = b"".join(
+        hashlib.blake2b(text.encode(), digest_size=8, person=_SEED).digest()
+        for text in encoded.dictionary.to_pylist()
+    )
+    return np.frombuffer(digests, dtype="<u8")[np.asarray(encoded.indices)]
+
+
+def cells_of(values: pa.Array) -> Int64s:
+    """`register << 6 | rank` of each string: the first 14 bits, and 1 + the leading zeros of the other 50."""
+    hashes = hash64(values)
+    registers = (hashes >> np.uint64(_HASH_BITS)).astype(np.int64)
+    rest = (hashes & np.uint64((1 << _HASH_BITS) - 1)).astype(np.float64)  # exact: under 2**53
+    bit_lengths = np.frexp(rest)[1].astype(np.int64)
+    return registers << _RANK_BITS | (_HASH_BITS - bit_lengths + 1)
+
+
+@dataclass(frozen=True)
+class Sketches:
+    """`size` sketches at once: entry `e` says that sketch `rows[e]` holds `cells[e]`; sorted, one a register."""
+
+    size: int
+    rows: Int64s
+    cells: Int64s
+
+    @classmethod
+    def of_entries(cls, size: int, rows: Int64s, cells: Int64s) -> "Sketches":
+        """Sketches of entries in any order, several a register: the highest rank counts."""
+        folded = np.unique(rows << (PRECISION + _RANK_BITS) | cells)
+        registers = folded >> _RANK_BITS
+        highest = np.append(registers[1:] != registers[:-1], True) if len(folded) else np.empty(0, dtype=np.bool_)
+        kept = folded[highest]
+        return cls(size, kept >> (PRECISION + _RANK_BITS), kept & ((1 << (PRECISION + _RANK_BITS)) - 1))
+
+    def merge(self, starts: Int64s) -> "Sketches":
+        """One sketch for each run of sketches that begins at `starts`."""
+        return Sketches.of_entries(len(starts), run_of_row(starts, self.size)[self.rows], self.cells)
+
+    def reader(self, owners: Int64s) -> Callable[[Int64s, Int64s], "Sketches"]:
+        """Reader of ranges: one sketch for each `lower[i]:upper[i]` of sketches."""
+        edges = bounds(self.rows, self.size)
+
+        def read(lower: Int64s, upper: Int64s) -> Sketches:
+            rows, places = expand(edges[lower], edges[upper])
+            return Sketches.of_entries(len(lower), rows, self.cells[places])
+
+        return read
+
+    def estimates(self) -> npt.NDArray[np.float64]:
+        """How many distinct values each sketch has seen; [size]. Exactly the same for the same registers."""
+        ranks = self.cells & _RANK_MASK
+        filled = np.bincount(self.rows, minlength=self.size)
+        saturated = np.bincount(self.rows[ranks > _HASH_BITS], minlength=self.size)
+        # Sum of 2**-rank in units of 2**-50: whole numbers, hence no rounding that could depend on an order.
+        weights = np.where(ranks > _HASH_BITS, 0, 1 << np.maximum(_HASH_BITS - ranks, 0)).astype(np.uint64)
+        harmonic = np.zeros(self.size)
+        starts = run_starts(self.rows)
+        if len(starts):
+            harmonic[self.rows[starts]] = np.add.reduceat(weights, starts).astype(np.float64)
+        indicator = (
+            REGISTERS * _sigma_table()[REGISTERS - filled]
+            + (harmonic + REGISTERS * _tau(1 - saturated / REGISTERS)) * 2.0**-_HASH_BITS
+        )
+        return REGISTERS**2 / (2 * np.log(2)) / indicator
+
+    def counts(self) -> Int64s:
+        """The estimates as whole numbers; [size]."""
+        return np.rint(self.estimates()).astype(np.int64)
+
+    def to_arrow(self) -> pa.Array:
+        """`binary` array, one stored sketch a row."""
+        edges = bounds(self.rows, self.size)
+        entries = self.cells.astype("<u4")
+        dense = np.diff(edges) * _SPARSE_BYTES >= REGISTERS
+        lengths = np.where(dense, REGISTERS, np.diff(edges) * _SPARSE_BYTES)
+        offsets = np.zeros(self.size + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        content = np.zeros(int(offsets[-1]), dtype=np.uint8)
+        sparse_rows = np.flatnonzero(~dense)
+        _, source = expand(edges[sparse_rows], edges[sparse_rows + 1])
+        _, target = expand(offsets[sparse_rows], offsets[sparse_rows + 1])
+        content[target] = entries[source].view(np.uint8)
+        for row in np.flatnonzero(dense):
+            cells = self.cells[edges[row] : edges[row + 1]]
+            content[offsets[row] + (cells >> _RANK_BITS)] = cells & _RANK_MASK
+        large = pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), self.size, [None, pa.py_buffer(offsets), pa.py_buffer(content)]
+        )
+        return large.cast(pa.binary())
+
+    @classmethod
+    def from_arrow(cls, column: pa.Array) -> "Sketches":
+        """Sketches from `to_arrow`'s column; null is an empty sketch. Other bytes raise `PackedValueError`."""
+        stored = [_cells_stored(value or b"") for value in flat(column).to_pylist()]
+        rows = np.repeat(np.arange(len(stored)), [len(cells) for cells in stored])
+        return cls(len(stored), rows, concatenate(stored))
+
+
+def merge_stored(values: Sequence[bytes]) -> bytes:
+    """One stored sketch of several, whatever their order and form."""
+    if not values:
+        return b""
+    merged = Sketches.from_arrow(pa.array(values, pa.binary())).merge(np.zeros(1, dtype=np.int64))
+    stored: bytes = merged.to_arrow()[0].as_py()
+    return stored
+
+
+def _cells_stored(value: bytes) -> Int64s:
+    if len(value) == REGISTERS:
+        ranks = np.frombuffer(value, dtype=np.uint8).astype(np.int64)
+        registers = np.flatnonzero(ranks)
+        return registers << _RANK_BITS | ranks[registers]
+    if len(value) > REGISTERS or len(value) % _SPARSE_BYTES:
+        raise PackedValueError(
+            f"a stored sketch has {len(value):,} bytes; it should have {REGISTERS:,}, or fewer in whole fours"
+        )
+    return np.frombuffer(value, dtype="<u4").astype(np.int64)
+
+
+@cache
+def _sigma_table() -> npt.NDArray[np.float64]:
+    """Ertl's sigma(x) = x + sum over k of x**(2**k) * 2**(k-1), for x = c / REGISTERS; infinite at 1."""
+    power = np.arange(REGISTERS + 1) / REGISTERS
+    total, step = power.copy(), 1.0
+    while True:
+        power = power * power
+        grown = total + power * step
+        if np.array_equal(grown[:-1], total[:-1]):
+            break
+        total, step = grown, step * 2
+    total[-1] = np.inf
+    return total
+
+
+def _tau(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Ertl's tau(x) = (1 - x - sum over k >= 1 of (1 - x**(2**-k))**2 * 2**-k) / 3; 0 at 0 and at 1."""
+    inner = (x > 0) & (x < 1)
+    result = np.zeros_like(x)
+    if not inner.any():
+        return result
+    root, step = x[inner], 1.0
+    total = 1 - root
+    while True:
+        root, step = np.sqrt(root), step / 2
+        shrunk = total - (1 - root) ** 2 * step
+        if np.array_equal(shrunk, total):
+            break
+        total = shrunk
+    result[inner] = total / 3
+    return result

@@ -1,0 +1,107 @@
+"""Ray: joining or starting it, running a function over many inputs, and shuffling rows by key.
+
+Stations use Ray's tasks rather than Ray Data's operators where rows must be regrouped: the same regrouping of
+1,000,000 rows into 8 groups took 0.2 s as tasks and 25 s as `Dataset.groupby` on two cores. Blocks travel through
+Ray's object store, which spills to disk, so memory stays bounded; the driver only ever sees what `reduce` returns.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import ray
+
+from pipelines.errors import ReelError
+from pipelines.settings import Settings
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Twice the tasks that can run: enough to keep every processor fed, few enough to bound what is queued.
+IN_FLIGHT_PER_CPU = 2
+
+
+class ClusterError(ReelError):
+    """Ray could not be joined or started."""
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[None]:
+    """Ray for the length of the block: the cluster at `ray.address`, else one on this machine."""
+    if ray.is_initialized():
+        yield
+        return
+    # Workers resolve the package in this environment; uv must not build another one for them.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    local: dict[str, Any] = {
+        "num_cpus": settings.ray.num_cpus,
+        "object_store_memory": settings.ray.object_store_mb * 1024 * 1024,
+        "include_dashboard": False,
+    }
+    try:
+        ray.init(
+            address=settings.ray_address,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **({} if settings.ray_address else local),
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = settings.ray_address or "this machine"
+        raise ClusterError(f"Ray could not be reached on {where}: {error}; check ray.address, or unset it") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run_tasks(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """`work` over `items` as Ray tasks, results as they finish; a failure's own error is raised."""
+    task = ray.remote(work)
+    waiting = list(reversed(items))
+    running: list[ray.ObjectRef] = []
+    width = max(1, int(ray.cluster_resources().get("CPU", 1))) * IN_FLIGHT_PER_CPU
+    while waiting or running:
+        while waiting and len(running) < width:
+            running.append(task.remote(waiting.pop()))
+        done, running = ray.wait(running, num_returns=1)
+        yield _result(done[0])
+
+
+def shuffle(
+    items: Sequence[Item],
+    split: Callable[[Item], list[pa.Table]],
+    reduce: Callable[[int, list[pa.Table]], Result],
+    buckets: int,
+) -> Iterator[Result]:
+    """Regroup rows by bucket: `split` cuts one item into `buckets` tables, `reduce` gets all of one bucket.
+
+    Tables of a bucket come in the order of `items`.
+    """
+    if not items:
+        return
+    cut = ray.remote(split).options(num_returns=buckets)
+    gather = ray.remote(_gather)
+    reduce_ref = ray.put(reduce)
+    parts = [cut.remote(item) for item in items]
+    columns = [[row] for row in parts] if buckets == 1 else [list(row) for row in parts]
+    running = [gather.remote(reduce_ref, bucket, *(row[bucket] for row in columns)) for bucket in range(buckets)]
+    del parts, columns
+    while running:
+        done, running = ray.wait(running, num_returns=1)
+        yield _result(done[0])
+
+
+def _gather(reduce: Callable[[int, list[pa.Table]], Result], bucket: int, *tables: pa.Table) -> Result:
+    return reduce(bucket, list(tables))
+
+
+def _result(reference: ray.ObjectRef) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        # The task's own error, which names what went wrong, rather than Ray's wrapping of it.
+        cause = error.cause if isinstance(error.cause, Exception) else error
+        raise cause from None

@@ -1,0 +1,90 @@
+"""Kafka messages to Arrow tables: the schema id each one names, resolved through the registry, decoded in bulk."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import Message
+
+from pipelines.codec import decode
+from pipelines.contract import Contract, EventSchema, load_contract
+from pipelines.registry import SchemaRegistry, UnknownSchemaId, open_registry
+
+HEADER_BYTES = 5  # the byte 0, then the schema id (Confluent's wire format)
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A message that cannot be read: which one of the batch, why, and the schema id it claimed."""
+
+    index: int
+    reason: str
+    schema_id: int | None
+
+
+@dataclass(frozen=True)
+class DecodedMessages:
+    """Per event its schema, its rows and which message each row was; and what could not be read."""
+
+    events: list[tuple[EventSchema, pa.Table, np.ndarray]]
+    bad: list[SetAside]
+
+
+@dataclass(frozen=True)
+class MessageDecoder:
+    """Decodes wire messages; travels to Ray tasks and opens what it needs there, once a process."""
+
+    registry_location: str
+    schemas: str
+
+    def decode(self, messages: Sequence[Message]) -> DecodedMessages:
+        """Decode `messages` per event; whatever cannot be is named with its reason, never raised."""
+        values = [message.value() for message in messages]
+        bad: list[SetAside] = []
+        by_schema: dict[int, list[int]] = {}
+        for index, value in enumerate(values):
+            if not value:
+                bad.append(SetAside(index, "empty", None))
+            elif len(value) < HEADER_BYTES or value[0] != 0:
+                bad.append(SetAside(index, "not_wire_format", None))
+            else:
+                by_schema.setdefault(int.from_bytes(value[1:HEADER_BYTES], "big"), []).append(index)
+        events: list[tuple[EventSchema, pa.Table, np.ndarray]] = []
+        for schema_id, indices in by_schema.items():
+            try:
+                writer = _writer(self.registry_location, schema_id)
+            except UnknownSchemaId:
+                bad += [SetAside(index, "unknown_schema_id", schema_id) for index in indices]
+                continue
+            reader = _readers(self.schemas).get(f"{writer.get('namespace', '')}.{writer.get('name', '')}")
+            if reader is None:
+                bad += [SetAside(index, "unknown_event", schema_id) for index in indices]
+                continue
+            decoded = decode(writer, [values[index][HEADER_BYTES:] for index in indices], reader)
+            at = np.asarray(indices, dtype=np.int64)
+            bad += [SetAside(int(at[position]), str(reason), schema_id) for position, reason in decoded.bad]
+            events.append((reader, decoded.table, at[decoded.ordinals]))
+        return DecodedMessages(events, bad)
+
+
+@cache
+def _readers(schemas: str) -> dict[str, EventSchema]:
+    contract: Contract = load_contract(Path(schemas))
+    return {event.fullname: event for event in contract.events}
+
+
+@cache
+def _registry(location: str) -> SchemaRegistry:
+    return open_registry(location)
+
+
+@cache
+def _writer(location: str, schema_id: int) -> dict[str, Any]:
+    # An unknown id raises and so is not remembered: it may be registered a moment later.
+    writer: dict[str, Any] = json.loads(_registry(location).lookup(schema_id))
+    return writer

@@ -1,0 +1,44 @@
+"""What a station tells its caller: what it read, did and wrote, with counts and seconds."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+Facts = dict[str, int | float | str]
+
+
+@dataclass
+class StationReport:
+    """One run of one station. Keys are what is counted (`playback_events`), values how many or which."""
+
+    station: str
+    read: Facts = field(default_factory=dict)
+    did: Facts = field(default_factory=dict)
+    wrote: Facts = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, object]:
+        """The report as plain JSON types, for `--json`."""
+        return {
+            "station": self.station,
+            "read": self.read,
+            "did": self.did,
+            "wrote": self.wrote,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@contextmanager
+def timed(station: str) -> Iterator[StationReport]:
+    """A report for `station` whose `seconds` is the time spent in the block."""
+    report = StationReport(station)
+    started = time.perf_counter()
+    yield report
+    report.seconds = time.perf_counter() - started
+
+
+def add_counts(total: dict[str, int], counts: Mapping[str, int], prefix: str = "") -> None:
+    """Add `counts` into `total` in place, each name led by `prefix`."""
+    for name, count in counts.items():
+        total[prefix + name] = total.get(prefix + name, 0) + count

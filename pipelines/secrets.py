@@ -1,0 +1,107 @@
+"""The two secrets: the salts of people's ids and the key of quarantined bytes.
+
+They come from the environment or from a file of mode 0600, never from the configuration file. On a laptop
+(`environment: local`) a missing one is made once, under work_dir; in production its absence stops the start.
+"""
+
+import base64
+import os
+import secrets
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from features.pseudonyms import Pseudonymizer
+from pipelines.errors import UsageError
+from pipelines.settings import Settings
+
+QUARANTINE_KEY_BYTES = 32
+
+
+class SecretError(UsageError):
+    """A secret is missing, readable by others, or malformed. Its value is never shown."""
+
+
+def pseudonymizer(settings: Settings, environ: Mapping[str, str] = os.environ) -> Pseudonymizer:
+    """The hasher of people's ids: REEL_SALT (comma separated, oldest first), else the salt file."""
+    text = _secret(
+        settings,
+        environ,
+        variable="REEL_SALT",
+        key="privacy.salt_file",
+        file=settings.privacy.salt_file,
+        embedded=settings.work_dir / "salt",
+        make=lambda: secrets.token_hex(16),
+    )
+    salts = tuple(part.strip() for line in text.splitlines() for part in line.split(",") if part.strip())
+    if not salts:
+        raise SecretError("the salt is empty; set REEL_SALT to at least one salt of 16 characters or more")
+    return Pseudonymizer(salts)
+
+
+def quarantine_key(settings: Settings, environ: Mapping[str, str] = os.environ) -> bytes:
+    """The AES-256 key of quarantined bytes: base64 in REEL_QUARANTINE_KEY, else the key file."""
+    text = _secret(
+        settings,
+        environ,
+        variable="REEL_QUARANTINE_KEY",
+        key="privacy.quarantine_key_file",
+        file=settings.privacy.quarantine_key_file,
+        embedded=settings.work_dir / "quarantine.key",
+        make=lambda: base64.b64encode(secrets.token_bytes(QUARANTINE_KEY_BYTES)).decode(),
+    )
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except ValueError:
+        raise SecretError("the quarantine key is not base64; make one with `openssl rand -base64 32`") from None
+    if len(key) != QUARANTINE_KEY_BYTES:
+        raise SecretError(
+            f"the quarantine key must be {QUARANTINE_KEY_BYTES} bytes; received {len(key)}; "
+            "make one with `openssl rand -base64 32`"
+        )
+    return key
+
+
+def _secret(
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    variable: str,
+    key: str,
+    file: Path | None,
+    embedded: Path,
+    make: Callable[[], str],
+) -> str:
+    if environ.get(variable):
+        return environ[variable]
+    if file is not None:
+        return _read_private(file, key)
+    if settings.environment == "production":
+        raise SecretError(f"{variable} is not set and there is no {key}: in production Reel does not start without it")
+    if not embedded.exists():
+        embedded.parent.mkdir(parents=True, exist_ok=True)
+        _write_once(embedded, make())
+    return _read_private(embedded, key)
+
+
+def _read_private(file: Path, key: str) -> str:
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+        if mode & 0o077:
+            raise SecretError(f"{key}: {file} has mode {mode:04o}, others can read it; run: chmod 600 {file}")
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SecretError(f"{key}: {file} cannot be read: {error}") from None
+
+
+def _write_once(file: Path, text: str) -> None:
+    """Write a new private file; of two processes that try, the first wins and both read its secret."""
+    draft = file.with_suffix(f".{os.getpid()}")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
+        handle.write(text)
+    try:
+        os.link(draft, file)
+    except FileExistsError:
+        return
+    finally:
+        draft.unlink()
