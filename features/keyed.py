@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -132,11 +131,13 @@ class KeyedTotal:
     def from_arrow(self, column: pa.Array) -> KeyedTotals:
         """From a `map<string, int64>` column."""
         maps = flat(column)
-        lengths = np.asarray(pc.fill_null(_map_lengths(maps), 0), dtype=np.int64)
-        entries = maps.drop_null()
-        vocabulary, codes = encode(_entries(entries, 0))
-        totals = np.asarray(_entries(entries, 1), dtype=np.int64)
-        return KeyedTotals(len(maps), np.repeat(np.arange(len(maps)), lengths), codes, totals, vocabulary)
+        rows = np.flatnonzero(np.asarray(maps.is_valid()))
+        present = maps.drop_null()
+        edges = np.asarray(present.offsets, dtype=np.int64) if len(present) else np.zeros(1, dtype=np.int64)
+        entries = slice(int(edges[0]), int(edges[-1]))
+        vocabulary, codes = encode(present.keys[entries])
+        totals = np.asarray(present.items[entries], dtype=np.int64)
+        return KeyedTotals(len(maps), np.repeat(rows, np.diff(edges)), codes, totals, vocabulary)
 
 
 def shared(lengths: Int64s, added: Int64s) -> tuple[Int64s, Int64s]:
@@ -145,12 +146,3 @@ def shared(lengths: Int64s, added: Int64s) -> tuple[Int64s, Int64s]:
     place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     units, parts = added[rows] * UNITS_PER_SHARED_AMOUNT, lengths[rows]
     return rows, units * (place + 1) // parts - units * place // parts
-
-
-def _map_lengths(maps: pa.Array) -> pa.Array:
-    return pc.list_value_length(maps.cast(pa.list_(maps.type.field(0)))) if len(maps) else pa.array([], pa.int32())
-
-
-def _entries(maps: pa.Array, field: int) -> npt.NDArray[np.int64] | pa.Array:
-    lower, upper = (maps.offsets[0].as_py(), maps.offsets[-1].as_py()) if len(maps) else (0, 0)
-    return (maps.keys if field == 0 else maps.items).slice(lower, upper - lower)

@@ -62,8 +62,8 @@ class Recents:
         return read
 
     def values(self) -> tuple[Int64s, pa.Array]:
-        """(bounds [size + 1], values oldest first)."""
-        return bounds(self.rows, self.size), self.seen.values.take(pa.array(self.places))
+        """(length of each list [size], values of all lists, oldest first)."""
+        return np.bincount(self.rows, minlength=self.size), self.seen.values.take(pa.array(self.places))
 
     def to_arrow(self) -> pa.Array:
         """`list<struct<at, id, value>>` column, oldest first."""

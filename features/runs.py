@@ -1,6 +1,7 @@
 """Runs: consecutive rows that belong together, and the vectorised loops over them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,12 @@ def run_starts(*columns: Int64s) -> Int64s:
     for column in columns:
         is_first[1:] |= column[1:] != column[:-1]
     return np.flatnonzero(is_first)
+
+
+def run_ends(*columns: Int64s) -> Int64s:
+    """Last row of every run."""
+    starts = run_starts(*columns)
+    return np.append(starts[1:], len(columns[0])) - 1 if len(starts) else starts
 
 
 def run_of_row(starts: Int64s, size: int) -> Int64s:
@@ -108,6 +115,6 @@ class SortedRows:
         return np.searchsorted(self._folded, owners * self._span_ms + since).astype(np.int64, copy=False)
 
 
-def concatenate(parts: Sequence[npt.NDArray[np.int64]]) -> Int64s:
+def concatenate(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """The parts in a row; no parts give no rows."""
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)

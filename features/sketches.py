@@ -42,10 +42,10 @@ def hash64(values: pa.Array) -> npt.NDArray[np.uint64]:
     """
     encoded = flat(values).dictionary_encode()
     digests = b"".join(
-        hashlib.blake2b(text.encode(), digest_size=8, person=_SEED).digest()
-        for text in encoded.dictionary.to_pylist()
+        hashlib.blake2b(text.encode(), digest_size=8, person=_SEED).digest() for text in encoded.dictionary.to_pylist()
     )
-    return np.frombuffer(digests, dtype="<u8")[np.asarray(encoded.indices)]
+    hashes: npt.NDArray[np.uint64] = np.frombuffer(digests, dtype="<u8")[np.asarray(encoded.indices)]
+    return hashes
 
 
 def cells_of(values: pa.Array) -> Int64s:
@@ -103,7 +103,8 @@ class Sketches:
             REGISTERS * _sigma_table()[REGISTERS - filled]
             + (harmonic + REGISTERS * _tau(1 - saturated / REGISTERS)) * 2.0**-_HASH_BITS
         )
-        return REGISTERS**2 / (2 * np.log(2)) / indicator
+        estimates: npt.NDArray[np.float64] = REGISTERS**2 / (2 * np.log(2)) / indicator
+        return estimates
 
     def counts(self) -> Int64s:
         """The estimates as whole numbers; [size]."""

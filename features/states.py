@@ -40,13 +40,14 @@ class Kind(StrEnum):
         is_whole, is_text = pa.types.is_integer(arrow_type), pa.types.is_string(arrow_type)
         is_flag = pa.types.is_boolean(arrow_type)
         is_text_list = pa.types.is_list(arrow_type) and pa.types.is_string(arrow_type.value_type)
-        return {
+        accepted: dict[Kind, bool] = {
             Kind.ANY: True,
             Kind.WHOLE: is_whole or is_flag,
             Kind.FLAG: is_flag,
             Kind.TEXT: is_text,
             Kind.KEY: is_text or is_whole or is_text_list,
-        }[self]
+        }
+        return accepted[self]
 
 
 class Bundle(Protocol):

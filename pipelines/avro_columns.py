@@ -8,6 +8,8 @@ import pyarrow as pa
 from pipelines.avro_cursor import Array, BadReason, Cursor, Rows
 from pipelines.contract import Column
 
+_NUMPY_TYPES = {pa.int32(): np.int32, pa.float64(): np.float64, pa.bool_(): np.bool_}  # else int64
+
 
 class ColumnBuffer(ABC):
     """One column of `rows` messages; null wherever nothing was put."""
@@ -37,8 +39,7 @@ def new_buffer(column: Column, rows: int) -> ColumnBuffer:
 class _Numbers(ColumnBuffer):
     def __init__(self, column: Column, rows: int) -> None:
         super().__init__(column, rows)
-        is_timestamp = pa.types.is_timestamp(column.arrow)
-        self._values = np.zeros(rows, np.int64 if is_timestamp else column.arrow.to_pandas_dtype())
+        self._values: Array = np.zeros(rows, _NUMPY_TYPES.get(column.arrow, np.int64))
 
     def put(self, rows: Rows, values: Array | float, lengths: Array | int = 0) -> None:
         self._values[rows] = values
@@ -78,13 +79,14 @@ class _Texts(ColumnBuffer):
 
 
 class TextLists(ColumnBuffer):
-    """Lists of texts: `put` gives each message its (first) number of items, `append` adds an item to some."""
+    """Lists of texts: `put` makes them lists, empty at first; `append` adds an item to some."""
 
     def __init__(self, column: Column, rows: int) -> None:
         super().__init__(column, rows)
         self._items: list[tuple[Array, Array, Array]] = []
 
     def put(self, rows: Rows, values: Array | float, lengths: Array | int = 0) -> None:
+        """Make the lists of `rows` empty rather than null."""
         self._valid[rows] = True
 
     def append(self, rows: Array, starts: Array, lengths: Array) -> None:
@@ -92,10 +94,9 @@ class TextLists(ColumnBuffer):
         self._items.append((rows, starts, lengths))
 
     def to_arrow(self, cursor: Cursor) -> pa.Array:
+        """The column; marks messages with an item that is not UTF-8 as bad."""
         nothing = np.empty(0, np.int64)
-        rows, starts, lengths = (np.concatenate([nothing, *parts]) for parts in zip(*self._items, strict=True)) if (
-            self._items
-        ) else (nothing, nothing, nothing)
+        rows, starts, lengths = map(np.concatenate, zip((nothing,) * 3, *self._items, strict=True))
         order = np.argsort(rows, kind="stable")  # items of one message stay in the order of reading
         valid = np.ones(len(rows), bool)
         items = _strings(cursor, starts[order], lengths[order], valid, rows[order])

@@ -18,6 +18,8 @@ Rows: TypeAlias = slice | Array
 """Which messages a step is about: all of them (`ALL`, which costs no copy) or an array of their indices."""
 
 ALL: Rows = slice(None)
+FIRST_MS = 0  # 1970-01-01; instants outside [FIRST_MS, END_MS) are a broken clock's or a broken message's
+END_MS = 4_102_444_800_000  # 2100-01-01
 
 _PADDING = bytes(32)  # what is read ahead of the last message's end
 _LOW_7_BITS = np.uint64(0x7F7F7F7F7F7F7F7F)
@@ -82,7 +84,8 @@ class Cursor:
     @property
     def good(self) -> Array:
         """Boolean per message: nothing wrong so far."""
-        return self._reason == _GOOD
+        good: Array = self._reason == _GOOD
+        return good
 
     def bad(self) -> list[tuple[int, BadReason]]:
         """Index and first reason of each bad message, in order."""
@@ -121,9 +124,9 @@ class Cursor:
 
     def boolean(self, rows: Rows) -> Array:
         """Read a byte 0 or 1: bool[rows]."""
-        value = self._bytes[self.skip(rows, 1)]
+        value: Array = self._bytes[self.skip(rows, 1)]
         self.fail(rows, value > 1, BadReason.MALFORMED_BOOLEAN)
-        return value == 1
+        return value.astype(bool)
 
     def double(self, rows: Rows) -> Array:
         """Read 8 bytes: float64[rows]."""
@@ -185,7 +188,7 @@ class Cursor:
         words = self._words[position]
         stops = ~words & _STOP_BITS
         below_stop = (stops & (~stops + np.uint64(1))) - np.uint64(1)  # the bits under the lowest stop bit
-        value = words & below_stop & _LOW_7_BITS
+        value: Array = words & below_stop & _LOW_7_BITS
         for low, high, shift in _SQUEEZE:
             value = (value & low) | ((value & high) >> shift)
         size = (np.bitwise_count(below_stop).astype(np.int64) + 1) >> 3

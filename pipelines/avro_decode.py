@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.avro_columns import ColumnBuffer, TextLists, new_buffer
-from pipelines.avro_cursor import ALL, Array, BadReason, Cursor, Rows
+from pipelines.avro_cursor import ALL, END_MS, FIRST_MS, Array, BadReason, Cursor, Rows
 from pipelines.avro_schema import Avro, expand, name_of
 from pipelines.contract import EventSchema
 from pipelines.errors import IncompatibleSchema
@@ -23,8 +23,6 @@ from pipelines.errors import IncompatibleSchema
 CHUNK_ROWS = 16_384  # the working arrays of a chunk fit in a core's cache
 CHUNK_BYTES = 64 << 20
 MAX_LIST_ITEMS = 4_096  # no property of an event is longer; bounds the work one message can cause
-FIRST_MS = 0  # 1970-01-01
-END_MS = 4_102_444_800_000  # 2100-01-01
 
 Columns: TypeAlias = Mapping[str, ColumnBuffer]
 Step: TypeAlias = Callable[[Cursor, Columns, Rows], None]
@@ -98,8 +96,7 @@ class _Plan:
         writer = expand(writer_schema)
         if writer["type"] != "record" or name_of(writer) != reader.fullname:
             raise IncompatibleSchema(
-                f"the writer's schema is {name_of(writer)}, expected {reader.fullname}; "
-                "decode it as the event it names"
+                f"the writer's schema is {name_of(writer)}, expected {reader.fullname}; decode it as the event it names"
             )
         self._step = self._match(writer, expand(reader.avro), ())
 

@@ -84,7 +84,12 @@ class _Expansion:
         fullname = f"{namespace}.{name.rpartition('.')[2]}".lstrip(".")
         self._named[fullname] = (schema, namespace)
         if schema["type"] == "enum":
-            return {"type": "enum", "fullname": fullname, "symbols": schema["symbols"], "default": schema.get("default")}
+            return {
+                "type": "enum",
+                "fullname": fullname,
+                "symbols": schema["symbols"],
+                "default": schema.get("default"),
+            }
         if schema["type"] == "fixed":
             return {"type": "fixed", "fullname": fullname, "size": schema["size"]}
         self._open.add(fullname)

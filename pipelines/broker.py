@@ -86,13 +86,17 @@ class LocalBroker:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self._lock):
-            address = self.status() or self._launch(port)
+            found = self.status()
+            address = found or self._launch(port)
         if port is not None and port != address.port:
             raise BrokerRunsElsewhere(
                 f"the broker of {self.folder} runs at {address.bootstrap}, not on port {port}: stop it first"
             )
-        self._wait_until_it_answers(address, timeout_s)
-        return address
+        if self._wait_until_it_answers(address, timeout_s):
+            return address
+        if found is not None:
+            return self.start(port, timeout_s)  # it was about to die when it was found
+        raise BrokerStartFailed(f"the broker died at start: {self._last_log_line()} (see {self.log})")
 
     def stop(self) -> bool:
         """End the broker in good order, after 20 s by force; whether one was running. Raises BrokerStopFailed."""
@@ -110,7 +114,7 @@ class LocalBroker:
             return None
         return BrokerAddress(HOST, port, process.pid)
 
-    def answers(self, timeout_s: float = 5.0) -> bool:
+    def answers(self, timeout_s: float = 2.0) -> bool:
         """Whether the broker runs and clients can use it."""
         address = self.status()
         return address is not None and self._is_ready(_admin_client(address), timeout_s)
@@ -186,18 +190,20 @@ class LocalBroker:
             return last
         return find_free_port()
 
-    def _wait_until_it_answers(self, address: BrokerAddress, timeout_s: float) -> None:
+    def _wait_until_it_answers(self, address: BrokerAddress, timeout_s: float) -> bool:
+        """Whether it came to answer; False if it died."""
         client = _admin_client(address)
         deadline = time.monotonic() + timeout_s
         while not self._is_ready(client, timeout_s=0.5):
             if self.status() != address:
-                raise BrokerStartFailed(f"the broker died at start: {self._last_log_line()} (see {self.log})")
+                return False
             if time.monotonic() > deadline:
                 raise BrokerStartFailed(
                     f"the broker (pid {address.pid}) does not answer at {address.bootstrap} yet after "
                     f"{timeout_s:g} s: start again to wait on, or see {self.log}"
                 )
             time.sleep(_POLL_S)
+        return True
 
     def _is_ready(self, client: AdminClient, timeout_s: float) -> bool:
         """Whether our own node, and not another that took its port, answers and is ready to serve."""

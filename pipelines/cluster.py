@@ -67,7 +67,26 @@ def run_tasks(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator
         while waiting and len(running) < width:
             running.append(task.remote(waiting.pop()))
         done, running = ray.wait(running, num_returns=1)
-        yield _result(done[0])
+        yield result_of(done[0])
+
+
+def regroup(
+    items: Sequence[Item],
+    split: Callable[[Item], list[pa.Table]],
+    reduce: Callable[[int, list[pa.Table]], Result],
+    buckets: int,
+) -> list[ray.ObjectRef]:
+    """Bring rows together by bucket; what `reduce` made of each bucket stays in the object store.
+
+    `split` cuts one item into `buckets` tables; `reduce` gets all tables of one bucket, in the order of `items`.
+    """
+    if not items:
+        return []
+    cut = ray.remote(_cut).options(num_returns=buckets)
+    gather = ray.remote(_gather)
+    split_ref, reduce_ref = ray.put(split), ray.put(reduce)
+    rows = [as_list(cut.remote(split_ref, item)) for item in items]
+    return [gather.remote(reduce_ref, bucket, *(row[bucket] for row in rows)) for bucket in range(buckets)]
 
 
 def shuffle(
@@ -76,32 +95,31 @@ def shuffle(
     reduce: Callable[[int, list[pa.Table]], Result],
     buckets: int,
 ) -> Iterator[Result]:
-    """Regroup rows by bucket: `split` cuts one item into `buckets` tables, `reduce` gets all of one bucket.
-
-    Tables of a bucket come in the order of `items`.
-    """
-    if not items:
-        return
-    cut = ray.remote(split).options(num_returns=buckets)
-    gather = ray.remote(_gather)
-    reduce_ref = ray.put(reduce)
-    parts = [cut.remote(item) for item in items]
-    columns = [[row] for row in parts] if buckets == 1 else [list(row) for row in parts]
-    running = [gather.remote(reduce_ref, bucket, *(row[bucket] for row in columns)) for bucket in range(buckets)]
-    del parts, columns
+    """`regroup`, with what `reduce` returned for each bucket, as they finish."""
+    running = regroup(items, split, reduce, buckets)
     while running:
         done, running = ray.wait(running, num_returns=1)
-        yield _result(done[0])
+        yield result_of(done[0])
+
+
+def as_list(returned: Any) -> list[ray.ObjectRef]:
+    """The references a task with `num_returns` gave: Ray gives a single one bare."""
+    return list(returned) if isinstance(returned, list) else [returned]
+
+
+def _cut(split: Callable[[Item], list[pa.Table]], item: Item) -> list[pa.Table] | pa.Table:
+    tables = split(item)
+    return tables if len(tables) > 1 else tables[0]
 
 
 def _gather(reduce: Callable[[int, list[pa.Table]], Result], bucket: int, *tables: pa.Table) -> Result:
     return reduce(bucket, list(tables))
 
 
-def _result(reference: ray.ObjectRef) -> Any:
+def result_of(reference: ray.ObjectRef) -> Any:
+    """The task's result; its own error rather than Ray's wrapping of it, if it failed."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        # The task's own error, which names what went wrong, rather than Ray's wrapping of it.
         cause = error.cause if isinstance(error.cause, Exception) else error
         raise cause from None

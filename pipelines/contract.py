@@ -169,9 +169,7 @@ def _event(fullname: str, named: Mapping[str, Json], path: Path) -> EventSchema:
     return EventSchema(schema["event_name"], fullname, schema["topic"], path.parent.name, schema["doc"], avro, columns)
 
 
-def _resolve(
-    avro: AvroType, namespace: str, named: Mapping[str, Json], spelled_out: set[str], path: Path
-) -> AvroType:
+def _resolve(avro: AvroType, namespace: str, named: Mapping[str, Json], spelled_out: set[str], path: Path) -> AvroType:
     """Spell out each named type where it is first used; Avro wants its name alone afterwards."""
     if isinstance(avro, list):
         return [_resolve(branch, namespace, named, spelled_out, path) for branch in avro]
@@ -200,9 +198,7 @@ def _resolve(
 def _columns(record: Json, path: tuple[str, ...], nullable: bool, file: Path) -> Iterator[Column]:
     for field in record["fields"]:
         if not field.get("doc"):
-            raise ContractError(
-                f"{file}: field {field['name']!r} has no doc; say what it holds, with unit and range"
-            )
+            raise ContractError(f"{file}: field {field['name']!r} has no doc; say what it holds, with unit and range")
         yield from _field_columns(field, (*path, field["name"]), nullable, file)
 
 
@@ -211,7 +207,7 @@ def _field_columns(field: Json, path: tuple[str, ...], nullable: bool, file: Pat
     if isinstance(avro, list):
         if len(avro) != 2 or avro[0] != "null" or field.get("default", "") is not None:
             raise ContractError(
-                f"{file}: field {field['name']!r} must be [\"null\", type] with default null, received {avro!r:.200}"
+                f'{file}: field {field["name"]!r} must be ["null", type] with default null, received {avro!r:.200}'
             )
         avro, nullable = avro[1], True
     if isinstance(avro, dict) and avro["type"] == "record":

@@ -81,9 +81,8 @@ class Door:
         events = _replace(events, "ip", truncate_addresses(events["ip"])).drop_columns(["user_agent"])
         for name in FREE_TEXT_COLUMNS & set(events.column_names):
             events = _replace(events, name, redact(events[name]))
-        return events.append_column("is_kids", pa.array(is_kids, mask=has_profile & ~described)).append_column(
-            "profile_described", pa.array(described, mask=~has_profile)
-        )
+        events = _replace(events, "is_kids", pa.array(is_kids, mask=has_profile & ~described))
+        return _replace(events, "profile_described", pa.array(described, mask=~has_profile))
 
 
 def truncate_addresses(addresses: pa.ChunkedArray) -> pa.Array:
@@ -133,4 +132,6 @@ def _present(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 
 def _replace(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    if name not in table.column_names:
+        return table.append_column(name, values)
     return table.set_column(table.column_names.index(name), name, values)

@@ -41,17 +41,28 @@ class EncodeError(ReelError):
 class UnknownSchemaId(ReelError):
     """A message carries a schema id that the registry has never given out."""
 
+    def __init__(self, schema_id: int, registry: object) -> None:
+        super().__init__(
+            f"schema id {schema_id} is not in the registry {registry}; "
+            "the message is rubbish, or was written with another registry"
+        )
+
 
 class RegistryUnavailable(ReelError):
     """The schema registry does not answer, or refuses."""
 
-
-class BrokerUnreachable(ReelError):
-    """No Kafka broker answered in time."""
+    def __init__(self, registry: object, reason: object) -> None:
+        super().__init__(f"the schema registry {registry} is not available ({reason}); check registry.url")
 
 
 class DeliveryFailed(ReelError):
     """Kafka did not confirm every message that was handed to it."""
+
+    def __init__(self, unconfirmed: int, reason: object) -> None:
+        super().__init__(
+            f"Kafka did not confirm {unconfirmed} messages ({reason}); run it again when the broker is well: "
+            "events that did arrive are recognised by their event_id"
+        )
 
 
 class JavaMissing(ReelError):

@@ -13,45 +13,24 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 import yaml
-from confluent_kafka import Message
 
 from features.consent import ConsentHistory
 from features.profiles import ProfileRegistry
 from features.pseudonyms import Pseudonymizer
 from pipelines import tables
-from pipelines.broker import local_bootstrap
 from pipelines.contract import load_contract
 from pipelines.door import Door
-from pipelines.errors import ReelError
+from pipelines.event_log import Message, open_log
 from pipelines.intake import Intake, Reading, Rows
 from pipelines.lakehouse import Lakehouse, read_all
 from pipelines.messages import MessageDecoder, SetAside
-from pipelines.offsets import OffsetRange, available, client_configuration
+from pipelines.offsets import Available, OffsetRange
 from pipelines.quarantine import quarantine_rows
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.secrets import pseudonymizer, quarantine_key
 from pipelines.settings import PROJECT_ROOT, Settings
 
 PEOPLE_TOPIC = "user.events"
-_NONCE_BYTES = 12
-
-
-class NoBrokerError(ReelError):
-    """No broker is configured and no local one runs."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "no Kafka broker: kafka.bootstrap_servers is not set and no local broker runs; "
-            "start one with `make kafka`, or set REEL_KAFKA_BOOTSTRAP_SERVERS"
-        )
-
-
-def bootstrap_servers(settings: Settings) -> str:
-    """The configured brokers, else the local one. Raises NoBrokerError when there is neither."""
-    found = settings.kafka.bootstrap_servers or local_bootstrap(settings.kafka_folder)
-    if found is None:
-        raise NoBrokerError
-    return found
 
 
 def ingest(
@@ -69,26 +48,24 @@ def ingest(
     with timed("ingest") as report:
         contract = load_contract(settings.schemas)
         lakehouse = Lakehouse.open(settings)
-        kafka = client_configuration(settings, bootstrap_servers(settings))
+        log = open_log(settings)
         wanted = tuple(topics) or settings.kafka.topics or contract.topics
         # People last in the asking and first in the reading: whoever an event is about has then been described.
-        now = available(kafka, [t for t in wanted if t != PEOPLE_TOPIC], settings.kafka.timeout_s)
-        people_now = available(kafka, [PEOPLE_TOPIC], settings.kafka.timeout_s)
-        reading = Reading(
-            kafka, settings.ingest.messages_per_task, settings.ingest.messages_per_commit, settings.kafka.stall_s
-        )
+        now = log.available([topic for topic in wanted if topic != PEOPLE_TOPIC])
+        people_now = log.available([PEOPLE_TOPIC])
+        reading = Reading(log, settings.ingest.messages_per_task, settings.ingest.messages_per_commit)
         decoder = MessageDecoder(settings.registry_location, str(settings.schemas))
 
         people = Intake({spec.name: lakehouse.table(spec) for spec in (tables.profiles(), tables.consents())})
         people_ranges = people.plan(people_now, accept_lost=accept_lost)
         bronze = tables.bronze_events(contract, settings.lakehouse.event_partition)
         events = Intake({spec.name: lakehouse.table(spec) for spec in (bronze, tables.quarantine_events())})
-        merged = type(now)(now.cluster_id, {**now.bounds, **(people_now.bounds if PEOPLE_TOPIC in wanted else {})})
+        merged = Available(now.cluster_id, {**now.bounds, **(people_now.bounds if PEOPLE_TOPIC in wanted else {})})
         event_ranges = events.plan(merged, accept_lost=accept_lost)
         on_plan(sum(r.size for r in people_ranges) + sum(r.size for r in event_ranges))
 
         hasher = pseudonymizer(settings)
-        people.run(people_now, people_ranges, lambda: partial(people_rows, decoder, hasher), reading, on_progress)
+        described = people.run(people_now, people_ranges, partial(people_rows, decoder, hasher), reading, on_progress)
         door = Door(
             hasher,
             ConsentHistory.of(read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS)),
@@ -96,23 +73,22 @@ def ingest(
             essential_events(),
         )
         admission = EventAdmission(decoder, door, quarantine_key(settings), now.cluster_id, int(time.time() * 1000))
-        counts = events.run(merged, event_ranges, lambda: admission, reading, on_progress)
-        _fill(report, wanted, counts)
+        counts = events.run(merged, event_ranges, admission, reading, on_progress)
+        _fill(report, wanted, counts, described)
     return report
 
 
-def _fill(report: StationReport, topics: Sequence[str], counts: dict[str, int]) -> None:
-    def of(prefix: str) -> dict[str, int]:
-        return {name.removeprefix(prefix): n for name, n in sorted(counts.items()) if name.startswith(prefix)}
+def _fill(
+    report: StationReport, topics: Sequence[str], counts: dict[str, int], described: dict[str, int]
+) -> None:
+    def of(prefix: str, counted: dict[str, int] = counts) -> dict[str, int]:
+        return {name.removeprefix(prefix): n for name, n in sorted(counted.items()) if name.startswith(prefix)}
 
     report.read = {"topics": len(topics), "messages": counts.get("messages", 0)}
     report.did = {f"dropped: {reason}": n for reason, n in of("dropped ").items()}
     report.did |= {f"set aside: {reason}": n for reason, n in of("quarantined ").items()}
-    report.wrote = {
-        "bronze.events": sum(of("event ").values()),
-        "quarantine.events": sum(of("quarantined ").values()),
-        **of("event "),
-    }
+    report.did |= {f"admitted: {event}": n for event, n in of("event ").items()}
+    report.wrote = {**of("wrote "), **of("wrote ", described)}
 
 
 @dataclass(frozen=True)
@@ -125,7 +101,7 @@ class EventAdmission:
     cluster_id: str
     run_ms: int
 
-    def __call__(self, source: OffsetRange, messages: list[Message]) -> Rows:
+    def __call__(self, source: OffsetRange, messages: Sequence[Message]) -> Rows:
         """Decode, admit, and say what became of each message."""
         offsets = np.fromiter((message.offset() for message in messages), np.int64, len(messages))
         decoded = self.decoder.decode(messages)
@@ -166,7 +142,9 @@ class EventAdmission:
         return rows
 
 
-def people_rows(decoder: MessageDecoder, hasher: Pseudonymizer, source: OffsetRange, messages: list[Message]) -> Rows:
+def people_rows(
+    decoder: MessageDecoder, hasher: Pseudonymizer, source: OffsetRange, messages: Sequence[Message]
+) -> Rows:
     """Rows of the profile and consent registries among messages of `user.events`."""
     offsets = np.fromiter((message.offset() for message in messages), np.int64, len(messages))
     kept: dict[str, pa.Table] = {}

@@ -15,16 +15,14 @@ the lower of the two, and every table skips what it already has.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from confluent_kafka import Message
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from pipelines.cluster import run_tasks
-from pipelines.kafka_read import read_range
+from pipelines.event_log import EventLog, Message
 from pipelines.lakehouse import TableFiles, commit_files, progress_of, write_files
 from pipelines.offsets import Available, OffsetRange, Progress, batches, plan
 from pipelines.report import add_counts
@@ -40,7 +38,7 @@ class Rows:
     counts: Mapping[str, int]
 
 
-Transform = Callable[[OffsetRange, list[Message]], Rows]
+Transform = Callable[[OffsetRange, Sequence[Message]], Rows]
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Intake:
     def __post_init__(self) -> None:
         self.progress = {name: Progress.from_json(progress_of(table)) for name, table in self.tables.items()}
 
-    def plan(self, now: Available, *, accept_lost: bool) -> list[OffsetRange]:
+    def plan(self, now: Available, *, accept_lost: bool = False) -> list[OffsetRange]:
         """Ranges that some table has not consumed: from the lowest offset any of them wants."""
         widest: dict[tuple[str, int], OffsetRange] = {}
         for name, table_progress in self.progress.items():
@@ -76,14 +74,14 @@ class Intake:
         self,
         now: Available,
         ranges: Sequence[OffsetRange],
-        make_transform: Callable[[], Transform],
+        transform: Transform,
         reading: "Reading",
         on_progress: Callable[[int], None],
     ) -> dict[str, int]:
         """Steps 3 and 4 for every batch; the counts of all. `on_progress` hears of every range's size."""
         totals: dict[str, int] = {}
         for batch in batches(ranges, reading.messages_per_commit, reading.messages_per_task):
-            work = self._task(make_transform, reading)
+            work = self._task(transform, reading.log)
             finished: list[RangeDone] = []
             for result in run_tasks(work, batch):
                 finished.append(result)
@@ -92,14 +90,13 @@ class Intake:
             self._commit(now.cluster_id, finished)
         return totals
 
-    def _task(self, make_transform: Callable[[], Transform], reading: "Reading") -> Callable[[OffsetRange], RangeDone]:
+    def _task(self, transform: Transform, log: EventLog) -> Callable[[OffsetRange], RangeDone]:
         targets = {name: (TableFiles.of(table), self.progress[name].offsets) for name, table in self.tables.items()}
 
         def read_and_write(wanted: OffsetRange) -> RangeDone:
-            transform = make_transform()
             chunks: dict[str, list[pa.Table]] = {name: [] for name in targets}
             counts: dict[str, int] = {}
-            for messages in read_range(reading.kafka, wanted, MESSAGES_PER_DECODE, reading.stall_s):
+            for messages in log.read(wanted, MESSAGES_PER_DECODE):
                 rows = transform(wanted, messages)
                 add_counts(counts, {**rows.counts, "messages": len(messages)})
                 for name, table in rows.tables.items():
@@ -108,6 +105,7 @@ class Intake:
             for name, (target, _) in targets.items():
                 together = pa.concat_tables(chunks[name], promote_options="default") if chunks[name] else None
                 files[name] = write_files(target, together) if together is not None else []
+                add_counts(counts, {f"wrote {name}": sum(file.record_count for file in files[name])})
             return RangeDone(wanted, files, counts)
 
         return read_and_write
@@ -126,12 +124,11 @@ class Intake:
 
 @dataclass(frozen=True)
 class Reading:
-    """How Kafka is read."""
+    """What is read, and in which portions."""
 
-    kafka: Mapping[str, Any]
+    log: EventLog
     messages_per_task: int
     messages_per_commit: int
-    stall_s: float
 
 
 def _not_yet_consumed(rows: pa.Table, wanted: OffsetRange, consumed: Mapping[str, Mapping[int, int]]) -> pa.Table:

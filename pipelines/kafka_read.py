@@ -7,7 +7,7 @@ message. The reader therefore goes by its position and by the end-of-partition e
 import time
 from collections.abc import Iterator, Mapping
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipelines.errors import ReelError
 from pipelines.offsets import OffsetRange
@@ -59,7 +59,8 @@ def read_range(
                     if message.offset() < wanted.end:
                         good.append(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    position = _end_of(message, consumer, wanted, position)
+                    # Where the partition ends: past markers that are never delivered.
+                    position = max(position, message.offset())
                 elif error.fatal() or (not error.retriable() and error.code() != KafkaError._TRANSPORT):
                     raise KafkaException(error)
                 else:
@@ -74,12 +75,3 @@ def read_range(
         raise ReadStalledError(wanted, position, stall_s, error.args[0].str()) from None
     finally:
         consumer.close()
-
-
-def _end_of(message: Message, consumer: Consumer, wanted: OffsetRange, position: int) -> int:
-    """The offset at which the partition ended: past markers that are never delivered."""
-    reported = message.offset()
-    if reported is not None and reported not in (OFFSET_END,) and reported >= 0:
-        return max(position, reported)
-    _, latest = consumer.get_watermark_offsets(TopicPartition(wanted.topic, wanted.partition), cached=True)
-    return max(position, latest)

@@ -8,11 +8,14 @@ nothing written, and plans again.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import (
     CommitFailedException,
     NamespaceAlreadyExistsError,
@@ -25,7 +28,8 @@ from pyiceberg.io.pyarrow import ArrowScan, _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.transforms import parse_transform
+from pyiceberg.transforms import BucketTransform, parse_transform
+from pyiceberg.types import StringType
 
 from pipelines.errors import ReelError
 from pipelines.settings import Settings
@@ -67,7 +71,7 @@ class Lakehouse:
         properties = {"type": chosen.catalog, "uri": uri, "warehouse": warehouse, **chosen.properties}
         try:
             return cls(load_catalog("reel", **properties))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - every driver has failures of its own, and each means the same here
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise LakehouseError(
                 f"the Iceberg catalog at {uri} cannot be opened: {reason}; check lakehouse.catalog and lakehouse.uri"
@@ -95,11 +99,9 @@ class Lakehouse:
 
     def _create(self, spec: TableSpec) -> Table:
         namespace = spec.name.split(".")[0]
-        try:
+        with suppress(NamespaceAlreadyExistsError):  # an earlier run made it, or one beside this
             self.catalog.create_namespace(namespace)
-        except NamespaceAlreadyExistsError:
-            pass  # made by an earlier run, or by one beside this
-        try:
+        with suppress(TableAlreadyExistsError, CommitFailedException):  # a run beside this one made it first
             with (
                 self.catalog.create_table_transaction(
                     spec.name, schema=spec.schema, properties=_TABLE_PROPERTIES
@@ -109,8 +111,6 @@ class Lakehouse:
                 for column, transform in spec.partition:
                     suffix = transform.split("[")[0]
                     partition.add_field(column, parse_transform(transform), f"{column}_{suffix}")
-        except (TableAlreadyExistsError, CommitFailedException):
-            pass  # a run beside this one made it first
         return self.catalog.load_table(spec.name)
 
 
@@ -205,7 +205,8 @@ def scan_tasks(table: Table, row_filter: BooleanExpression | None = None) -> lis
 
 def new_scan_tasks(table: Table, after_snapshot: int | None, row_filter: BooleanExpression) -> list[FileScanTask]:
     """The files appended after snapshot `after_snapshot` (ever, when None) that may hold rows of `row_filter`."""
-    if table.current_snapshot() is None:
+    newest = table.current_snapshot()
+    if newest is None or newest.snapshot_id == after_snapshot:
         return []
     scan = table.incremental_append_scan(from_snapshot_id_exclusive=after_snapshot, row_filter=row_filter)
     return list(scan.plan_files())
@@ -235,6 +236,40 @@ def read_all(table: Table | None, empty: pa.Schema) -> pa.Table:
     if table is None or table.current_snapshot() is None:
         return empty.empty_table()
     return read_tasks(TableFiles.of(table), scan_tasks(table), empty.names).cast(empty)
+
+
+def bucket_of(keys: pa.ChunkedArray | pa.Array, buckets: int) -> np.ndarray:
+    """The bucket of each key, shape (n,): Iceberg's own bucket transform, so that files on disk and rows in flight
+    are cut alike. A null key has none: -1.
+    """
+    strings = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
+    cut = BucketTransform(buckets).pyarrow_transform(StringType())(strings)
+    found: np.ndarray = cut.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return found
+
+
+def by_bucket(rows: pa.Table, key: str, buckets: int) -> list[pa.Table]:
+    """`rows` cut by the bucket of their key; rows without a key are left out."""
+    bucket = bucket_of(rows[key].combine_chunks(), buckets)
+    return [rows.filter(pa.array(bucket == wanted)) for wanted in range(buckets)]
+
+
+def scan_of_bucket(files: Sequence[FileScanTask], bucket: int) -> list[FileScanTask]:
+    """The files of one bucket, of a table that is partitioned by nothing else."""
+    return [task for task in files if task.file.partition[0] == bucket]
+
+
+def newest_event_ms(table: Table | None) -> int | None:
+    """The latest event_timestamp in the table, from its files' bounds alone; None for an empty table."""
+    if table is None or table.current_snapshot() is None:
+        return None
+    field = table.schema().find_field("event_timestamp")
+    newest = [
+        from_bytes(field.field_type, task.file.upper_bounds[field.field_id]) // 1000  # type: ignore[arg-type]
+        for task in scan_tasks(table)
+        if field.field_id in (task.file.upper_bounds or {})
+    ]
+    return max(newest, default=None)
 
 
 def row_count(table: Table | None) -> int:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from confluent_kafka import Message
 
-from pipelines.codec import decode
+from pipelines.avro_decode import decode
 from pipelines.contract import Contract, EventSchema, load_contract
+from pipelines.event_log import Message
 from pipelines.registry import SchemaRegistry, UnknownSchemaId, open_registry
 
 HEADER_BYTES = 5  # the byte 0, then the schema id (Confluent's wire format)

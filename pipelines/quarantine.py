@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 
 import pyarrow as pa
-from confluent_kafka import Message
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from pipelines.event_log import Message
 from pipelines.messages import SetAside
 
 _NONCE_BYTES = 12

@@ -84,7 +84,40 @@ TITLES = pa.schema(
     ]
 )
 
-_PLAYBACK_COLUMNS = ["event_id", "event_name", "event_timestamp", "client_timestamp", "user_id", "profile_id", "session_id", "device_id", "playback_id", "content_id", "content_type", "position_ms", "start_time_ms", "total_duration_ms", "completion_percent", "stop_reason", "bitrate_kbps", "initial_bitrate_kbps", "rebuffer_duration_ms", "pause_duration_ms", "from_position_ms", "to_position_ms", "seek_method", "error_category", "cdn", "market", "platform", "device_type", "app_version", "consent_analytics", "consent_personalization", "consent_ad_targeting"]
+_PLAYBACK_COLUMNS = [
+    "event_id",
+    "event_name",
+    "event_timestamp",
+    "client_timestamp",
+    "user_id",
+    "profile_id",
+    "session_id",
+    "device_id",
+    "playback_id",
+    "content_id",
+    "content_type",
+    "position_ms",
+    "start_time_ms",
+    "total_duration_ms",
+    "completion_percent",
+    "stop_reason",
+    "bitrate_kbps",
+    "initial_bitrate_kbps",
+    "rebuffer_duration_ms",
+    "pause_duration_ms",
+    "from_position_ms",
+    "to_position_ms",
+    "seek_method",
+    "error_category",
+    "cdn",
+    "market",
+    "platform",
+    "device_type",
+    "app_version",
+    "consent_analytics",
+    "consent_personalization",
+    "consent_ad_targeting",
+]
 
 # Never stored: the full address and the agent are for enrichment in memory only (spec 8.3).
 _TRANSPORT_COLUMNS = {"user_agent"}
@@ -96,10 +129,12 @@ def bronze_events(contract: Contract, event_partition: str) -> TableSpec:
     for event in contract.events:
         for field in event.arrow:
             if field.name not in _TRANSPORT_COLUMNS:
-                columns.setdefault(field.name, pa.field(field.name, _stored(field.type)))
+                columns.setdefault(field.name, pa.field(field.name, stored_type(field.type)))
+    # `profile.updated` has an `is_kids` of its own, which means the same.
+    columns |= {field.name: field for field in VIEWER}
     return TableSpec(
         "bronze.events",
-        pa.schema([*ORIGIN, *columns.values(), *VIEWER]),
+        pa.schema([*ORIGIN, *columns.values()]),
         (("event_timestamp", event_partition), ("event_name", "identity")),
     )
 
@@ -138,5 +173,6 @@ def silver_titles() -> TableSpec:
     return TableSpec("silver.titles", TITLES)
 
 
-def _stored(kind: pa.DataType) -> pa.DataType:
+def stored_type(kind: pa.DataType) -> pa.DataType:
+    """The type a column has in Iceberg: its timestamps are of microseconds."""
     return TIMESTAMP if pa.types.is_timestamp(kind) else kind

@@ -20,7 +20,8 @@ _ADULT_RATING_SHARES = np.array([0.10, 0.25, 0.40, 0.25])
 _FAMILY_RATING_SHARES = np.array([0.60, 0.35, 0.05, 0.00])
 _HORROR_RATING_SHARES = np.array([0.00, 0.00, 0.35, 0.65])
 _ZIPF_EXPONENT = 0.9
-_EPISODE_SHARE = 0.5
+_EPISODE_SHARE = 0.6
+_FIRST_EPISODE_WEIGHT = 3.0
 _LATER_EPISODE_WEIGHT = 0.03
 _ADJECTIVES = ("Silent", "Golden", "Broken", "Northern", "Hidden", "Last", "Crimson", "Distant", "Paper", "Electric")
 _NOUNS = ("Harbour", "Letters", "Orchard", "Kingdom", "Signal", "Winter", "Garden", "Frontier", "Echo", "Station")
@@ -106,7 +107,9 @@ def _series(config: SimulationConfig, random: np.random.Generator) -> tuple[NDAr
     episode = np.where(inside, content - bounds[np.maximum(group, 0)] + 1, 0)
     has_next = inside & (np.append(series[1:], -1) == series)
     columns = ((series, -1), (episode, 0), (np.where(has_next, content + 1, -1), -1))
-    return tuple(np.pad(values, (0, config.channels), constant_values=none).astype(np.int32) for values, none in columns)
+    return tuple(
+        np.pad(values, (0, config.channels), constant_values=none).astype(np.int32) for values, none in columns
+    )
 
 
 def _ratings(primary: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int8]:
@@ -115,7 +118,8 @@ def _ratings(primary: NDArray[np.int64], random: np.random.Generator) -> NDArray
     shares[[FAMILY, ANIMATION]] = _FAMILY_RATING_SHARES
     shares[HORROR] = _HORROR_RATING_SHARES
     bounds = np.cumsum(shares[primary], axis=1)
-    return np.minimum((random.random((len(primary), 1)) >= bounds).sum(axis=1), len(RATINGS) - 1).astype(np.int8)
+    rating: NDArray[np.int8] = (random.random((len(primary), 1)) >= bounds[:, :-1]).sum(axis=1).astype(np.int8)
+    return rating
 
 
 def _names(config: SimulationConfig, series: NDArray[np.int32], episode: NDArray[np.int32]) -> list[str]:
@@ -143,7 +147,9 @@ class Shelves:
     EVERY_GENRE = len(GENRES)
 
     def __init__(self, catalogue: Catalogue, selected: NDArray[np.bool_]) -> None:
-        weight = np.exp(catalogue.appeal) * np.where(catalogue.episode > 1, _LATER_EPISODE_WEIGHT, 1.0)
+        first, later = catalogue.episode == 1, catalogue.episode > 1
+        entry = np.select([first, later], [_FIRST_EPISODE_WEIGHT, _LATER_EPISODE_WEIGHT], 1.0)
+        weight = np.exp(catalogue.appeal) * entry
         members, bounds = [], []
         self.offers = np.zeros((2, len(GENRES)), dtype=bool)
         for audience, allowed in enumerate((selected, selected & catalogue.for_kids)):
@@ -163,7 +169,8 @@ class Shelves:
     @classmethod
     def section(cls, audience: NDArray[np.int64] | int, genre: NDArray[np.int64] | int) -> NDArray[np.int64]:
         """Number of the section of an audience (1 = kids) and genre."""
-        return np.asarray(audience) * (len(GENRES) + 1) + np.asarray(genre)
+        number: NDArray[np.int64] = np.asarray(audience) * (len(GENRES) + 1) + np.asarray(genre)
+        return number
 
     def draw(self, section: NDArray[np.int64], uniform: NDArray[np.float64]) -> NDArray[np.int32]:
         """One content per row, by popularity within its section (which must offer something); `uniform` in [0, 1)."""

@@ -1,9 +1,9 @@
 """How a viewer comes to a content: going on with an episode, tuning to a channel, or choosing out of tiles.
 
-Ten tiles are shown: five drawn from the viewer's own tastes (a genre by taste share, a title of it by popularity), five
-from everybody's (by popularity alone). Of these, tile j with content c is clicked with a probability proportional to
-`affinity(viewer, c)^1.5 x exp(-0.15 j) x (0.02 if finished lately else 1)`, where affinity is the sum over genres of the
-viewer's taste share times the content's genre share. This is all that the best possible model could know.
+Ten tiles are shown: five drawn from the viewer's own tastes (a genre by taste share, a title of it by popularity),
+five from everybody's (by popularity alone). Of these, tile j with content c is clicked with a probability proportional
+to `affinity(viewer, c)^1.5 x exp(-0.15 j) x (0.02 if finished lately else 1)`, where affinity is the sum over genres of
+the viewer's taste share times the content's genre share. This is all that the best possible model could know.
 """
 
 from dataclasses import dataclass
@@ -95,7 +95,8 @@ def choose(platform: Platform, state: ViewerState, visit: Visit, first: bool, ra
 
 def affinity(shares: NDArray[np.float64], genre_shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum over genres of taste share times genre share: (n, genres), (n, ..., genres) -> (n, ...); mean about 1/12."""
-    return np.einsum("ng,n...g->n...", shares, genre_shares)
+    matched: NDArray[np.float64] = np.einsum("ng,n...g->n...", shares, genre_shares)
+    return matched
 
 
 def _genres(
@@ -104,11 +105,17 @@ def _genres(
     """(n, genres) shares -> (n, draws) genres drawn by them among those that are offered."""
     bounds = np.cumsum(np.where(offered, shares, 0.0), axis=1)
     bounds /= bounds[:, -1:]
-    return (random.random((len(shares), draws, 1)) >= bounds[:, None, :-1]).sum(axis=2)
+    genres: NDArray[np.int64] = (random.random((len(shares), draws, 1)) >= bounds[:, None, :-1]).sum(axis=2)
+    return genres
 
 
 def _tune(
-    platform: Platform, state: ViewerState, visit: Visit, rows: NDArray[np.bool_], choice: Choice, random: np.random.Generator
+    platform: Platform,
+    state: ViewerState,
+    visit: Visit,
+    rows: NDArray[np.bool_],
+    choice: Choice,
+    random: np.random.Generator,
 ) -> None:
     viewer = visit.viewer[rows]
     audience = platform.viewers.is_kids[viewer].astype(np.int64)
@@ -119,7 +126,12 @@ def _tune(
 
 
 def _browse(
-    platform: Platform, state: ViewerState, visit: Visit, rows: NDArray[np.bool_], choice: Choice, random: np.random.Generator
+    platform: Platform,
+    state: ViewerState,
+    visit: Visit,
+    rows: NDArray[np.bool_],
+    choice: Choice,
+    random: np.random.Generator,
 ) -> tuple[Columns, Columns]:
     viewer, session = visit.viewer[rows], visit.session[rows]
     people = len(viewer)
@@ -143,7 +155,7 @@ def _browse(
     choice.requested_ms[rows] = click_ms + 150
     position = np.tile(np.arange(_TILES), people)
     personal = position < _PERSONAL_TILES
-    impressions = {
+    impressions: Columns = {
         "viewer": np.repeat(viewer, _TILES),
         "session": np.repeat(session, _TILES),
         "true_ms": shown_ms.ravel(),
@@ -152,7 +164,7 @@ def _browse(
         "rail": np.where(personal, 0, 1),
         "thumbnail": random.integers(0, len(THUMBNAILS), people * _TILES),
     }
-    clicks = {
+    clicks: Columns = {
         "viewer": viewer[found],
         "session": session[found],
         "true_ms": click_ms[found],
@@ -169,7 +181,7 @@ def _continue_tile(
 ) -> tuple[Columns, Columns]:
     """The first tile of the "continue watching" rail is seen and clicked."""
     shown_ms = visit.now_ms[rows] + random.integers(1_000, 2_500, int(rows.sum()))
-    seen = {
+    seen: Columns = {
         "viewer": visit.viewer[rows],
         "session": visit.session[rows],
         "true_ms": shown_ms,
@@ -177,6 +189,9 @@ def _continue_tile(
         "tile_position": np.zeros(len(shown_ms), dtype=np.int64),
         "rail": np.full(len(shown_ms), _CONTINUE_RAIL),
     }
-    impressions = seen | {"thumbnail": np.zeros(len(shown_ms), dtype=np.int64)}
-    clicks = seen | {"true_ms": choice.requested_ms[rows] - 150, "time_to_click_ms": choice.requested_ms[rows] - 150 - shown_ms}
+    impressions: Columns = seen | {"thumbnail": np.zeros(len(shown_ms), dtype=np.int64)}
+    clicks: Columns = seen | {
+        "true_ms": choice.requested_ms[rows] - 150,
+        "time_to_click_ms": choice.requested_ms[rows] - 150 - shown_ms,
+    }
     return impressions, clicks

@@ -11,7 +11,15 @@ HOUR_MS = 3_600_000
 UTC_OFFSET_HOURS = {"US": -5, "CA": -5, "BR": -3, "GB": 0, "PT": 0, "DE": 1, "ES": 1, "FR": 1, "IT": 1, "JP": 9}
 """Markets that can be simulated, with the hours their clocks are ahead of UTC (standard time)."""
 
-_AT_LEAST = {"households": 1, "days": 1, "seed": 0, "titles": 10, "channels": 2, "heartbeat_s": 1, "anomalies_per_week": 0}
+_AT_LEAST = {
+    "households": 1,
+    "days": 1,
+    "seed": 0,
+    "titles": 10,
+    "channels": 2,
+    "heartbeat_s": 1,
+    "anomalies_per_week": 0,
+}
 _SHARES = (
     "kids_share",
     "analytics_refusal",
@@ -36,8 +44,8 @@ class SimulationConfig:
     People: `markets` as (ISO 3166-1 code, weight), `kids_share` of households with children, the shares who refuse
     each purpose at the start, `consent_change_rate` per household and day, `taste_drift` as the standard deviation of
     a day's step of every taste (logits), `daily_hazard` of cancelling for a household of mean engagement.
-    Mischief: shares of events resent, of sessions on mobile devices delivered late, of devices with wrong clocks; rubbish
-    messages and events without a session as a share of all client events; `anomalies_per_week` of each kind.
+    Mischief: shares of events resent, of sessions on mobile devices delivered late, of devices with wrong clocks;
+    rubbish messages and events without a session as a share of all client events; `anomalies_per_week` of each kind.
 
     Raises:
         SimulationConfigError: a value is out of its range.

@@ -10,7 +10,7 @@ from pipelines.simulator.streams import stream
 
 CDNS = ("akamai", "cloudfront", "fastly")
 ROUTING_SHARES = np.array([0.5, 0.3, 0.2])
-"""The chance that a playback is sent over each CDN, whatever its region: known, so that other policies can be judged."""
+"""The chance that a playback goes over each CDN, whatever its region: known, so that other policies can be judged."""
 
 DAY_HOURS = 32
 """Hours after a midnight for which a day's quality is given: evenings run on into the next day."""
@@ -105,7 +105,16 @@ def _anomalies(config: SimulationConfig) -> tuple[Anomaly, ...]:
             start = midnight + (17 - UTC_OFFSET_HOURS[region]) % 24 * HOUR_MS
             cdn = CDNS[int(random.integers(len(CDNS)))]
             found.append(
-                Anomaly("cdn_degradation", start, start + 6 * HOUR_MS, cdn, region, None, stall_factor=12.0, throughput_factor=0.3)
+                Anomaly(
+                    "cdn_degradation",
+                    start,
+                    start + 6 * HOUR_MS,
+                    cdn,
+                    region,
+                    None,
+                    stall_factor=12.0,
+                    throughput_factor=0.3,
+                )
             )
             midnight = config.start_ms + (7 * week + int(random.integers(length))) * DAY_MS
             start = midnight + int(random.integers(10, 22)) * HOUR_MS

@@ -151,7 +151,7 @@ def _households(config: SimulationConfig, size: NDArray[np.int64]) -> Households
 
 
 def _address(household: int, ipv6: bool) -> str:
-    """An address that belongs to nobody: 198.18.0.0/15 is for benchmarks (RFC 2544), 2001:db8::/32 for documentation."""
+    """An address of nobody's: 198.18.0.0/15 is for benchmarks (RFC 2544), 2001:db8::/32 for documentation."""
     if ipv6:
         return f"2001:db8:{household >> 16:x}:{household & 0xFFFF:x}::1"
     number = household % (1 << 17)
@@ -192,4 +192,5 @@ def _viewers(config: SimulationConfig, adults: NDArray[np.int64], kids: NDArray[
 def _pick(shares: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.int8]:
     """One index per row, by the row's shares."""
     bounds = np.cumsum(shares, axis=1)[:, :-1]
-    return (random.random((len(shares), 1)) >= bounds).sum(axis=1).astype(np.int8)
+    picked: NDArray[np.int8] = (random.random((len(shares), 1)) >= bounds).sum(axis=1).astype(np.int8)
+    return picked

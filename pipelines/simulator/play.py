@@ -1,9 +1,10 @@
 """How one playback goes: start, interest, stalls that make the viewer leave, pauses, seeks, bitrates, end.
 
-Time inside a playback is `elapsed`: milliseconds of picture shown, without stalls and pauses. Whatever ends it (interest,
-a stall, an error, an outage, a kids' time limit) is a time on that axis, and the earliest wins. Stalls arrive as a Poisson
-process; each makes the viewer leave with the chance `impatience`. So the one that does arrives at an exponential
-time of rate `stalls x impatience`, and those lived through before it are Poisson of rate `stalls x (1 - impatience)`.
+Time inside a playback is `elapsed`: milliseconds of picture shown, without stalls and pauses. Whatever ends it
+(interest, a stall, an error, an outage, a kids' time limit) is a time on that axis, and the earliest wins. Stalls
+arrive as a Poisson process; each makes the viewer leave with the chance `impatience`. So the one that does arrives at
+an exponential time of rate `stalls x impatience`, and those lived through before it are Poisson of rate
+`stalls x (1 - impatience)`.
 """
 
 from dataclasses import dataclass
@@ -43,8 +44,8 @@ _MAX_STALL_MS = 60_000
 class Played:
     """What a round of playbacks was like.
 
-    `playbacks`: one row each. `interruptions` (stalls and pauses) and `switches` (of bitrate) refer to their playback by
-    its row in `row` and lie at `elapsed_ms`.
+    `playbacks`: one row each. `interruptions` (stalls and pauses) and `switches` (of bitrate) refer to their playback
+    by its row in `row` and lie at `elapsed_ms`.
     """
 
     playbacks: Columns
@@ -141,7 +142,7 @@ def _interest(
 
 
 def _seek(platform: Platform, playbacks: Columns, interest_ms: NDArray[np.int64], random: np.random.Generator) -> None:
-    """At most one forward seek each: skipping an episode's intro, or a jump in a film; interest shrinks to what is left."""
+    """At most one seek each, forward: past an episode's intro, or in a film. Shrinks interest to what is left."""
     rows = len(interest_ms)
     episode = platform.catalogue.episode[playbacks["content"]] > 0
     skips = episode & (playbacks["start_position_ms"] == 0) & (random.random(rows) < 0.5)
@@ -205,9 +206,7 @@ def _outage(platform: Platform, content: NDArray[np.int32], at_ms: NDArray[np.in
     return until
 
 
-def _interruptions(
-    playbacks: Columns, survived_rate: NDArray[np.float64], random: np.random.Generator
-) -> Columns:
+def _interruptions(playbacks: Columns, survived_rate: NDArray[np.float64], random: np.random.Generator) -> Columns:
     """Stalls lived through, the stall that ended it (at the very end), and pauses; sorted by playback and time."""
     watched_ms = playbacks["watched_ms"]
     stalls = random.poisson(survived_rate * watched_ms)
@@ -244,14 +243,14 @@ def _switches(playbacks: Columns, random: np.random.Generator) -> Columns:
     ordinal = np.arange(len(dip_row)) - np.searchsorted(dip_row, dip_row)
     down = ordinal % 2 == 0
     top, below = level[dip_row], np.maximum(level[dip_row] - 1, 0)
-    by_user = np.zeros(len(dip_row), dtype=bool)
+    by_user = np.zeros(len(dip_row), dtype=np.int8)
     by_user[down] = random.random(int(down.sum())) < 0.1
     columns = {
         "row": np.concatenate((climbs, dip_row)),
         "elapsed_ms": np.concatenate((climb_ms[climbs], dip_ms)),
         "from_level": np.concatenate((initial[climbs], np.where(down, top, below))),
         "to_level": np.concatenate((level[climbs], np.where(down, below, top))),
-        "by_user": np.concatenate((np.zeros(len(climbs), dtype=bool), by_user)),
+        "by_user": np.concatenate((np.zeros(len(climbs), dtype=np.int8), by_user)),
     }
     return take(columns, np.lexsort((columns["elapsed_ms"], columns["row"])))
 

@@ -52,4 +52,5 @@ class ViewerState:
 def taste_shares(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """(viewers, genres) logits -> shares that sum to 1 (softmax)."""
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return shares

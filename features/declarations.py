@@ -1,0 +1,204 @@
+"""What a feature group is, said once. Declarations are checked when they are made: a wrong one fails at load.
+
+FeatureGroup(
+    name="content_popularity",
+    entities=("content_id",),
+    source=VIEWING_LOG,
+    cadence=Cadence.HOURLY,
+    ...
+    features=(
+        Feature("hourly_viewers", DistinctCount("viewer_token"), window_ms=HOUR_MS, unit="viewers", ...),
+    ),
+)
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from features.aggregates import Aggregate
+from features.columns import TIMESTAMP
+from features.errors import DeclarationError
+from features.purposes import Purpose
+from features.states import State
+from features.windows import Cadence, tile_length_ms
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_EVENT_COLUMNS = {"event_id": pa.string(), "event_timestamp": TIMESTAMP}
+TILE_LENGTH, TILE_START, LAST_EVENT = "tile_ms", "tile_start", "last_event_timestamp"
+EVENT_TIME, CREATED = "event_timestamp", "created_timestamp"
+_RESERVED = {TILE_LENGTH, TILE_START, LAST_EVENT, EVENT_TIME, CREATED, "event_id"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A log that groups read: its name, and its columns with their types."""
+
+    name: str
+    schema: pa.Schema
+
+    def __post_init__(self) -> None:
+        for column, arrow_type in _EVENT_COLUMNS.items():
+            if column not in self.schema.names or self.schema.field(column).type != arrow_type:
+                raise DeclarationError(f"source {self.name}: a log needs the column {column} of type {arrow_type}")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One number, text, list or map: an aggregate over a window.
+
+    `unit` is what one of it is; `range` the least and greatest value possible (of every element, if it has
+    several), None for text.
+    """
+
+    name: str
+    aggregate: Aggregate
+    window_ms: int
+    description: str
+    unit: str
+    range: tuple[float, float] | None
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise DeclarationError(f"feature {self.name!r}: a name is lower case letters, digits and _, like watch_ms")
+        if self.name in _RESERVED:
+            raise DeclarationError(f"feature {self.name}: that name is taken by a column that every table has")
+        if self.window_ms <= 0:
+            raise DeclarationError(f"feature {self.name}: window {self.window_ms} ms is empty; give it a length")
+        if not self.description or not self.unit:
+            raise DeclarationError(f"feature {self.name}: description and unit must say something")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise DeclarationError(f"feature {self.name}: range {self.range} is bad; give (least, greatest)")
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """Type of its values."""
+        return self.aggregate.arrow_type
+
+
+@dataclass(frozen=True)
+class FeatureGroup:
+    """Features of the same entities, from the same log, at the same cadence.
+
+    A value is known `delay_ms` after its boundary (None: the cadence's default) and null once the last
+    event that contributed is more than `ttl_ms` old.
+    """
+
+    name: str
+    entities: tuple[str, ...]
+    source: Source
+    cadence: Cadence
+    ttl_ms: int
+    purpose: Purpose
+    owner: str
+    description: str
+    features: tuple[Feature, ...]
+    delay_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.delay_ms is None:
+            object.__setattr__(self, "delay_ms", self.cadence.default_delay_ms)
+        self._check_itself()
+        for feature in self.features:
+            self._check_feature(feature)
+
+    @property
+    def delay(self) -> int:
+        """`delay_ms`, which is never None once the group is made."""
+        assert self.delay_ms is not None
+        return self.delay_ms
+
+    @property
+    def age_column(self) -> str:
+        """Column of the age of a row's values: the instant less the last event that contributed, in ms."""
+        return f"{self.name}__age_ms"
+
+    @cached_property
+    def states_of_tile(self) -> dict[int, tuple[State, ...]]:
+        """Tile length in ms, ascending, to the states that tiles of this length must hold."""
+        states: dict[int, dict[State, None]] = {}
+        for feature in self.features:
+            states.setdefault(self.tile_ms(feature), {}).update(dict.fromkeys(feature.aggregate.states))
+        return {length: tuple(states[length]) for length in sorted(states)}
+
+    @cached_property
+    def states(self) -> tuple[State, ...]:
+        """Every state once, in the order of the features."""
+        return tuple(dict.fromkeys(state for feature in self.features for state in feature.aggregate.states))
+
+    def stored_as(self, entity: str) -> str:
+        """Name of what is stored of the group for `entity`, offline and online: a user and a profile may share an id."""
+        return f"{self.name}_by_{entity}"
+
+    def tile_ms(self, feature: Feature) -> int:
+        """Length of the tiles that the feature is read from."""
+        return tile_length_ms(feature.window_ms, self.cadence)
+
+    def feature_schema(self) -> pa.Schema:
+        """The features' columns."""
+        return pa.schema([(feature.name, feature.arrow_type) for feature in self.features])
+
+    def tile_schema(self, entity: str) -> pa.Schema:
+        """Columns of the group's tiles: a tile holds the states of its length, the others are null."""
+        keys = [(entity, pa.string()), (TILE_LENGTH, pa.int64()), (TILE_START, TIMESTAMP), (LAST_EVENT, TIMESTAMP)]
+        return pa.schema(keys + [(state.name, state.arrow_type) for state in self.states])
+
+    def row_schema(self, entity: str) -> pa.Schema:
+        """Columns of the group's values at cadence boundaries."""
+        keys = [(entity, pa.string()), (EVENT_TIME, TIMESTAMP), (CREATED, TIMESTAMP), (LAST_EVENT, TIMESTAMP)]
+        return pa.schema(keys + list(zip(self.feature_schema().names, self.feature_schema().types, strict=True)))
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """8 bytes that differ as soon as stored tiles or values would mean something else."""
+        features = [(feature.name, feature.aggregate, feature.window_ms) for feature in self.features]
+        said = repr((self.name, str(self.cadence), features))
+        return hashlib.blake2b(said.encode(), digest_size=8).digest()
+
+    def check_entity(self, entity: str) -> None:
+        """Raise `DeclarationError` unless the group has this entity."""
+        if entity not in self.entities:
+            raise DeclarationError(f"group {self.name} has no entity {entity!r}; it has {', '.join(self.entities)}")
+
+    def _check_itself(self) -> None:
+        if not _NAME.match(self.name):
+            raise DeclarationError(f"group {self.name!r}: a name is lower case letters, digits and _")
+        if not self.entities or not self.features:
+            raise DeclarationError(f"group {self.name}: it needs at least one entity and one feature")
+        if not self.owner or not self.description:
+            raise DeclarationError(f"group {self.name}: owner and description must say something")
+        if self.ttl_ms <= 0 or self.delay < 0:
+            raise DeclarationError(f"group {self.name}: ttl {self.ttl_ms} ms or delay {self.delay} ms is bad")
+        for entity in self.entities:
+            if entity not in self.source.schema.names or self.source.schema.field(entity).type != pa.string():
+                raise DeclarationError(
+                    f"group {self.name}: entity {entity} is no text column of the source {self.source.name}, "
+                    f"which has {', '.join(self.source.schema.names)}"
+                )
+        clash = _first_twice([feature.name for feature in self.features] + list(self.entities))
+        if clash:
+            raise DeclarationError(f"group {self.name}: the name {clash} is given twice")
+
+    def _check_feature(self, feature: Feature) -> None:
+        where = f"group {self.name}, feature {feature.name}"
+        for state in feature.aggregate.states:
+            for column, kind in state.inputs.items():
+                if column not in self.source.schema.names:
+                    raise DeclarationError(
+                        f"{where}: unknown column {column}; {self.source.name} has "
+                        f"{', '.join(self.source.schema.names)}"
+                    )
+                arrow_type = self.source.schema.field(column).type
+                if not kind.accepts(arrow_type):
+                    raise DeclarationError(f"{where}: column {column} is {arrow_type}, where {kind} is needed")
+        if any(feature.aggregate.shifts_ms) and self.cadence is Cadence.EVENT:
+            # A window that ended before now has a head that moves by the millisecond, which no tile can give.
+            raise DeclarationError(f"{where}: a trend against earlier days needs an hourly or daily cadence")
+
+
+def _first_twice(names: Sequence[str]) -> str | None:
+    return next((name for place, name in enumerate(names) if name in names[:place]), None)

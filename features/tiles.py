@@ -1,0 +1,105 @@
+"""Tiles: the states of short stretches of time, which is all that has to be kept to value an event group.
+
+A tile table has one row per entity, tile length and tile start: `{entity}`, `tile_ms`, `tile_start`,
+`last_event_timestamp` and a column for every state of the group, null in tiles of a length that no feature
+reads it from. Tiles of different batches of events, in any number and order, merge to the tiles of all.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from features.columns import encode, flat, milliseconds, require_columns, timestamps
+from features.declarations import LAST_EVENT, TILE_LENGTH, TILE_START, FeatureGroup
+from features.errors import LogError
+from features.runs import run_starts
+from features.states import Bundle, State
+from features.timeline import Line, Timeline, line_of_log, tiled_lines
+from features.windows import Int64s
+
+
+def tiles(group: FeatureGroup, entity: str, log: pa.Table) -> pa.Table:
+    """Tiles of the events in a log, in (entity, tile_ms, tile_start) order."""
+    entities, events = line_of_log(group, entity, log)
+    return _table_of_lines(group, entity, entities, tiled_lines(group, events))
+
+
+def merge_tiles(group: FeatureGroup, entity: str, tables: Sequence[pa.Table]) -> pa.Table:
+    """Tiles of all events whose tiles are in the tables; the same, to the bit, whatever their order."""
+    merged = _timeline_of_tables(group, entity, tables)
+    return _table_of_lines(group, entity, merged.entities, merged.lines)
+
+
+def values_from_tiles(
+    group: FeatureGroup,
+    entity: str,
+    tiled: pa.Table,
+    entities: pa.Array | pa.ChunkedArray,
+    instants_ms: npt.ArrayLike,
+) -> pa.Table:
+    """What `values_at` gives, from tiles instead of the log.
+
+    Of an event group, the tiles must hold no event at or after `instant - delay` of the row: a tile cannot be
+    cut. For hourly and daily groups later events do no harm, because no tile crosses a boundary.
+    """
+    return _timeline_of_tables(group, entity, [tiled]).values_at(entities, instants_ms)
+
+
+def timeline_of_tiles(group: FeatureGroup, entities: pa.Array, owners: Int64s, tiled: pa.Table) -> Timeline:
+    """Timeline of tiles in any order; those of the same entity, length and start are merged.
+
+    `owners` [rows of tiled] are places in `entities`; the tiles' own entity column is not read.
+    """
+    starts_ms = milliseconds(tiled[TILE_START])
+    lengths_ms = np.asarray(flat(tiled[TILE_LENGTH]), dtype=np.int64)
+    lines = {}
+    for tile_ms, states in group.states_of_tile.items():
+        rows = np.flatnonzero(lengths_ms == tile_ms)
+        rows = rows[np.lexsort((starts_ms[rows], owners[rows]))]
+        lines[tile_ms] = _merged_line(tiled.take(pa.array(rows)), owners[rows], starts_ms[rows], states)
+    return Timeline(group, entities, lines)
+
+
+def _timeline_of_tables(group: FeatureGroup, entity: str, tables: Sequence[pa.Table]) -> Timeline:
+    group.check_entity(entity)
+    schema = group.tile_schema(entity)
+    for table in tables:
+        require_columns(table, schema.names, f"the tile table of {group.name}")
+    parts = [table.select(schema.names).cast(schema) for table in tables]
+    whole = pa.concat_tables(parts) if parts else schema.empty_table()
+    if whole[entity].null_count:
+        raise LogError(f"the tile table of {group.name} has rows without {entity}; tiles are of known entities")
+    return timeline_of_tiles(group, *encode(whole[entity]), whole)
+
+
+def _merged_line(table: pa.Table, owners: Int64s, starts_ms: Int64s, states: Sequence[State]) -> Line:
+    bundles: dict[State, Bundle] = {state: state.from_arrow(flat(table[state.name])) for state in states}
+    last_events_ms = milliseconds(table[LAST_EVENT])
+    firsts = run_starts(owners, starts_ms)
+    if len(firsts) < len(owners):
+        bundles = {state: bundle.merge(firsts) for state, bundle in bundles.items()}
+        last_events_ms = np.maximum.reduceat(last_events_ms, firsts)
+    return Line(owners[firsts], starts_ms[firsts], last_events_ms, bundles)
+
+
+def _table_of_lines(group: FeatureGroup, entity: str, entities: pa.Array, lines: dict[int, Line]) -> pa.Table:
+    schema = group.tile_schema(entity)
+    parts = []
+    for tile_ms, line in lines.items():
+        size = len(line.owners)
+        keys: dict[str, Any] = {
+            entity: entities.take(pa.array(line.owners)),
+            TILE_LENGTH: pa.array(np.full(size, tile_ms)),
+            TILE_START: timestamps(line.times_ms),
+            LAST_EVENT: timestamps(line.last_events_ms),
+        }
+        states = {
+            state.name: line.bundles[state].to_arrow() if state in line.bundles else pa.nulls(size, state.arrow_type)
+            for state in group.states
+        }
+        parts.append(pa.table(keys | states).select(schema.names).cast(schema))
+    table = pa.concat_tables(parts).combine_chunks()
+    return table.sort_by([(entity, "ascending"), (TILE_LENGTH, "ascending"), (TILE_START, "ascending")])

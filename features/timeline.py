@@ -1,0 +1,198 @@
+"""Reading features off a timeline: the arithmetic that every path shares.
+
+A *line* is a row of elements (events, or tiles of one length) in (entity, time) order, each with its states.
+Whatever the elements are, the value of a feature at an instant is read in the same way: two binary searches
+find the elements in its window, the readers merge their states, the aggregate finishes them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from features.aggregates import Reading
+from features.columns import codes_in, encode, flat, milliseconds, require_columns, take
+from features.declarations import EVENT_TIME, Feature, FeatureGroup
+from features.errors import LogError
+from features.recent import EVENT_ID
+from features.runs import SortedRows, concatenate, order_by, run_ends, run_of_row, run_starts
+from features.states import Bundle, State
+from features.windows import Int64s, floor_ms, valued_at_ms, window_start_ms
+
+# Rows valued at once: enough that NumPy's cost per call vanishes, few enough that long lists fit in memory.
+_CHUNK_ROWS = 1 << 16
+
+Flags = npt.NDArray[np.bool_]
+Reader = Callable[[Int64s, Int64s], Bundle]
+
+
+class Line:
+    """Elements in (entity, time) order. Owners are places in the timeline's entities; [n] each."""
+
+    def __init__(self, owners: Int64s, times_ms: Int64s, last_events_ms: Int64s, bundles: dict[State, Bundle]) -> None:
+        self.owners, self.times_ms, self.last_events_ms, self.bundles = owners, times_ms, last_events_ms, bundles
+        self.rows = SortedRows(owners, times_ms)
+        self._readers: dict[State, Reader] = {}
+
+    def reader(self, state: State) -> Reader:
+        """Reader of the state, prepared at first use."""
+        if state not in self._readers:
+            self._readers[state] = self.bundles[state].reader(self.owners)
+        return self._readers[state]
+
+    def last_event_before(self, owners: Int64s, at_ms: Int64s) -> tuple[Int64s, Flags]:
+        """(time of the owner's last event before the instant, whether there is one); [n] each."""
+        before = self.rows.first_at_or_after(owners, at_ms) - 1
+        seen = np.flatnonzero(before >= 0)
+        seen = seen[self.owners[before[seen]] == owners[seen]]
+        last_events_ms, is_seen = np.zeros(len(owners), dtype=np.int64), np.zeros(len(owners), dtype=np.bool_)
+        last_events_ms[seen], is_seen[seen] = self.last_events_ms[before[seen]], True
+        return last_events_ms, is_seen
+
+    def tiled(self, tile_ms: int, states: Sequence[State]) -> "Line":
+        """The same line with its elements merged into tiles of this length."""
+        tile_starts = floor_ms(self.times_ms, tile_ms)
+        starts = run_starts(self.owners, tile_starts)
+        bundles = {state: self.bundles[state].merge(starts) for state in states}
+        return Line(
+            self.owners[starts], tile_starts[starts], self.last_events_ms[run_ends(self.owners, tile_starts)], bundles
+        )
+
+
+def line_of_log(group: FeatureGroup, entity: str, log: pa.Table) -> tuple[pa.Array, Line]:
+    """The entities of a log in ascending order, and its events as a line. Events of no entity are left out.
+
+    The log may have any order; one that is sorted by (entity, event_timestamp, event_id) is quickest.
+    """
+    group.check_entity(entity)
+    require_columns(log, group.source.schema.names, f"the log of {group.source.name}")
+    log = log.filter(log[entity].is_valid()) if log[entity].null_count else log
+    entities, owners = encode(log[entity])
+    times_ms = milliseconds(log[EVENT_TIME], EVENT_TIME)
+    order = order_by(owners, times_ms, flat(log[EVENT_ID]))
+    if not np.array_equal(order, np.arange(len(order))):
+        log, owners, times_ms = log.take(pa.array(order)), owners[order], times_ms[order]
+    bundles = {state: state.lift(log) for state in group.states}
+    return entities, Line(owners, times_ms, times_ms, bundles)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """All that a group's values are read from: its entities, and the lines of its features by tile length."""
+
+    group: FeatureGroup
+    entities: pa.Array
+    lines: dict[int, Line]
+
+    @classmethod
+    def of_events(cls, group: FeatureGroup, entity: str, log: pa.Table) -> "Timeline":
+        """Timeline to value the group at any instant, straight from the log.
+
+        Events stand for themselves where the head of a window is exact to the millisecond. Values at hourly or
+        daily boundaries are read from tiles, which end there: a sketch of an hour is merged once, not per row.
+        """
+        entities, events = line_of_log(group, entity, log)
+        if group.cadence.step_ms == 1:
+            return cls(group, entities, dict.fromkeys(group.states_of_tile, events))
+        return cls(group, entities, tiled_lines(group, events))
+
+    def values_at(self, entities: pa.Array | pa.ChunkedArray, instants_ms: npt.ArrayLike) -> pa.Table:
+        """Features and age as a service asked at these instants would have given them; [n] rows, same order.
+
+        Null and unknown entities, and values past the group's TTL, are null.
+        """
+        asked_ms = np.asarray(instants_ms, dtype=np.int64)
+        if asked_ms.shape != (len(entities),):
+            raise LogError(f"{len(entities):,} entities came with instants of shape {asked_ms.shape}; give one each")
+        return self.values_of(codes_in(entities, self.entities), asked_ms)
+
+    def values_of(self, owners: Int64s, asked_ms: Int64s) -> pa.Table:
+        """`values_at` of places in `self.entities`; -1 is an unknown entity."""
+        known = np.flatnonzero(owners >= 0)
+        at_ms = valued_at_ms(asked_ms[known], self.group.cadence, self.group.delay)
+        known = known[np.lexsort((at_ms, owners[known]))]
+        at_ms = valued_at_ms(asked_ms[known], self.group.cadence, self.group.delay)
+        # Rows of the same entity and boundary share one value.
+        firsts = run_starts(owners[known], at_ms)
+        last_events_ms, is_seen, columns = self.read(owners[known][firsts], at_ms[firsts])
+        place = np.full(len(owners), -1, dtype=np.int64)
+        place[known] = run_of_row(firsts, len(known))
+        place[known[~is_seen[place[known]]]] = -1
+        return answers(self.group, place, asked_ms, last_events_ms, columns)
+
+    def read(self, owners: Int64s, at_ms: Int64s) -> tuple[Int64s, Flags, list[pa.Array]]:
+        """Values at the instants, whatever the TTL: (last contributing event, whether there is one, features).
+
+        [n] each. Rows in (owner, instant) order are quickest; an owner is a place in the timeline's entities.
+        """
+        chunks = [
+            self._read_chunk(owners[start : start + _CHUNK_ROWS], at_ms[start : start + _CHUNK_ROWS])
+            for start in range(0, len(owners), _CHUNK_ROWS)
+        ]
+        last_events_ms = concatenate([last for last, _, _ in chunks])
+        is_seen = concatenate([seen for _, seen, _ in chunks]).astype(np.bool_)
+        columns = [
+            flat(pa.chunked_array([columns[place] for _, _, columns in chunks], type=feature.arrow_type))
+            for place, feature in enumerate(self.group.features)
+        ]
+        return last_events_ms, is_seen, columns
+
+    def _read_chunk(self, owners: Int64s, at_ms: Int64s) -> tuple[Int64s, Flags, list[pa.Array]]:
+        last_events_ms, is_seen = self.lines[min(self.lines)].last_event_before(owners, at_ms)
+        window = _WindowReader(self, owners, at_ms)
+        columns = [
+            feature.aggregate.finish([window.reading(feature, shift_ms) for shift_ms in feature.aggregate.shifts_ms])
+            for feature in self.group.features
+        ]
+        return last_events_ms, is_seen, columns
+
+
+def answers(
+    group: FeatureGroup, place: Int64s, asked_ms: Int64s, last_events_ms: Int64s, columns: Sequence[pa.Array]
+) -> pa.Table:
+    """Values brought to the rows that asked for them (place -1: none); past the TTL only the age is left."""
+    seen = place >= 0
+    age_ms = np.zeros(len(place), dtype=np.int64)
+    age_ms[seen] = asked_ms[seen] - last_events_ms[place[seen]]
+    fresh = np.where(seen & (age_ms <= group.ttl_ms), place, -1)
+    values = {feature.name: take(column, fresh) for feature, column in zip(group.features, columns, strict=True)}
+    return pa.table(values | {group.age_column: pa.array(age_ms, mask=~seen)})
+
+
+def tiled_lines(group: FeatureGroup, events: Line) -> dict[int, Line]:
+    """The events as tiles of every length that the group is read from."""
+    return {tile_ms: events.tiled(tile_ms, states) for tile_ms, states in group.states_of_tile.items()}
+
+
+class _WindowReader:
+    """Readings of the windows of one chunk of rows; features with the same window and state share them."""
+
+    def __init__(self, timeline: Timeline, owners: Int64s, at_ms: Int64s) -> None:
+        self._timeline, self._owners, self._at_ms = timeline, owners, at_ms
+        self._edges: dict[tuple[int, int, int], Int64s] = {}
+        self._bundles: dict[tuple[State, int, int, int], Bundle] = {}
+
+    def reading(self, feature: Feature, shift_ms: int) -> Reading:
+        """Reading of the feature's window that ends `shift_ms` before the rows' instants."""
+        tile_ms = self._timeline.group.tile_ms(feature)
+        line = self._timeline.lines[tile_ms]
+        lower = self._edge(tile_ms, feature.window_ms, shift_ms)
+        upper = self._edge(tile_ms, 0, shift_ms)
+        bundles = []
+        for state in feature.aggregate.states:
+            key = (state, tile_ms, feature.window_ms, shift_ms)
+            if key not in self._bundles:
+                self._bundles[key] = line.reader(state)(lower, upper)
+            bundles.append(self._bundles[key])
+        return Reading(tuple(bundles), upper > lower)
+
+    def _edge(self, tile_ms: int, window_ms: int, shift_ms: int) -> Int64s:
+        """First element of each row's window; with window 0, the element after its last."""
+        if (tile_ms, window_ms, shift_ms) not in self._edges:
+            ends_ms = self._at_ms - shift_ms
+            edge_ms = window_start_ms(ends_ms, window_ms) if window_ms else ends_ms
+            line = self._timeline.lines[tile_ms]
+            self._edges[tile_ms, window_ms, shift_ms] = line.rows.first_at_or_after(self._owners, edge_ms)
+        return self._edges[tile_ms, window_ms, shift_ms]

@@ -1,0 +1,210 @@
+"""Training of the recommender, one epoch at a time: pure torch, in one process of possibly several.
+
+Whoever drives it (a Ray Train worker, a script, a test) calls `epoch` until `done`, and stores `state` in between.
+The random numbers of an epoch are a function of (seed, epoch, rank) alone, so a training resumed from the state
+of epoch n takes exactly the steps that the uninterrupted one would have taken.
+
+Every worker holds all rows (4 bytes a title: 250 million titles a GB) and takes its share of each batch, so that
+the batches, and what one of them teaches, do not depend on how many workers there are.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from models.errors import CheckpointMismatchError, DivergedError, EmptyTrainingSetError
+from models.ranking import hit_at, ndcg_at
+from models.recommendation.batches import Batch, Sequences, Vocabulary, encode, training_batches, windows
+from models.recommendation.evaluation import rank_labels
+from models.recommendation.model import FULL_SOFTMAX_TITLES, RecommenderConfig, SASRec
+from models.recommendation.popularity import Popularity
+from models.recommendation.recommender import Recommender
+from models.training_set import Manifest
+
+WATCHED = "validation_ndcg_at_10"
+"""The metric that chooses the epoch; higher is better."""
+_LARGEST_GRADIENT = 1.0  # norm that gradients are clipped to: one odd batch cannot throw training off
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of the processes that train together this one is, and where its model lives."""
+
+    rank: int = 0
+    workers: int = 1
+    device: str = "cpu"
+
+
+class Training:
+    """A model, its optimizer, the rows it learns from and how far it has come."""
+
+    def __init__(
+        self, config: RecommenderConfig, manifest: Manifest, train: pa.Table, validation: pa.Table, place: Place
+    ) -> None:
+        """Encodes the rows and starts a fresh model.
+
+        Raises:
+            TrainingSetError: no label to learn from or to choose by, a missing column, a label outside the catalogue.
+        """
+        self.config, self.place = config, place
+        self.device = torch.device(place.device)
+        self.vocabulary = Vocabulary(manifest.catalogue)
+        self._rows = _labelled(encode(train, self.vocabulary), "train")
+        self._windows = windows(self._rows, config.max_length)
+        self._judged = _labelled(encode(validation, self.vocabulary), "validation")
+        self._judged_rows = _evenly(len(self._judged), config.judged_rows)
+        popularity = Popularity(self.vocabulary, manifest.popularity)
+        self._popularity_metrics = self._judge(popularity, "validation_popularity")
+        self._prior = _prior(self.vocabulary, manifest)
+
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            self.model = SASRec(len(self.vocabulary), config)
+        self.model.bias.data = torch.log(torch.from_numpy(self._prior)).float()
+        self.model.to(self.device)
+        self._replica = DistributedDataParallel(self.model) if place.workers > 1 else self.model
+        self._optimizer = torch.optim.AdamW(self.model.parameters(), config.lr, weight_decay=config.weight_decay)
+
+        self._identity = {"training_set": manifest.digest, **config.as_dict()}
+        self.curve: list[dict[str, float]] = []
+        """Metrics of every epoch taken, the first epoch's first; `epoch` counts from 1."""
+        self.best_epoch = 0
+        self._best_weights = copy.deepcopy(self.model.state_dict())
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """What was read: sequences, labels, and titles of histories that the catalogue lacks."""
+        return {
+            "train_rows": len(self._rows),
+            "train_labels": self._rows.labels,
+            "validation_rows": len(self._judged),
+            "unknown_history_titles": self._rows.unknown_titles + self._judged.unknown_titles,
+        }
+
+    @property
+    def done(self) -> bool:
+        """Whether every epoch was taken, or none of the last `patience` was better than the best one."""
+        taken = len(self.curve)
+        return taken >= self.config.epochs or taken - self.best_epoch >= self.config.patience
+
+    def epoch(self) -> dict[str, float]:
+        """Takes one epoch and judges it: mean loss in nats, validation metrics, and popularity's beside them.
+
+        Raises:
+            DivergedError: the loss is not finite, on every worker alike.
+        """
+        epoch = len(self.curve) + 1
+        loss = self._learn(epoch)
+        if not math.isfinite(loss):
+            raise DivergedError(epoch, loss, self.config.lr)
+        ranked = self._judge(Recommender(self.model, self.vocabulary, self.device), "validation")
+        metrics = {"epoch": float(epoch), "train_loss": loss, **ranked, **self._popularity_metrics}
+        if not self.curve or metrics[WATCHED] > self.curve[self.best_epoch - 1][WATCHED]:
+            self.best_epoch = epoch
+            self._best_weights = copy.deepcopy(self.model.state_dict())
+        self.curve.append(metrics)
+        return metrics
+
+    def best(self) -> Recommender:
+        """The model of the epoch that ranked the validation rows best."""
+        model = SASRec(len(self.vocabulary), self.config)
+        model.load_state_dict(self._best_weights)
+        return Recommender(model, self.vocabulary)
+
+    def state(self) -> dict[str, Any]:
+        """All that another process needs to go on from here: tensors, numbers and strings only."""
+        return {
+            "identity": self._identity,
+            "model": self.model.state_dict(),
+            "best_weights": self._best_weights,
+            "best_epoch": self.best_epoch,
+            "optimizer": self._optimizer.state_dict(),
+            "curve": self.curve,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state` returned.
+
+        Raises:
+            CheckpointMismatchError: it was made with another configuration or from another training set.
+        """
+        theirs = state["identity"]
+        differing = [name for name, value in self._identity.items() if theirs.get(name) != value]
+        if differing:
+            raise CheckpointMismatchError(differing)
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._best_weights = {name: value.to(self.device) for name, value in state["best_weights"].items()}
+        self.best_epoch = state["best_epoch"]
+        self.curve = list(state["curve"])
+
+    def _learn(self, epoch: int) -> float:
+        """One pass over the rows; the mean loss per label over all workers."""
+        shared = np.random.default_rng([self.config.seed, epoch])
+        own = np.random.SeedSequence([self.config.seed, epoch, self.place.rank]).generate_state(1)[0]
+        total = torch.zeros((), device=self.device)
+        self.model.train()
+        with torch.random.fork_rng():
+            torch.manual_seed(int(own))
+            for batch in training_batches(
+                self._rows.titles, self._windows, self.config.batch_size, self.model.start_token, shared
+            ):
+                total += self._step(batch, shared)
+        if self.place.workers > 1:
+            distributed.all_reduce(total)
+        return float(total) / self._rows.labels
+
+    def _step(self, batch: Batch, shared: np.random.Generator) -> torch.Tensor:
+        """Learns this worker's share of a batch; the share's summed loss."""
+        mine = batch.share(self.place.rank, self.place.workers).to(self.device)
+        negatives, log_expected = self._draw(shared)
+        loss = self._replica(mine.inputs, mine.targets, mine.learnt, negatives, log_expected)
+        self._optimizer.zero_grad(set_to_none=True)
+        # Gradients are averaged over workers: the factor makes that the mean over the labels of the whole batch.
+        (loss * self.place.workers / int(batch.learnt.sum())).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), _LARGEST_GRADIENT)
+        self._optimizer.step()
+        return loss.detach()
+
+    def _draw(self, shared: np.random.Generator) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Titles to compare a batch's labels with, and the log of how often each is expected; None: all titles."""
+        if len(self.vocabulary) <= FULL_SOFTMAX_TITLES:
+            return None, None
+        drawn = np.searchsorted(np.cumsum(self._prior), shared.random(self.config.negatives)).clip(max=len(self._prior) - 1)
+        expected = np.log(self.config.negatives * self._prior[drawn])
+        return torch.from_numpy(drawn).to(self.device), torch.from_numpy(expected).float().to(self.device)
+
+    def _judge(self, scorer: Recommender | Popularity, name: str) -> dict[str, float]:
+        """NDCG@10 and HR@10 of `scorer` on the validation rows; each worker ranks its share."""
+        rows = self._judged_rows[self.place.rank :: self.place.workers]
+        ranks = rank_labels(scorer, self._judged, len(self.vocabulary), rows)
+        sums = torch.tensor([ndcg_at(ranks, 10).sum(), hit_at(ranks, 10).sum()], device=self.device)
+        if self.place.workers > 1:
+            distributed.all_reduce(sums)
+        ndcg, hits = (sums / len(self._judged_rows)).tolist()
+        return {f"{name}_ndcg_at_10": ndcg, f"{name}_hr_at_10": hits}
+
+
+def _labelled(sequences: Sequences, split: str) -> Sequences:
+    if sequences.labels == 0:
+        raise EmptyTrainingSetError(split)
+    return sequences
+
+
+def _evenly(rows: int, wanted: int) -> npt.NDArray[np.int64]:
+    """At most `wanted` of `rows` row numbers, evenly spread."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, wanted)).round().astype(np.int64))
+
+
+def _prior(vocabulary: Vocabulary, manifest: Manifest) -> npt.NDArray[np.float64]:
+    """Each title's share of the finished playbacks, one added to every title; sums to 1."""
+    counts = 1.0 + np.array([manifest.popularity.get(title, 0) for title in vocabulary.content_ids])
+    return counts / counts.sum()  # type: ignore[no-any-return]

@@ -1,0 +1,166 @@
+"""The `reel` command: one sub-command a station. Exit codes: 0 done, 1 the work failed, 2 wrong usage or settings."""
+
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from features.errors import FeatureError
+from features.purposes import Purpose
+from models.errors import ModelError
+from pipelines.cluster import connected
+from pipelines.console import complain, progress_bar, say, show
+from pipelines.errors import ReelError
+from pipelines.report import StationReport
+from pipelines.settings import Settings, load_settings
+from serving.errors import ServingError
+
+app = typer.Typer(
+    name="reel",
+    help="Events of a streaming-TV platform into features, training sets, models and live predictions.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+importers = typer.Typer(help="Import public data as events.", no_args_is_help=True)
+app.add_typer(importers, name="import")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON line instead of a table.")]
+ModelName = Annotated[str, typer.Argument(help="Which model.")]
+
+
+@app.callback()
+def _settings(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings file; else REEL_CONFIG, else configs/local.yaml.")
+    ] = None,
+) -> None:
+    context.obj = load_settings(config)
+
+
+@app.command()
+def simulate(
+    context: typer.Context,
+    households: Annotated[int, typer.Option(help="Households on the platform.")] = 200,
+    days: Annotated[int, typer.Option(help="Days of events.")] = 28,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 7,
+    heartbeat_s: Annotated[int, typer.Option(help="Seconds of play between two heartbeats.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """Simulate a streaming platform into Kafka, and write the truth it was made from."""
+    from pipelines.feed import feed_simulation
+    from pipelines.simulator import SimulationConfig
+
+    config = SimulationConfig(households=households, days=days, seed=seed, heartbeat_s=heartbeat_s)
+    with progress_bar("simulating", shown=not as_json) as bar:
+        show(feed_simulation(context.obj, config, bar.advance), as_json=as_json)
+
+
+@importers.command("movielens")
+def import_movielens(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="A MovieLens 100K folder (u.data, u.item, u.user).")],
+    as_json: Json = False,
+) -> None:
+    """Import MovieLens ratings into Kafka as playbacks."""
+    from pipelines.feed import feed_movielens
+
+    with progress_bar("importing", shown=not as_json) as bar:
+        show(feed_movielens(context.obj, folder, bar.advance), as_json=as_json)
+
+
+@app.command()
+def ingest(
+    context: typer.Context,
+    topic: Annotated[list[str] | None, typer.Option(help="Only these topics (may be repeated).")] = None,
+    accept_lost: Annotated[bool, typer.Option(help="Go on past messages that Kafka deleted unread.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring what Kafka holds into bronze, exactly once."""
+    from pipelines.ingest import ingest as run
+
+    with connected(context.obj), progress_bar("ingesting", shown=not as_json) as bar:
+        report = run(
+            context.obj, topics=topic or (), accept_lost=accept_lost, on_plan=bar.plan, on_progress=bar.advance
+        )
+    show(report, as_json=as_json)
+
+
+@app.command()
+def clean(context: typer.Context, as_json: Json = False) -> None:
+    """Bring silver up to date with bronze: valid rows, one per event id."""
+    from pipelines.clean import clean as run
+
+    with connected(context.obj), progress_bar("cleaning", shown=not as_json) as bar:
+        report = run(context.obj, on_progress=bar.reach)
+    show(report, as_json=as_json)
+
+
+@app.command()
+def features(context: typer.Context, as_json: Json = False) -> None:
+    """Build every feature group, offline and online."""
+    from pipelines.build_features import build_features as run
+
+    with connected(context.obj), progress_bar("building features", shown=not as_json) as bar:
+        report = run(context.obj, on_progress=bar.reach)
+    show(report, as_json=as_json)
+
+
+@app.command("training-set")
+def training_set(
+    context: typer.Context,
+    purpose: Annotated[Purpose, typer.Option(help="What it is used for; rows that do not allow it are left out.")],
+    as_json: Json = False,
+) -> None:
+    """Join features to labels, as they were at each instant."""
+    from pipelines.training_set import build_training_set as run
+
+    with connected(context.obj), progress_bar("joining", shown=not as_json) as bar:
+        report = run(context.obj, purpose=purpose, on_progress=bar.reach)
+    show(report, as_json=as_json)
+
+
+@app.command()
+def status(context: typer.Context, as_json: Json = False) -> None:
+    """Show what there is: tables, what they have consumed, models."""
+    from pipelines.status import status as run
+
+    show(run(context.obj), as_json=as_json)
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    port: Annotated[int | None, typer.Option(help="Instead of serving.port.")] = None,
+) -> None:
+    """Answer features and recommendations over HTTP until stopped."""
+    from pipelines.serve import serve as run
+
+    raise typer.Exit(run(context.obj, port=port))
+
+
+def main() -> None:
+    """Run the command line; every failure that was foreseen is one line and its exit code."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except (ReelError, FeatureError, ModelError, ServingError) as error:
+        complain(" ".join(str(error).split()))
+        sys.exit(getattr(error, "exit_code", 1))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        complain(error.format_message())
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        complain("stopped")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

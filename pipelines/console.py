@@ -1,0 +1,77 @@
+"""What a person sees of a station: a progress bar while it works, then what it read, did and wrote."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipelines.report import Facts, StationReport
+
+_ERRORS = Console(stderr=True, highlight=False)
+
+
+class ProgressBar:
+    """How far a station has come; `total` may become known, or grow, while it works."""
+
+    def __init__(self, progress: Progress, title: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=None)
+
+    def plan(self, total: int) -> None:
+        """There are `total` units of work."""
+        self._progress.update(self._task, total=total)
+
+    def advance(self, units: int) -> None:
+        """`units` more are done."""
+        self._progress.advance(self._task, units)
+
+    def reach(self, done: int, total: int) -> None:
+        """`done` of `total` units are done."""
+        self._progress.update(self._task, completed=done, total=total)
+
+
+@contextmanager
+def progress_bar(title: str, *, shown: bool) -> Iterator[ProgressBar]:
+    """A bar on the terminal's error stream; nothing where that is no terminal, or `shown` is False."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    disable = not (shown and sys.stderr.isatty())
+    with Progress(*columns, console=_ERRORS, transient=True, disable=disable) as progress:
+        yield ProgressBar(progress, title)
+
+
+def show(report: StationReport, *, as_json: bool) -> None:
+    """Print the report: one JSON line for machines, else a small table."""
+    if as_json:
+        say(json.dumps(report.as_dict()))
+        return
+    table = Table(title=f"{report.station}  {report.seconds:.1f} s", title_justify="left", show_header=False, box=None)
+    for heading, facts in (("read", report.read), ("did", report.did), ("wrote", report.wrote)):
+        _add_rows(table, heading, facts)
+    Console(highlight=False).print(table)
+
+
+def _add_rows(table: Table, heading: str, facts: Facts) -> None:
+    for position, (name, value) in enumerate(facts.items()):
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else value
+        table.add_row(f"  {heading}" if position == 0 else "", name, shown)
+
+
+def say(line: str) -> None:
+    """One line on standard output."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def complain(line: str) -> None:
+    """One line on the error stream."""
+    sys.stderr.write(f"reel: {line}\n")

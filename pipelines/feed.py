@@ -1,0 +1,66 @@
+"""Feeding the log: what the simulator and the importers make, sent to Kafka as a platform's services would send it.
+
+input   batches of events, in the order of their receipt
+does    registers schemas, makes topics that are missing, sends, and waits until the broker has everything
+output  Kafka topics
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from pipelines.contract import load_contract
+from pipelines.event_batch import EventBatch
+from pipelines.event_log import bootstrap_servers
+from pipelines.movielens import events, read_movielens
+from pipelines.produce import Producer, ensure_topics
+from pipelines.registry import open_registry
+from pipelines.report import StationReport, add_counts, timed
+from pipelines.settings import Settings
+from pipelines.simulator import SimulationConfig, simulate
+
+OnProgress = Callable[[int], None]
+
+
+def feed_simulation(settings: Settings, config: SimulationConfig, on_progress: OnProgress) -> StationReport:
+    """Simulate a platform into the log; the truth it was made from goes to `{work_dir}/truth`."""
+    truth = settings.work_dir / "truth"
+    with timed("simulate") as report:
+        report.read = {"households": config.households, "days": config.days, "seed": config.seed}
+        _feed(settings, simulate(config, truth), report, on_progress)
+        report.wrote["truth"] = str(truth)
+    return report
+
+
+def feed_movielens(settings: Settings, folder: Path, on_progress: OnProgress) -> StationReport:
+    """Import a MovieLens folder into the log. Raises NotMovieLensError when it is none."""
+    with timed("import") as report:
+        movielens = read_movielens(folder)
+        report.read = {"folder": str(folder)}
+        _feed(settings, events(movielens), report, on_progress)
+    return report
+
+
+def _feed(settings: Settings, batches: Iterable[EventBatch], report: StationReport, on_progress: OnProgress) -> None:
+    contract = load_contract(settings.schemas)
+    bootstrap = bootstrap_servers(settings)
+    timeout_s, client = settings.kafka.timeout_s, settings.kafka.client
+    ensure_topics(bootstrap, contract.topics, settings.kafka.partitions, timeout_s=timeout_s, client=client)
+    sent: dict[str, int] = {}
+    with Producer(
+        bootstrap, contract, open_registry(settings.registry_location), timeout_s=timeout_s, client=client
+    ) as producer:
+        for batch in batches:
+            for name, table in batch.tables.items():
+                producer.produce(name, table)
+                add_counts(sent, {name: table.num_rows})
+            for rubbish in batch.rubbish:
+                header = (
+                    b""
+                    if rubbish.event_name is None
+                    else b"\0" + producer.schema_id(rubbish.event_name).to_bytes(4, "big")
+                )
+                producer.produce_bytes(rubbish.topic, None, header + rubbish.value, rubbish.timestamp_ms)
+                add_counts(sent, {"rubbish": 1})
+            on_progress(batch.events + len(batch.rubbish))
+    report.did = {"kafka": bootstrap}
+    report.wrote = {"messages": sum(sent.values()), **dict(sorted(sent.items()))}

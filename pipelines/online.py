@@ -1,0 +1,100 @@
+"""Bringing the online store up to date: features, titles, who is a child, who allows what, and what is popular."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from features.declarations import FeatureGroup
+from features.packing import pack
+from pipelines import tables
+from pipelines.lakehouse import Lakehouse, bucket_of, read_all
+from serving.online_store import open_online_store
+
+POPULAR_TITLES = 200
+# Ratings of titles that a child may be shown, of the systems in use where the platform is sold.
+KIDS_RATINGS = frozenset({"G", "PG", "TV-Y", "TV-Y7", "TV-G", "U", "0+", "6+"})
+
+
+@dataclass(frozen=True)
+class OnlineTarget:
+    """An online store to fill, and the instant it answers as of: just after the newest event."""
+
+    url: str
+    as_of_ms: int
+
+    def replace(self, group: FeatureGroup, entity: str, rows: pa.Table, bucket: int, buckets: int) -> int:
+        """Make `rows` all that is stored of the group for this bucket's entities; how many entities that is.
+
+        Whoever is not among them any more (consent withdrawn, say) is deleted with everything stored under the key.
+        """
+        name = group.stored_as(entity)
+        with open_online_store(self.url) as store:
+            packed = dict(pack(group, entity, rows))
+            known = list(store.keys(name))
+            if known:
+                of_bucket = bucket_of(pa.array(known, pa.string()), buckets) == bucket
+                for key, is_ours in zip(known, of_bucket, strict=True):
+                    if is_ours and key not in packed:
+                        store.delete_entity(key)
+            store.put_many(name, packed.items())
+        return len(packed)
+
+
+def most_viewed(entity: str, rows: pa.Table) -> list[tuple[str, int]]:
+    """(title, viewers of the last day) at the newest boundary among `rows`, the most viewed first."""
+    frame = pl.from_arrow(rows.select([entity, "event_timestamp", "last_event_timestamp", "daily_unique_viewers"]))
+    assert isinstance(frame, pl.DataFrame)
+    newest = frame.filter(pl.col("event_timestamp") == pl.col("event_timestamp").max())
+    ranked = newest.sort(
+        "daily_unique_viewers", "last_event_timestamp", entity, descending=[True, True, False], nulls_last=True
+    )
+    return [
+        (title, int(viewers))
+        for title, viewers in ranked.head(POPULAR_TITLES).select(entity, "daily_unique_viewers").iter_rows()
+    ]
+
+
+def materialize_context(
+    lakehouse: Lakehouse, online: OnlineTarget, titles: pa.Table, popular: Sequence[tuple[str, int]]
+) -> dict[str, int]:
+    """Write what answers need beside features; how many records of each kind."""
+    latest = _latest(titles, ["content_id"])
+    on_demand = latest.filter(pl.col("content_type").is_null() | (pl.col("content_type") != "live"))
+    kids = set(on_demand.filter(pl.col("maturity_rating").is_in(list(KIDS_RATINGS)))["content_id"].to_list())
+    shown = set(on_demand["content_id"].to_list())
+    ranked = sorted(popular, key=lambda title: -title[1])
+    lists = {"all": [t for t in ranked if t[0] in shown], "kids": [t for t in ranked if t[0] in kids]}
+    profiles = _latest(read_all(lakehouse.existing("privacy.profiles"), tables.PROFILES), ["profile_id"])
+    consents = _latest(read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS), ["user_id"])
+    records = {
+        "titles": _records(latest, "content_id", ["title", "genres", "maturity_rating", "content_type"]),
+        "profiles": _records(profiles, "profile_id", ["is_kids", "user_id"]),
+        "consents": _records(
+            consents, "user_id", ["allows_analytics", "allows_personalization", "allows_ad_targeting"]
+        ),
+        "popular": (
+            (name, [{"content_id": title, "viewers": viewers} for title, viewers in rows[:POPULAR_TITLES]])
+            for name, rows in lists.items()
+        ),
+        "meta": iter([("watermark_ms", online.as_of_ms)]),
+    }
+    with open_online_store(online.url) as store:
+        return {
+            f"online {group}": store.put_many(group, ((key, json.dumps(value).encode()) for key, value in rows))
+            for group, rows in records.items()
+        }
+
+
+def _latest(rows: pa.Table, key: list[str]) -> pl.DataFrame:
+    frame = pl.from_arrow(rows)
+    assert isinstance(frame, pl.DataFrame)
+    return frame.sort("event_timestamp", maintain_order=True).unique(key, keep="last", maintain_order=True)
+
+
+def _records(frame: pl.DataFrame, key: str, columns: list[str]) -> Iterator[tuple[str, object]]:
+    for row in frame.select(key, *columns).iter_rows(named=True):
+        name = row.pop(key)
+        yield name, row

@@ -1,0 +1,80 @@
+"""What watching may be used: silver playback rows, read, asked for consent, and cut by a key.
+
+Features and training sets both start here, so that no row reaches either without the decision of `features.consent`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+from pyiceberg.table import FileScanTask
+
+from features.consent import ConsentHistory, decide
+from features.purposes import Purpose
+from pipelines import tables
+from pipelines.lakehouse import Lakehouse, TableFiles, by_bucket, file_groups, read_all, read_tasks, scan_tasks
+
+ROWS_PER_TASK = 1_000_000
+EXCLUDED = "excluded"
+
+
+@dataclass(frozen=True)
+class Viewing:
+    """Silver as it stands, for one purpose."""
+
+    playback: TableFiles
+    files: tuple[FileScanTask, ...]
+    consents: ConsentHistory
+    purpose: Purpose
+    at_ms: int | None  # consent withdrawn by then excludes earlier rows too; None: only what each event allowed
+    snapshots: dict[str, int]
+
+    @classmethod
+    def of(cls, lakehouse: Lakehouse, purpose: Purpose, at_ms: int | None) -> "Viewing | None":
+        """Everything in `silver.playback`; None when nothing was cleaned yet."""
+        playback = lakehouse.existing("silver.playback")
+        if playback is None or playback.current_snapshot() is None:
+            return None
+        snapshots = {}
+        for name in ("silver.playback", "silver.titles", "privacy.consents"):
+            table = lakehouse.existing(name)
+            if table is not None and (snapshot := table.current_snapshot()) is not None:
+                snapshots[name] = snapshot.snapshot_id
+        history = ConsentHistory.of(read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS))
+        return cls(TableFiles.of(playback), tuple(scan_tasks(playback)), history, purpose, at_ms, snapshots)
+
+    def file_groups(self) -> list[list[FileScanTask]]:
+        """The files, gathered so that each group is one task's work."""
+        return list(file_groups(self.files, ROWS_PER_TASK))
+
+    def allowed(
+        self, files: Sequence[FileScanTask], columns: Sequence[str] | None = None
+    ) -> tuple[pa.Table, dict[str, int]]:
+        """Rows of `files` that the purpose admits, and how many were left out for which reason."""
+        rows = read_tasks(self.playback, files, columns)
+        decision = decide(rows, self.purpose, self.consents, self.at_ms)
+        return rows.filter(pa.array(decision.allowed)), decision.excluded
+
+    def cut(self, key: str, buckets: int, files: Sequence[FileScanTask]) -> list[pa.Table]:
+        """Admitted rows of `files` by the bucket of `key`; the first table also says what was excluded."""
+        rows, excluded = self.allowed(files)
+        parts = by_bucket(rows, key, buckets)
+        note = {f"{EXCLUDED} {reason}".encode(): str(count).encode() for reason, count in excluded.items()}
+        return [parts[0].replace_schema_metadata(note), *parts[1:]]
+
+    def splitter(self, key: str, buckets: int) -> "partial[list[pa.Table]]":
+        """`cut` by `key`, as what a shuffle applies to every group of files."""
+        return partial(self.cut, key, buckets)
+
+
+def excluded_in(parts: Sequence[pa.Table]) -> dict[str, int]:
+    """What `Viewing.cut` noted on these tables: rows left out, by reason."""
+    totals: dict[str, int] = {}
+    for part in parts:
+        for name, count in (part.schema.metadata or {}).items():
+            text = name.decode()
+            if text.startswith(EXCLUDED):
+                reason = text.removeprefix(f"{EXCLUDED} ")
+                totals[reason] = totals.get(reason, 0) + int(count)
+    return totals

@@ -1,0 +1,106 @@
+"""The Serve application: an ingress that answers HTTP, and the champion model behind it.
+
+request -> HAProxy -> ingress (FastAPI: features_api, recommendations) -> online store
+                                                                      \\-> champion (batches) -> MLflow
+"""
+
+from http import HTTPStatus
+from typing import Any, Literal
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from serving import api_page, problems
+from serving.body_limit import BodyLimit
+from serving.champion import ChampionClient, ChampionDeployment
+from serving.errors import StoreUnavailableError
+from serving.fallback import PopularTitles
+from serving.features_api import FeatureLookup, feature_routes
+from serving.recommendations import Recommending, recommendation_routes
+from serving.settings import ServingSettings, read_salts
+from serving.store_reader import StoreReader
+
+NAME = "reel"
+# Requests one ingress process works on at once; further ones wait in front of it.
+CONCURRENT_REQUESTS = 256
+_DESCRIPTION = """Features and recommendations of a streaming-TV platform, as of now.
+
+Ids of people are plain ids; they are hashed here and never stored or logged. Nothing personal is read for a child's
+profile, or without the consent that the purpose needs; the answer's `reason` says so. While a part of the service
+is down, answers are `degraded` and say why; they are not errors. Errors are problem details (RFC 9457)."""
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """What the process can answer with."""
+
+    status: Literal["ready", "degraded", "not ready"] = Field(
+        description="degraded: the store cannot be read, but popular titles are known"
+    )
+    detail: str | None = Field(default=None, description="what is missing")
+
+
+class Ingress:
+    """One process that answers HTTP. Serve makes it, then asks it for its ASGI application."""
+
+    def __init__(self, settings: ServingSettings, champion: "DeploymentHandle[Any]") -> None:
+        self._settings = settings
+        self._pseudonymizer = read_salts(settings)
+        self._store = StoreReader(settings.online_store_url, settings.store_budget_ms)
+        self._popular = PopularTitles(settings.popular_refresh_s, settings.max_k)
+        self._champion = ChampionClient(champion)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        api = FastAPI(title="Reel", version="1", description=_DESCRIPTION, docs_url=None, redoc_url=None)
+        api.add_middleware(BodyLimit, max_bytes=self._settings.max_body_bytes)
+        problems.install(api)
+        api_page.install(api)
+        lookup = FeatureLookup(self._store, self._pseudonymizer, self._settings)
+        recommending = Recommending(self._store, self._champion, self._popular, self._pseudonymizer, self._settings)
+        api.include_router(feature_routes(lookup, self._settings))
+        api.include_router(recommendation_routes(recommending, self._settings))
+        self._add_health(api)
+        return api
+
+    def _add_health(self, api: FastAPI) -> None:
+        @api.get("/healthz", tags=["health"], summary="Is the process alive?")
+        async def health() -> Health:
+            return Health()
+
+        @api.get(
+            "/readyz",
+            tags=["health"],
+            summary="Can it answer?",
+            responses={int(HTTPStatus.SERVICE_UNAVAILABLE): {"model": Readiness}},
+        )
+        async def readiness() -> JSONResponse:
+            """503 only while there is nothing at all to answer with: a degraded answer beats none."""
+            ready = await self._readiness()
+            is_down = ready.status == "not ready"
+            status = HTTPStatus.SERVICE_UNAVAILABLE if is_down else HTTPStatus.OK
+            return JSONResponse(ready.model_dump(), status_code=status)
+
+    async def _readiness(self) -> Readiness:
+        try:
+            await self._store.read(lambda store: self._popular.read(store, "all", 1))
+        except StoreUnavailableError as error:
+            return Readiness(status="degraded" if self._popular.is_known else "not ready", detail=str(error))
+        return Readiness(status="ready")
+
+
+def build(settings: ServingSettings) -> Application:
+    """The application, ready for `serve.run`."""
+    options: dict[str, Any] = {"max_ongoing_requests": CONCURRENT_REQUESTS, "ray_actor_options": {"num_cpus": 0.5}}
+    champion = serve.deployment(name="champion", num_replicas=settings.model_replicas, **options)
+    ingress = serve.deployment(name="ingress", num_replicas=settings.replicas, **options)
+    model = champion(ChampionDeployment).bind(settings)
+    return ingress(serve.ingress()(Ingress)).bind(settings, model)

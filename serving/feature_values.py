@@ -1,0 +1,42 @@
+"""From what the online store holds of a feature group to the values an answer shows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from features.declarations import FeatureGroup
+from features.errors import FeatureError
+from features.packing import unpack_values
+from serving.errors import StoreUnavailableError
+
+
+@dataclass(frozen=True)
+class Valued:
+    """The features of one key at an instant; age_ms is None if nothing is known of the key."""
+
+    values: dict[str, Any]
+    age_ms: int | None
+
+
+def stored_as(group: FeatureGroup, entity: str) -> str:
+    """The online store's group that holds `group` of `entity`: a user and a profile may have the same id."""
+    return f"{group.name}_by_{entity}"
+
+
+def value(group: FeatureGroup, packed: Sequence[bytes | None], at_ms: int) -> list[Valued]:
+    """The features of each packed value at `at_ms`; nulls for None.
+
+    Raises StoreUnavailableError for bytes that this version of the group cannot read.
+    """
+    try:
+        table = unpack_values(group, packed, at_ms)
+    except FeatureError as error:
+        raise StoreUnavailableError(f"the online store's {group.name} cannot be read: {error}") from None
+    rows = table.to_pylist()
+    return [Valued(age_ms=row.pop(group.age_column), values=row) for row in rows]
+
+
+def iso_instant(at_ms: int | None) -> datetime | None:
+    """An instant as answers show it."""
+    return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)

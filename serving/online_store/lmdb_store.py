@@ -1,0 +1,196 @@
+"""The embedded backend: LMDB, a memory-mapped B+ tree in one folder.
+
+Any number of processes read without locks while one writes. Keys are `group NUL entity`, so that a group is
+one range. The map grows by doubling when it is full; other processes follow when they next touch it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+from weakref import WeakValueDictionary
+
+import lmdb
+
+from serving.errors import StoreUnavailableError, StoreUrlError
+from serving.online_store.base import OnlineStore, batches, check_entity, check_group, is_entity
+
+if TYPE_CHECKING:
+    Transaction = lmdb.Transaction[bytes]
+
+Result = TypeVar("Result")
+Identity = tuple[int, int]
+
+INITIAL_MAP_BYTES = 256 * 1024 * 1024  # address space, not disk: the file holds what was written
+ROWS_PER_COMMIT = 10_000
+KEYS_PER_PAGE = 10_000
+MAX_READERS = 1024
+_SEPARATOR: Final = b"\0"
+_AFTER_SEPARATOR: Final = b"\1"
+
+
+class _Environment:
+    """One open folder. LMDB forbids a process to open the same files twice, so its stores share this."""
+
+    def __init__(self, folder: Path, map_bytes: int) -> None:
+        self.handle = lmdb.open(str(folder), map_size=map_bytes, max_readers=MAX_READERS)
+        self.handle.reader_check()  # frees the slots of readers that died
+        self.lock = threading.RLock()  # the map may only be resized while this process has no transaction
+        self.identity = _identity(folder)
+
+    def run(self, work: Callable[[Transaction], Result], *, write: bool) -> Result:
+        """`work` in one transaction; again after the map was grown by us (full) or by another (resized)."""
+        with self.lock:
+            while True:
+                try:
+                    with self.handle.begin(write=write) as transaction:
+                        return work(transaction)
+                except lmdb.MapFullError:
+                    self.handle.set_mapsize(2 * self.handle.info()["map_size"])
+                except lmdb.MapResizedError:
+                    self.handle.set_mapsize(0)
+
+
+_open_environments: WeakValueDictionary[Path, _Environment] = WeakValueDictionary()
+_opening = threading.Lock()
+
+
+class LmdbStore(OnlineStore):
+    """The online store in a folder of this machine."""
+
+    @classmethod
+    def at(cls, url: str, *, readonly: bool) -> Self:
+        """The store of an `lmdb:///absolute/path` address."""
+        path = url.removeprefix("lmdb://")
+        if not path.startswith("/") or path == "/":
+            raise StoreUrlError(url, "the folder's path must be absolute")
+        return cls(Path(path), readonly=readonly)
+
+    def __init__(self, folder: Path, *, readonly: bool = False, map_bytes: int = INITIAL_MAP_BYTES) -> None:
+        self._folder = folder.resolve()
+        self._readonly = readonly
+        self._map_bytes = map_bytes
+        self._environment: _Environment | None = None
+        if readonly:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._environment = self._share()
+        except (OSError, lmdb.Error) as error:
+            raise StoreUnavailableError(
+                f"online store at {folder} cannot be written: {error}; name a folder this user may write"
+            ) from None
+
+    def put_many(self, group: str, rows: Iterable[tuple[str, bytes]]) -> int:
+        """See OnlineStore; each 10,000 rows are one transaction."""
+        prefix = _prefix(group)
+        written = 0
+        for batch in batches(rows, ROWS_PER_COMMIT):
+            items = [(prefix + check_entity(entity).encode(), value) for entity, value in batch]
+            self._run(partial(_put, items=items), write=True)
+            written += len(items)
+        return written
+
+    def get_many(self, group: str, entities: Sequence[str]) -> list[bytes | None]:
+        """See OnlineStore; all entities are read from one snapshot."""
+        prefix = _prefix(group)
+        keys = [prefix + entity.encode() if is_entity(entity) else None for entity in entities]
+
+        def look_up(transaction: Transaction) -> list[bytes | None]:
+            return [None if key is None else transaction.get(key) for key in keys]
+
+        return self._run(look_up)
+
+    def delete_entity(self, entity: str) -> int:
+        """See OnlineStore; one transaction."""
+        name = check_entity(entity).encode()
+
+        def delete(transaction: Transaction) -> int:
+            prefixes = list(_prefixes(transaction))
+            return sum(transaction.delete(prefix + name) for prefix in prefixes)
+
+        return self._run(delete, write=True)
+
+    def keys(self, group: str) -> Iterator[str]:
+        """See OnlineStore; read by the page, so that no snapshot is held while the caller works."""
+        prefix = _prefix(group)
+        start = prefix
+        while True:
+            page = self._run(partial(_page, prefix=prefix, start=start))
+            yield from (key.removeprefix(prefix).decode() for key in page)
+            if len(page) < KEYS_PER_PAGE:
+                return
+            start = page[-1] + b"\0"
+
+    def close(self) -> None:
+        """See OnlineStore; the files are closed with their last store in this process."""
+        self._environment = None
+
+    def _run(self, work: Callable[[Transaction], Result], *, write: bool = False) -> Result:
+        if write and self._readonly:
+            raise StoreUnavailableError(f"online store at {self._folder} was opened for reading only")
+        try:
+            return self._current().run(work, write=write)
+        except (OSError, lmdb.Error) as error:
+            raise StoreUnavailableError(f"online store at {self._folder} failed: {error}") from None
+
+    def _current(self) -> _Environment:
+        """The environment of the files in the folder now: a reader follows a store that was replaced."""
+        environment, there = self._environment, _identity(self._folder)
+        if environment is not None and environment.identity == there:
+            return environment
+        if there is None or not self._readonly:
+            raise StoreUnavailableError(f"no online store in {self._folder} (any more); fill it, ask again")
+        self._environment = self._share()
+        return self._environment
+
+    def _share(self) -> _Environment:
+        with _opening:
+            environment = _open_environments.get(self._folder)
+            if environment is None or environment.identity != _identity(self._folder):
+                environment = _Environment(self._folder, self._map_bytes)
+                _open_environments[self._folder] = environment
+            return environment
+
+
+def _identity(folder: Path) -> Identity | None:
+    """Which data file lies in the folder: (device, inode); None if there is none."""
+    try:
+        status = os.stat(folder / "data.mdb")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _prefix(group: str) -> bytes:
+    return check_group(group).encode() + _SEPARATOR
+
+
+def _put(transaction: Transaction, items: list[tuple[bytes, bytes]]) -> None:
+    transaction.cursor().putmulti(items)
+
+
+def _page(transaction: Transaction, prefix: bytes, start: bytes) -> list[bytes]:
+    cursor = transaction.cursor()
+    if not cursor.set_range(start):
+        return []
+    page: list[bytes] = []
+    for key in cursor.iternext(keys=True, values=False):
+        if not key.startswith(prefix) or len(page) == KEYS_PER_PAGE:
+            break
+        page.append(key)
+    return page
+
+
+def _prefixes(transaction: Transaction) -> Iterator[bytes]:
+    """Each group's prefix: from the first key of a group straight to the first key after it."""
+    cursor = transaction.cursor()
+    found = cursor.first()
+    while found:
+        group = cursor.key().partition(_SEPARATOR)[0]
+        yield group + _SEPARATOR
+        found = cursor.set_range(group + _AFTER_SEPARATOR)

@@ -1,0 +1,124 @@
+"""The shared backend: Redis, for services on many machines.
+
+A value is one string under `reel:{group}:{entity}`, read with MGET; the set `reel:groups` names the groups,
+so that an entity can be deleted from all of them without scanning. A batch is one MULTI.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from serving.errors import StoreUnavailableError, StoreUrlError
+from serving.online_store.base import OnlineStore, batches, check_entity, check_group, is_entity
+
+ROWS_PER_BATCH = 5_000
+KEYS_PER_SCAN = 5_000
+GROUPS_KEY = b"reel:groups"
+
+
+class RedisStore(OnlineStore):
+    """The online store in one database of a Redis server."""
+
+    @classmethod
+    def at(cls, url: str, *, readonly: bool, timeout_s: float) -> Self:
+        """The store of a `redis://host:port/db` address; a password in it is never shown."""
+        public = _without_password(url)
+        try:
+            parts = urlsplit(url)
+            named = parts.hostname and parts.port != 0
+        except ValueError as error:
+            raise StoreUrlError(public, str(error)) from None
+        if not named or not re.fullmatch(r"/?\d*", parts.path):
+            raise StoreUrlError(public, "it must name a host and, if any, a database number")
+        client = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            # Once more at once, for a connection that went stale in the pool; a timeout is not tried again.
+            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        )
+        return cls(client, public, readonly=readonly)
+
+    def __init__(self, client: "redis.Redis", name: str, *, readonly: bool = False) -> None:
+        self._client = client
+        self._name = name
+        self._readonly = readonly
+        if not readonly:
+            self._run(client.ping)
+
+    def put_many(self, group: str, rows: Iterable[tuple[str, bytes]]) -> int:
+        """See OnlineStore; each 5,000 rows are one MULTI."""
+        self._check_writable()
+        prefix = _prefix(group)
+        written = 0
+        for batch in batches(rows, ROWS_PER_BATCH):
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.sadd(GROUPS_KEY, group)
+            pipeline.mset({prefix + check_entity(entity).encode(): value for entity, value in batch})
+            self._run(pipeline.execute)
+            written += len(batch)
+        return written
+
+    def get_many(self, group: str, entities: Sequence[str]) -> list[bytes | None]:
+        """See OnlineStore; one MGET."""
+        prefix = _prefix(group)
+        keys = {entity: prefix + entity.encode() for entity in entities if is_entity(entity)}
+        if not keys:
+            return [None] * len(entities)
+        found = self._run(lambda: self._client.mget(list(keys.values())))
+        values: dict[str, bytes | None] = dict(zip(keys, found, strict=True))
+        return [values.get(entity) for entity in entities]
+
+    def delete_entity(self, entity: str) -> int:
+        """See OnlineStore; one DEL over the groups."""
+        self._check_writable()
+        name = check_entity(entity).encode()
+        groups = self._run(lambda: self._client.smembers(GROUPS_KEY))
+        if not groups:
+            return 0
+        keys = [_prefix(group.decode()) + name for group in groups]
+        return int(self._run(lambda: self._client.delete(*keys)))
+
+    def keys(self, group: str) -> Iterator[str]:
+        """See OnlineStore; SCAN, whose repetitions are dropped."""
+        prefix = _prefix(group)
+        seen: set[bytes] = set()
+        cursor = 0
+        while True:
+            scan = partial(self._client.scan, cursor, match=prefix + b"*", count=KEYS_PER_SCAN)
+            cursor, page = self._run(scan)
+            fresh = set(page) - seen
+            seen |= fresh
+            yield from (key.removeprefix(prefix).decode() for key in fresh)
+            if cursor == 0:
+                return
+
+    def close(self) -> None:
+        """See OnlineStore."""
+        self._client.close()
+
+    def _check_writable(self) -> None:
+        if self._readonly:
+            raise StoreUnavailableError(f"online store {self._name} was opened for reading only")
+
+    def _run(self, command: Callable[[], Any]) -> Any:
+        try:
+            return command()
+        except redis.RedisError as error:
+            raise StoreUnavailableError(
+                f"online store {self._name} does not answer: {error}; start Redis there, or mend the address"
+            ) from None
+
+
+def _prefix(group: str) -> bytes:
+    return b"reel:" + check_group(group).encode() + b":"
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(?<=://)[^@/]*@", "…@", url)

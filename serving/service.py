@@ -1,0 +1,151 @@
+"""One run of the service: Ray, the ingress, the application, until told to stop; then all of it is gone.
+
+1. check the salts and the port          before anything is started
+2. choose the ingress                    Ray Serve reads it from the environment when it is imported
+3. start Ray here, or join a cluster
+4. start Serve and deploy
+5. wait until HTTP answers, say so once, wait for SIGTERM or SIGINT
+6. stop what was started
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import httpx
+
+from serving import ingress
+from serving.errors import ServingError
+from serving.settings import ServingSettings, read_salts
+
+ANSWER_WITHIN_S = 60
+
+
+def run(settings: ServingSettings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises ServingError (or its subclass that says it) if the service cannot start.
+    """
+    read_salts(settings)
+    port = ingress.check_port(settings.host, settings.port)
+    chosen, why_not = ingress.choose(settings)
+    if why_not:
+        _say(why_not, sys.stderr)
+    ingress.configure(chosen, settings)
+    with _stoppable(), _ray(settings), _application(settings, port):
+        address = f"http://{_reachable(settings.host)}:{port}"
+        _wait_for_answer(address)
+        _say(f"Reel answers on {address}; API page {address}/docs (ingress: {chosen})", sys.stdout)
+        while True:
+            signal.pause()
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and SIGINT leave the block, whatever it is doing; further ones cannot interrupt the cleaning up."""
+    try:
+        _on_signals(_stop)
+        yield
+    except _Stopped:
+        pass
+
+
+class _Stopped(BaseException):
+    """Not an Exception: nothing on the way may take it for a failure."""
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    _on_signals(signal.SIG_IGN)
+    raise _Stopped
+
+
+def _on_signals(handler: Any) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+
+
+@contextmanager
+def _ray(settings: ServingSettings) -> Iterator[None]:
+    # Workers use this environment as it is; uv must not build another one for them.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray  # after the environment is set
+
+    local: dict[str, Any] = {"num_cpus": settings.ray_num_cpus, "include_dashboard": False}
+    joined: dict[str, Any] = {"runtime_env": {"env_vars": _serve_environment()}}
+    try:
+        ray.init(
+            address=settings.ray_address or "local",
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **(joined if settings.ray_address else local),
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = settings.ray_address or "this machine"
+        raise ServingError(f"Ray could not be reached on {where}: {error}; check ray_address") from None
+    _on_signals(_stop)  # Ray installs a handler of its own
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _application(settings: ServingSettings, port: int) -> Iterator[None]:
+    from ray import serve
+    from ray.serve.exceptions import RayServeException
+    from ray.serve.schema import LoggingConfig
+
+    from serving import app
+
+    logs = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    try:
+        try:
+            serve.start(http_options={"host": settings.host, "port": port}, logging_config=logs)
+            serve.run(app.build(settings), name=app.NAME, route_prefix="/", logging_config=logs)
+        except (RuntimeError, RayServeException) as error:
+            raise ServingError(f"the application could not be deployed: {_first_line(error)}") from None
+        yield
+    finally:
+        if settings.ray_address:
+            serve.delete(app.NAME)  # Serve itself may be at work for others
+        else:
+            serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _serve_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("RAY_SERVE_")}
+
+
+def _wait_for_answer(address: str) -> None:
+    """HAProxy takes up a new replica a moment after Serve says that it runs."""
+    deadline_s = time.monotonic() + ANSWER_WITHIN_S
+    while True:
+        try:
+            if httpx.get(f"{address}/healthz", timeout=5).is_success:
+                return
+        except httpx.TransportError:
+            pass  # not listening yet
+        if time.monotonic() > deadline_s:
+            raise ServingError(f"{address} did not answer within {ANSWER_WITHIN_S} s; see Ray's logs")
+        time.sleep(0.1)
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _say(line: str, stream: Any) -> None:
+    stream.write(f"{line}\n")
+    stream.flush()

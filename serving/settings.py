@@ -1,0 +1,110 @@
+"""The service's configuration: one JSON file, checked before anything starts, and the salts, which are not in it."""
+
+import difflib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from features.pseudonyms import Pseudonymizer
+from serving.errors import ConfigurationError
+
+Seconds = Annotated[float, Field(gt=0)]
+Milliseconds = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ServingSettings(BaseModel):
+    """Everything the service needs to know; every replica gets the same."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    online_store_url: str = Field(description="lmdb:///absolute/path or redis://host:port/db")
+    mlflow_tracking_uri: str = Field(description="where models are registered")
+    model_name: str = Field(default="recommendation", description="the registered model that recommends")
+    model_alias: str = Field(default="champion", description="which of its versions answers")
+    model_refresh_s: Seconds = Field(default=10, description="how often the alias is looked up again")
+    salt_file: Path | None = Field(default=None, description="salts, oldest first, one a line; mode 0600; or REEL_SALT")
+    as_of: Literal["watermark", "now"] = Field(
+        default="now", description="now: the wall clock; watermark: the newest event in the store (replayed history)"
+    )
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8000, description="0 takes a free one")
+    ingress: Literal["auto", "haproxy", "python"] = Field(
+        default="auto", description="haproxy: fast; python: Serve's own proxy; auto: haproxy where it can run"
+    )
+    syslog: str = Field(default="127.0.0.1:514", description="where HAProxy sends warnings, never requests")
+    drain_s: Annotated[float, Field(ge=0)] = Field(default=2, description="how long a stopping replica still answers")
+    ray_address: str | None = Field(default=None, description="a Ray cluster to join; null starts Ray on this machine")
+    ray_num_cpus: Count | None = Field(default=None, description="processors of a local Ray; null means all")
+    replicas: Count = Field(default=1, description="processes that answer HTTP")
+    model_replicas: Count = Field(default=1, description="processes that run the model")
+    store_budget_ms: Milliseconds = Field(default=50, description="a store look-up is given up after this")
+    deadline_ms: Milliseconds = Field(default=500, description="a recommendation waits this long in all for its model")
+    popular_refresh_s: Seconds = Field(default=10, description="how old the list of popular titles may get")
+    max_k: Count = Field(default=100, description="titles one answer has at most")
+    max_keys: Count = Field(default=1000, description="keys one look-up may ask for")
+    max_body_bytes: Count = Field(default=1_000_000, description="a larger request body is refused")
+
+
+def load_settings(path: Path) -> ServingSettings:
+    """The settings in the JSON file at `path`.
+
+    Raises ConfigurationError naming the key at fault: an unknown one with its nearest known neighbour, a wrong
+    value with what was received.
+    """
+    try:
+        tree = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"configuration {path} cannot be read: {error}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"configuration {path} is not valid JSON: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigurationError(f"configuration {path} must be a JSON object; received {type(tree).__name__}")
+    return parse_settings(tree, str(path))
+
+
+def parse_settings(tree: Mapping[str, Any], source: str) -> ServingSettings:
+    """The settings in `tree`; `source` names it in messages."""
+    known = ServingSettings.model_fields
+    for key in tree:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigurationError(f"{source}: unknown key {key!r}{hint}; known: {', '.join(known)}")
+    try:
+        return ServingSettings.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        received = "" if first["type"] == "missing" else f"; received {first['input']!r}"
+        raise ConfigurationError(f"{source}: {key}: {first['msg'].lower()}{received}") from None
+
+
+def read_salts(settings: ServingSettings, environ: Mapping[str, str] = os.environ) -> Pseudonymizer:
+    """The hasher of people's ids: REEL_SALT (comma separated, oldest first), else the salt file.
+
+    Each process reads them itself: they travel in no argument, and no message of this function shows them.
+    Raises ConfigurationError if there is none, or if others may read the file.
+    """
+    text = environ.get("REEL_SALT") or _read_private(settings.salt_file)
+    salts = tuple(part.strip() for line in text.splitlines() for part in line.split(",") if part.strip())
+    if not salts:
+        raise ConfigurationError("no salt for people's ids: REEL_SALT or the salt file is empty")
+    return Pseudonymizer(salts)
+
+
+def _read_private(file: Path | None) -> str:
+    if file is None:
+        raise ConfigurationError("no salt for people's ids: set REEL_SALT, or salt_file to a file of mode 0600")
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+        if mode & 0o077:
+            raise ConfigurationError(f"others may read the salt file {file} (mode {mode:04o}): chmod 600 {file}")
+        return file.read_text()
+    except OSError as error:
+        raise ConfigurationError(f"the salt file cannot be read: {error}") from None

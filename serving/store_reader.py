@@ -1,0 +1,53 @@
+"""The online store as requests read it: off the event loop, within a budget, and JSON records decoded."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, TypeVar
+
+from serving.errors import StoreSlowError, StoreUnavailableError
+from serving.online_store import OnlineStore, open_online_store
+
+Result = TypeVar("Result")
+
+# Look-ups mostly wait, for Redis or for a page of LMDB; they are short.
+THREADS = 8
+
+
+class StoreReader:
+    """One request's look-ups run as one function in a thread, so that the event loop never waits for the store."""
+
+    def __init__(self, url: str, budget_ms: int) -> None:
+        self._budget_ms = budget_ms
+        self._store = open_online_store(url, readonly=True, timeout_s=budget_ms / 1000)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
+
+    async def read(self, look_up: Callable[[OnlineStore], Result]) -> Result:
+        """What `look_up` finds. Raises StoreSlowError after the budget, StoreUnavailableError if it cannot read."""
+        running = asyncio.get_running_loop().run_in_executor(self._threads, look_up, self._store)
+        try:
+            async with asyncio.timeout(self._budget_ms / 1000):
+                return await running
+        except TimeoutError:
+            raise StoreSlowError(f"the online store took more than {self._budget_ms} ms") from None
+
+
+def read_records(store: OnlineStore, group: str, entities: Sequence[str]) -> list[Any]:
+    """The JSON records of `entities` in `group`; None where there is none."""
+    try:
+        values = store.get_many(group, entities)
+        return [None if value is None else json.loads(value) for value in values]
+    except ValueError as error:
+        raise StoreUnavailableError(f"a record of {group!r} in the online store is not JSON: {error}") from None
+
+
+def read_as_of_ms(store: OnlineStore, as_of: Literal["watermark", "now"]) -> int | None:
+    """The instant that answers are valued at, ms since the epoch; None if the store has never been filled."""
+    if as_of == "now":
+        return time.time_ns() // 1_000_000
+    watermark = read_records(store, "meta", ["watermark_ms"])[0]
+    if watermark is not None and not isinstance(watermark, int):
+        raise StoreUnavailableError("the watermark in the online store is not a number of milliseconds")
+    return watermark
