@@ -131,7 +131,7 @@ class FeatureGroup:
         return tuple(dict.fromkeys(state for feature in self.features for state in feature.aggregate.states))
 
     def stored_as(self, entity: str) -> str:
-        """Name of what is stored of the group for `entity`, offline and online: a user and a profile may share an id."""
+        """Name of what is stored of the group for `entity`: a user and a profile may share an id."""
         return f"{self.name}_by_{entity}"
 
     def tile_ms(self, feature: Feature) -> int:
@@ -186,7 +186,7 @@ class FeatureGroup:
     def _check_feature(self, feature: Feature) -> None:
         where = f"group {self.name}, feature {feature.name}"
         for state in feature.aggregate.states:
-            for column, kind in state.inputs.items():
+            for column, kind in state.inputs:
                 if column not in self.source.schema.names:
                     raise DeclarationError(
                         f"{where}: unknown column {column}; {self.source.name} has "

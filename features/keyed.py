@@ -1,6 +1,6 @@
 """Sums by key: the state behind shares, modes and vectors by bucket."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from features.columns import encode, flat
 from features.runs import bounds, expand, prefix_sums, run_of_row, run_starts, sums
-from features.states import Kind, amounts, filter_input, suffix
+from features.states import Inputs, Kind, amounts, inputs, suffix
 from features.windows import Int64s
 
 # An amount is shared among n keys in whole units of 1/27,720, which 1 to 12 all divide: no rounding up to 12
@@ -110,10 +110,9 @@ class KeyedTotal:
         return pa.map_(pa.string(), pa.int64())
 
     @property
-    def inputs(self) -> Mapping[str, Kind]:
+    def inputs(self) -> Inputs:
         """The column, the key and the flag."""
-        column = {self.column: Kind.WHOLE} if self.column else {}
-        return column | {self.key: Kind.KEY} | filter_input(self.where)
+        return inputs((self.column, Kind.WHOLE), (self.key, Kind.KEY), (self.where, Kind.FLAG))
 
     def lift(self, log: pa.Table) -> KeyedTotals:
         """The amount of each event under its key."""

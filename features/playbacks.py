@@ -177,10 +177,10 @@ def _with_weekday(log: pl.DataFrame) -> pl.DataFrame:
     happened = pl.coalesce(pl.when(is_reliable).then("client_timestamp"), "event_timestamp")
     zone = pl.col("time_zone").fill_null("UTC")
     weekday = pl.lit(None, pl.Int64)
-    for name in log.select(zone.unique(maintain_order=True)).to_series():
-        local = happened.dt.convert_time_zone(name).dt.weekday().cast(pl.Int64) - 1
-        weekday = pl.when(zone == name).then(local).otherwise(weekday)
     try:
+        for name in log.select(zone.unique(maintain_order=True)).to_series():
+            local = happened.dt.convert_time_zone(name).dt.weekday().cast(pl.Int64) - 1
+            weekday = pl.when(zone == name).then(local).otherwise(weekday)
         return log.with_columns(weekday=weekday)
     except pl.exceptions.ComputeError as error:
-        raise LogError(f"a time zone of the playback table is unknown: {error}") from None
+        raise LogError(f"a time zone of the playback table is unknown: {str(error).splitlines()[0]}") from None

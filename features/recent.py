@@ -1,6 +1,6 @@
 """The last n values: the state behind watch histories."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from features.columns import flat, milliseconds, timestamps
 from features.runs import bounds, expand, order_by, run_of_row
-from features.states import Kind, chosen, filter_input, suffix
+from features.states import Inputs, Kind, chosen, inputs, suffix
 from features.windows import Int64s
 
 EVENT_TIME = "event_timestamp"
@@ -92,9 +92,9 @@ class Recent:
         return pa.list_(_ENTRY)
 
     @property
-    def inputs(self) -> Mapping[str, Kind]:
+    def inputs(self) -> Inputs:
         """The column and the flag."""
-        return {self.column: Kind.TEXT} | filter_input(self.where)
+        return inputs((self.column, Kind.TEXT), (self.where, Kind.FLAG))
 
     def lift(self, log: pa.Table) -> Recents:
         """A list of one value for each event that has it; the log is in (entity, time, id) order."""

@@ -77,7 +77,8 @@ def order_by(owners: Int64s, times_ms: Int64s, ids: pa.Array | pa.ChunkedArray) 
 
     Ids are long and compared only where owner and time are equal, which is what makes this fast.
     """
-    order = np.lexsort((times_ms, owners))
+    is_later = (owners[1:] > owners[:-1]) | ((owners[1:] == owners[:-1]) & (times_ms[1:] >= times_ms[:-1]))
+    order = np.arange(len(owners)) if is_later.all() else np.lexsort((times_ms, owners))
     starts = run_starts(owners[order], times_ms[order])
     lengths = np.diff(starts, append=len(order))
     tied = np.flatnonzero(np.repeat(lengths > 1, lengths))

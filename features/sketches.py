@@ -31,6 +31,8 @@ _HASH_BITS = 64 - PRECISION
 _RANK_BITS = 6
 _RANK_MASK = (1 << _RANK_BITS) - 1
 _SPARSE_BYTES = 4
+# A 64-bit hash cannot tell more apart; the largest estimate that an int64 holds.
+_MOST = 2.0**62
 # Changing this string changes every sketch; it is the fixed seed of the hash.
 _SEED = b"reel.sketch.1"
 
@@ -103,7 +105,8 @@ class Sketches:
             REGISTERS * _sigma_table()[REGISTERS - filled]
             + (harmonic + REGISTERS * _tau(1 - saturated / REGISTERS)) * 2.0**-_HASH_BITS
         )
-        estimates: npt.NDArray[np.float64] = REGISTERS**2 / (2 * np.log(2)) / indicator
+        scale = REGISTERS**2 / (2 * np.log(2))
+        estimates: npt.NDArray[np.float64] = scale / np.maximum(indicator, scale / _MOST)
         return estimates
 
     def counts(self) -> Int64s:
@@ -152,12 +155,17 @@ def _cells_stored(value: bytes) -> Int64s:
     if len(value) == REGISTERS:
         ranks = np.frombuffer(value, dtype=np.uint8).astype(np.int64)
         registers = np.flatnonzero(ranks)
-        return registers << _RANK_BITS | ranks[registers]
-    if len(value) > REGISTERS or len(value) % _SPARSE_BYTES:
+        cells = registers << _RANK_BITS | ranks[registers]
+    elif len(value) < REGISTERS and len(value) % _SPARSE_BYTES == 0:
+        cells = np.frombuffer(value, dtype="<u4").astype(np.int64)
+        ranks = cells & _RANK_MASK
+    else:
         raise PackedValueError(
             f"a stored sketch has {len(value):,} bytes; it should have {REGISTERS:,}, or fewer in whole fours"
         )
-    return np.frombuffer(value, dtype="<u4").astype(np.int64)
+    if (ranks > _HASH_BITS + 1).any() or (np.diff(cells >> _RANK_BITS, append=REGISTERS) <= 0).any():
+        raise PackedValueError(f"a stored sketch of {len(value):,} bytes is damaged: its registers make no sense")
+    return cells
 
 
 @cache

@@ -8,7 +8,7 @@ whole, so the paths agree to the bit.
 A *bundle* holds `size` states of one kind, one a row.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, Self, TypeVar
@@ -23,6 +23,7 @@ from features.runs import prefix_sums, sums
 from features.sketches import Sketches, cells_of
 from features.windows import Int64s
 
+Inputs = tuple[tuple[str, "Kind"], ...]
 BundleT = TypeVar("BundleT", bound="Bundle")
 
 
@@ -82,7 +83,7 @@ class State(Protocol):
         """Column type in tiles."""
 
     @property
-    def inputs(self) -> Mapping[str, Kind]:
+    def inputs(self) -> Inputs:
         """Columns of the log that are read."""
 
     def lift(self, log: pa.Table) -> Bundle:
@@ -140,10 +141,9 @@ class Total:
         return pa.int64()
 
     @property
-    def inputs(self) -> Mapping[str, Kind]:
+    def inputs(self) -> Inputs:
         """The column and the flag."""
-        column = {self.column: Kind.ANY if self.present else Kind.WHOLE} if self.column else {}
-        return column | filter_input(self.where)
+        return inputs((self.column, Kind.ANY if self.present else Kind.WHOLE), (self.where, Kind.FLAG))
 
     def lift(self, log: pa.Table) -> Totals:
         """The amount of each event."""
@@ -172,9 +172,9 @@ class Distinct:
         return pa.binary()
 
     @property
-    def inputs(self) -> Mapping[str, Kind]:
+    def inputs(self) -> Inputs:
         """The column and the flag."""
-        return {self.column: Kind.TEXT} | filter_input(self.where)
+        return inputs((self.column, Kind.TEXT), (self.where, Kind.FLAG))
 
     def lift(self, log: pa.Table) -> Sketches:
         """A sketch of one value for each event."""
@@ -192,9 +192,9 @@ def suffix(word: str, name: str | None) -> str:
     return f"_{word}_{name}" if name else ""
 
 
-def filter_input(where: str | None) -> dict[str, Kind]:
-    """What an optional flag column adds to a state's inputs."""
-    return {where: Kind.FLAG} if where else {}
+def inputs(*columns: tuple[str | None, Kind]) -> Inputs:
+    """The columns that are named."""
+    return tuple((name, kind) for name, kind in columns if name)
 
 
 def chosen(log: pa.Table, where: str | None) -> npt.NDArray[np.bool_]:

@@ -72,8 +72,8 @@ def line_of_log(group: FeatureGroup, entity: str, log: pa.Table) -> tuple[pa.Arr
     entities, owners = encode(log[entity])
     times_ms = milliseconds(log[EVENT_TIME], EVENT_TIME)
     order = order_by(owners, times_ms, flat(log[EVENT_ID]))
-    if not np.array_equal(order, np.arange(len(order))):
-        log, owners, times_ms = log.take(pa.array(order)), owners[order], times_ms[order]
+    read = {EVENT_TIME, EVENT_ID} | {column for state in group.states for column, _ in state.inputs}
+    log, owners, times_ms = log.select(sorted(read)).take(pa.array(order)), owners[order], times_ms[order]
     bundles = {state: state.lift(log) for state in group.states}
     return entities, Line(owners, times_ms, times_ms, bundles)
 

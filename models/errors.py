@@ -1,14 +1,34 @@
 """Named failures of `models`: each says what was wrong, what was received and how to mend it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class ModelError(Exception):
-    """Base of every failure that `models` raises on purpose."""
+    """Base of every failure that `models` raises on purpose. It keeps its message when pickled between processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default an exception is made again by calling its class with the message, which needs other arguments.
+        return _revive, (type(self), self.args)
+
+
+def _revive(kind: type[ModelError], arguments: tuple[Any, ...]) -> ModelError:
+    return kind.__new__(kind, *arguments)
 
 
 class ConfigurationError(ModelError):
     """A model's configuration has an unknown key or a value outside its range."""
+
+    exit_code = 2
+
+
+class UnknownModelError(ModelError):
+    """No model has that name."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"there is no model {name!r}; there is {', '.join(known)}")
 
 
 class TrainingSetError(ModelError):

@@ -18,7 +18,7 @@ from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOr
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 
-from features.profiles import ProfileRegistry, strip_kids
+from features.profiles import PERSON_IDS, ProfileRegistry, strip_kids
 from features.pseudonyms import Pseudonymizer
 from pipelines import tables
 from pipelines.cluster import shuffle
@@ -160,15 +160,8 @@ def _source(
 def _columns_to_read(silver: Table, bronze: Table) -> tuple[str, ...]:
     """What judging and writing need of bronze."""
     known = set(bronze.schema().column_names)
-    needed = {
-        *silver.schema().column_names,
-        "ingested_at",
-        "topic",
-        "partition",
-        "offset",
-        "profile_described",
-        "is_kids",
-    }
+    judged = {*PERSON_IDS, "viewer_token", "is_kids", "profile_described", "ingested_at", "topic", "partition", "offset"}
+    needed = {*silver.schema().column_names, *judged}
     return tuple(sorted(needed & known))
 
 
@@ -214,7 +207,7 @@ def _unique(silver: TableFiles, _: int, cuts: list[pa.Table]) -> BucketDone:
     firsts = fresh.sort("event_timestamp", "topic", "partition", "offset").unique(
         "event_id", keep="first", maintain_order=True
     )
-    counts = {verdict: count for verdict, count in firsts.group_by(_VERDICT).len().iter_rows()}
+    counts: dict[str, int] = dict(firsts.group_by(_VERDICT).len().iter_rows())
     if duplicates := incoming.height - firsts.height:
         counts["duplicate event id"] = duplicates
     waiting = firsts.filter(pl.col(_VERDICT) == _WAITING)["ingested_at"].dt.timestamp("ms").min()
@@ -222,17 +215,11 @@ def _unique(silver: TableFiles, _: int, cuts: list[pa.Table]) -> BucketDone:
     return BucketDone(files, counts, waiting)  # type: ignore[arg-type]
 
 
-def _judge(validate: Callable[[pl.Expr], pl.Expr], rules: Rules, rows: pa.Table) -> pa.Table:
+def _judge(validate: Callable[[pl.DataFrame], pl.DataFrame], rules: Rules, rows: pa.Table) -> pa.Table:
     """`rows` of bronze as rows of silver, each with its verdict."""
-    rows = _settle_profiles(rules, rows)
-    frame = pl.from_arrow(rows)
+    frame = pl.from_arrow(_settle_profiles(rules, rows))
     assert isinstance(frame, pl.DataFrame)
-    skew_ms = (pl.col("client_timestamp") - pl.col("event_timestamp")).dt.total_milliseconds().abs()
-    judged = frame.with_columns(
-        validate(pl.col(_VERDICT)).alias(_VERDICT),
-        (skew_ms <= CLIENT_CLOCK_TOLERANCE_MS).alias("client_timestamp_reliable"),
-    )
-    return judged.to_arrow()
+    return validate(frame).to_arrow()
 
 
 def _settle_profiles(rules: Rules, rows: pa.Table) -> pa.Table:
@@ -256,7 +243,7 @@ def _settle_profiles(rules: Rules, rows: pa.Table) -> pa.Table:
 
 def _strip_newly_known(rows: pa.Table, kids_now: np.ndarray, rules: Rules) -> pa.Table:
     # Rows known at the door carry their token already, so only the others may be given one.
-    if not kids_now.any() or "viewer_token" not in rows.column_names:
+    if not kids_now.any():
         return rows
     mask = pa.array(kids_now)
     stripped = strip_kids(rows, kids_now, rules.pseudonymizer)
@@ -264,25 +251,27 @@ def _strip_newly_known(rows: pa.Table, kids_now: np.ndarray, rules: Rules) -> pa
     return stripped.set_column(stripped.column_names.index("viewer_token"), "viewer_token", kept)
 
 
-def _validate_playback(verdict: pl.Expr) -> pl.Expr:
-    """The verdict of a playback row: the first rule it breaks, else the verdict it came with."""
-    return (
-        pl.when(pl.col("content_id").is_null() | (pl.col("content_id") == ""))
+_NO_CONTENT = pl.col("content_id").is_null() | (pl.col("content_id") == "")
+_NEVER_NEGATIVE = ("position_ms", "start_time_ms", "total_duration_ms", "rebuffer_duration_ms", "pause_duration_ms")
+
+
+def _validate_playback(rows: pl.DataFrame) -> pl.DataFrame:
+    """The first rule a row breaks becomes its verdict; and whether its client's clock can be relied on."""
+    skew_ms = (pl.col("client_timestamp") - pl.col("event_timestamp")).dt.total_milliseconds().abs()
+    return rows.with_columns(
+        pl.when(_NO_CONTENT)
         .then(pl.lit("invalid: no content_id"))
         .when(~pl.col("completion_percent").is_between(0, 100))
         .then(pl.lit("invalid: completion_percent outside 0 to 100"))
         .when(pl.any_horizontal(pl.col(name) < 0 for name in _NEVER_NEGATIVE))
         .then(pl.lit("invalid: negative position or duration"))
-        .otherwise(verdict)
+        .otherwise(pl.col(_VERDICT))
+        .alias(_VERDICT),
+        (skew_ms <= CLIENT_CLOCK_TOLERANCE_MS).alias("client_timestamp_reliable"),
     )
 
 
-_NEVER_NEGATIVE = ("position_ms", "start_time_ms", "total_duration_ms", "rebuffer_duration_ms", "pause_duration_ms")
-
-
-def _validate_title(verdict: pl.Expr) -> pl.Expr:
-    return (
-        pl.when(pl.col("content_id").is_null() | (pl.col("content_id") == ""))
-        .then(pl.lit("invalid: no content_id"))
-        .otherwise(verdict)
+def _validate_title(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(
+        pl.when(_NO_CONTENT).then(pl.lit("invalid: no content_id")).otherwise(pl.col(_VERDICT)).alias(_VERDICT)
     )

@@ -1,7 +1,7 @@
 """Writing many messages to Kafka fast, in order, and knowing that all of them arrived."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -65,27 +65,31 @@ class KafkaWriter:
             raise UnknownTopicError(topic, sorted(self._known_topics))
         # produce_batch would be the natural call, but it knows no timestamps (confluent-kafka 2.16).
         produce, on_delivery = self._producer.produce, self._on_delivery
-        for key, value, timestamp_ms in zip(keys, values, timestamps_ms, strict=True):
-            try:
-                produce(topic, value, key, on_delivery=on_delivery, timestamp=timestamp_ms)
-            except BufferError:
-                self._wait_until(lambda: len(self._producer) <= QUEUE_MESSAGES // 2)
-                produce(topic, value, key, on_delivery=on_delivery, timestamp=timestamp_ms)
+        try:
+            for key, value, timestamp_ms in zip(keys, values, timestamps_ms, strict=True):
+                while True:
+                    try:
+                        produce(topic, value, key, on_delivery=on_delivery, timestamp=timestamp_ms)
+                        break
+                    except BufferError:  # the queue is full
+                        self._wait_until_at_most(len(self._producer) // 2)
+        except KafkaException as error:
+            raise DeliveryFailed(1, error.args[0].str()) from None
         self._producer.poll(0)
         self._raise_refusal()
 
     def flush(self) -> None:
         """Wait until the broker has confirmed every message; raises `DeliveryFailed` or `BrokerUnreachableError`."""
-        self._wait_until(lambda: len(self._producer) == 0)
+        self._wait_until_at_most(0)
 
     def close(self) -> None:
         """Let go of what was not confirmed; call `flush` before."""
         self._producer.purge()
         self._producer.poll(0)
 
-    def _wait_until(self, done: Callable[[], bool]) -> None:
+    def _wait_until_at_most(self, limit: int) -> None:
         waiting, moved = len(self._producer), time.monotonic()
-        while not done():
+        while len(self._producer) > limit:
             self._producer.poll(_POLL_S)
             self._raise_refusal()
             if len(self._producer) < waiting:

@@ -141,11 +141,22 @@ def write_files(table: TableFiles, rows: pa.Table) -> list[DataFile]:
         return []
     wanted = table.arrow_schema
     columns = [
-        rows[field.name].cast(field.type) if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
+        _cast(rows[field.name], field.type) if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
         for field in wanted
     ]
     aligned = pa.Table.from_arrays(columns, schema=wanted)
     return list(_dataframe_to_data_files(table.metadata, aligned, table.io))
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if not pa.types.is_map(kind):
+        return column.cast(kind)
+    # Arrow aborts the process when a cast changes the type of a map's keys (25.0), so the map is put together anew.
+    maps = column.combine_chunks()
+    maps = maps.chunk(0) if isinstance(maps, pa.ChunkedArray) else maps
+    keys, items = maps.keys.cast(kind.key_type), maps.items.cast(kind.item_type)
+    mask = maps.is_null() if maps.null_count else None
+    return pa.MapArray.from_arrays(maps.offsets, keys, items, type=kind, mask=mask)
 
 
 def commit_files(

@@ -12,8 +12,9 @@ from typing import Any, Protocol, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.cimpl import NewTopic
 
 from pipelines.codec import encode_in_chunks, wire_format
 from pipelines.contract import TIMESTAMP, Contract
@@ -24,6 +25,7 @@ from pipelines.registry import SchemaRegistry
 
 DEFAULT_TIMEOUT_S = 10.0
 KEY_COLUMNS = ("profile_id", "user_id", "content_id")  # the first that is there: a viewer's events keep their order
+_LEADER_POLL_S = 0.1
 
 
 class _Log(Protocol):
@@ -64,8 +66,8 @@ class Producer:
     def produce(self, event_name: str, table: pa.Table) -> None:
         """Queue one message for each row of `table` (the flat columns of `event_name`, see `codec.encode`).
 
-        The key is the profile, else the user, else the title. Rows before a faulty one may be queued already. Raises `ContractError`, `EncodeError`,
-        `UnknownTopicError`, `BrokerUnreachableError`, `DeliveryFailed`.
+        The key is the profile, else the user, else the title. Rows before a faulty one may be queued already.
+        Raises `ContractError`, `EncodeError`, `UnknownTopicError`, `BrokerUnreachableError`, `DeliveryFailed`.
         """
         event, schema_id = self._contract.event(event_name), self.schema_id(event_name)
         row = 0
@@ -114,7 +116,7 @@ def ensure_topics(
 ) -> list[str]:
     """Make those of `topics` that are not there, with the broker's default replication; return which were made.
 
-    Topics that exist stay as they are. Raises `BrokerUnreachableError`.
+    They can be written and read when this returns. Topics that exist stay as they are. Raises `BrokerUnreachableError`.
     """
     embedded = EmbeddedLog.of(bootstrap_servers)
     if embedded is not None:
@@ -124,8 +126,11 @@ def ensure_topics(
     try:
         known = admin.list_topics(timeout=timeout_s).topics
         missing = [NewTopic(topic, partitions) for topic in topics if topic not in known]
-        made = admin.create_topics(missing, operation_timeout=timeout_s) if missing else {}
-        return [topic for topic, outcome in made.items() if _was_made(outcome, timeout_s)]
+        outcomes = admin.create_topics(missing, operation_timeout=timeout_s) if missing else {}
+        made = [topic for topic, outcome in outcomes.items() if _was_made(outcome, timeout_s)]
+        partitions_made = [TopicPartition(topic, number) for topic in made for number in range(partitions)]
+        _wait_for_leaders(admin, partitions_made, timeout_s)
+        return made
     except KafkaException as error:
         raise BrokerUnreachableError(bootstrap_servers, timeout_s, error.args[0].str()) from None
 
@@ -138,6 +143,20 @@ def _was_made(outcome: Any, timeout_s: float) -> bool:
             return False
         raise
     return True
+
+
+def _wait_for_leaders(admin: AdminClient, partitions: Sequence[TopicPartition], timeout_s: float) -> None:
+    """A broker names a new partition's leader some moments before that leader serves it."""
+    deadline = time.monotonic() + timeout_s
+    while partitions:
+        wanted = {partition: OffsetSpec.latest() for partition in partitions}  # type: ignore[no-untyped-call]
+        answers = admin.list_offsets(wanted, request_timeout=timeout_s)
+        failures = [error for answer in answers.values() if (error := answer.exception(timeout=timeout_s))]
+        if not failures:
+            return
+        if time.monotonic() > deadline:
+            raise failures[0]
+        time.sleep(_LEADER_POLL_S)
 
 
 def _keys(table: pa.Table) -> list[bytes | None]:

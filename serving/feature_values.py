@@ -19,11 +19,6 @@ class Valued:
     age_ms: int | None
 
 
-def stored_as(group: FeatureGroup, entity: str) -> str:
-    """The online store's group that holds `group` of `entity`: a user and a profile may have the same id."""
-    return f"{group.name}_by_{entity}"
-
-
 def value(group: FeatureGroup, packed: Sequence[bytes | None], at_ms: int) -> list[Valued]:
     """The features of each packed value at `at_ms`; nulls for None.
 
@@ -33,7 +28,7 @@ def value(group: FeatureGroup, packed: Sequence[bytes | None], at_ms: int) -> li
         table = unpack_values(group, packed, at_ms)
     except FeatureError as error:
         raise StoreUnavailableError(f"the online store's {group.name} cannot be read: {error}") from None
-    rows = table.to_pylist()
+    rows = table.to_pylist(maps_as_pydicts="strict")
     return [Valued(age_ms=row.pop(group.age_column), values=row) for row in rows]
 
 

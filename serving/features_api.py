@@ -111,7 +111,7 @@ class FeatureLookup:
         store: OnlineStore,
     ) -> _Found:
         as_of_ms = read_as_of_ms(store, self._as_of)
-        stored = online.stored_as(group, entity)
+        stored = group.stored_as(entity)
         if entity == "content_id":
             return _Found(as_of_ms, [None] * len(keys), store.get_many(stored, keys))
         people = [Person(**{entity: key}) for key in keys]

@@ -60,11 +60,8 @@ def install(api: FastAPI) -> None:
 
 def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """How an endpoint declares its problems in OpenAPI."""
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {
-        int(status): {"description": status.phrase, "model": Problem, "content": {MEDIA_TYPE: schema}}
-        for status in statuses
-    }
+    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    return {int(status): {"description": status.phrase, "content": content} for status in statuses}
 
 
 def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:

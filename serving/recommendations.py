@@ -106,7 +106,7 @@ class Recommending:
         if refusal is not None or viewer.profile_id is None:
             return _Found(as_of_ms, refusal, None)
         hashes = self._pseudonymizer.candidates(viewer.profile_id)
-        packed = store.get_many(online.stored_as(USER_VIEWING_HISTORY, "profile_id"), hashes)
+        packed = store.get_many(USER_VIEWING_HISTORY.stored_as("profile_id"), hashes)
         return _Found(as_of_ms, None, next((value for value in packed if value is not None), None))
 
     def _history(self, found: _Found) -> list[str]:

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import FrameType
 from typing import Any
 
@@ -38,10 +38,11 @@ def run(settings: ServingSettings) -> None:
     if why_not:
         _say(why_not, sys.stderr)
     ingress.configure(chosen, settings)
-    with _stoppable(), _ray(settings), _application(settings, port):
+    own_output = sys.stdout  # holds one line; whatever Ray prints goes to stderr
+    with redirect_stdout(sys.stderr), _stoppable(), _ray(settings), _application(settings, port):
         address = f"http://{_reachable(settings.host)}:{port}"
         _wait_for_answer(address)
-        _say(f"Reel answers on {address}; API page {address}/docs (ingress: {chosen})", sys.stdout)
+        _say(f"Reel answers on {address}; API page {address}/docs (ingress: {chosen})", own_output)
         while True:
             signal.pause()
 

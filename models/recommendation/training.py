@@ -10,7 +10,6 @@ the batches, and what one of them teaches, do not depend on how many workers the
 
 import copy
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,23 +26,16 @@ from models.recommendation.evaluation import rank_labels
 from models.recommendation.model import FULL_SOFTMAX_TITLES, RecommenderConfig, SASRec
 from models.recommendation.popularity import Popularity
 from models.recommendation.recommender import Recommender
+from models.task import Place
 from models.training_set import Manifest
 
 WATCHED = "validation_ndcg_at_10"
 """The metric that chooses the epoch; higher is better."""
+BASELINE = "validation_popularity_ndcg_at_10"
 _LARGEST_GRADIENT = 1.0  # norm that gradients are clipped to: one odd batch cannot throw training off
 
 
-@dataclass(frozen=True)
-class Place:
-    """Which of the processes that train together this one is, and where its model lives."""
-
-    rank: int = 0
-    workers: int = 1
-    device: str = "cpu"
-
-
-class Training:
+class RecommenderTraining:
     """A model, its optimizer, the rows it learns from and how far it has come."""
 
     def __init__(
@@ -64,6 +56,8 @@ class Training:
         popularity = Popularity(self.vocabulary, manifest.popularity)
         self._popularity_metrics = self._judge(popularity, "validation_popularity")
         self._prior = _prior(self.vocabulary, manifest)
+        self._cumulated = np.cumsum(self._prior)
+        self._cumulated[-1] = 1.0  # rounding must not leave a gap above the last title
 
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
@@ -75,7 +69,6 @@ class Training:
 
         self._identity = {"training_set": manifest.digest, **config.as_dict()}
         self.curve: list[dict[str, float]] = []
-        """Metrics of every epoch taken, the first epoch's first; `epoch` counts from 1."""
         self.best_epoch = 0
         self._best_weights = copy.deepcopy(self.model.state_dict())
 
@@ -178,7 +171,7 @@ class Training:
         """Titles to compare a batch's labels with, and the log of how often each is expected; None: all titles."""
         if len(self.vocabulary) <= FULL_SOFTMAX_TITLES:
             return None, None
-        drawn = np.searchsorted(np.cumsum(self._prior), shared.random(self.config.negatives)).clip(max=len(self._prior) - 1)
+        drawn = np.searchsorted(self._cumulated, shared.random(self.config.negatives))
         expected = np.log(self.config.negatives * self._prior[drawn])
         return torch.from_numpy(drawn).to(self.device), torch.from_numpy(expected).float().to(self.device)
 

@@ -129,7 +129,7 @@ def _heartbeats(activity: DayActivity, clock: _PlayClock, heartbeat_ms: int, ran
 def _level(activity: DayActivity, row: NDArray[np.int64], elapsed_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rung of the bitrate ladder in use at that point of the playback: the last switch's, else the initial one."""
     switches = activity.switches
-    last = np.searchsorted(_key(switches["row"], switches["elapsed_ms"]), _key(row, elapsed_ms)) - 1
+    last = np.searchsorted(_key(switches["row"], switches["elapsed_ms"]), _key(row, elapsed_ms), side="right") - 1
     if not len(switches["row"]):
         return activity.playbacks["initial_level"][row]
     switched = (last >= 0) & (switches["row"][last] == row)

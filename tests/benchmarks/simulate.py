@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.simulate [--households N] [--days D] [--heartbeat-s S]
 
-The floor is Arrow putting the finished tables' rows into another order (`take`), in the same run: no source of events can
-be faster than copying them. The last line is one JSON object; `peak_mb` is the process's highest resident set.
+The floor is Arrow putting the finished tables' rows into another order (`take`), in the same run: no source of events
+can be faster than copying them. The last line is one JSON object; `peak_mb` is the process's highest resident set.
 """
 
 import argparse

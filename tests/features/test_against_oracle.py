@@ -51,9 +51,7 @@ def test_viewers_equal_the_oracle(seed):
             group("user_viewing_history"), entity, log,
             pa.array([key for _, key, _ in asked]), np.array([t for _, _, t in asked]),
         )  # fmt: skip
-        expected = [
-            oracle.user_viewing_history(world.events, world.titles, entity, key, t) for world, key, t in asked
-        ]
+        expected = [oracle.user_viewing_history(world.events, world.titles, entity, key, t) for world, key, t in asked]
         assert sum(values["last_30_day_genres"] is not None for values, _ in expected) > len(asked) / 20
         check(table, "user_viewing_history__age_ms", expected, asked)
 
@@ -90,7 +88,7 @@ def test_backfill_has_the_oracle_s_rows_and_no_others():
             (row["content_id"], row["event_timestamp"].timestamp() * 1000): row
             for row in backfill(popularity, "content_id", log, start, end).to_pylist()
         }
-        boundaries = [t for t in range(-(-start // worlds.HOUR) * worlds.HOUR, end, worlds.HOUR)]
+        boundaries = range(-(-start // worlds.HOUR) * worlds.HOUR, end, worlds.HOUR)
         expected = {}
         for title in range(3):
             content_id = f"{world.name}-title-{title}"

@@ -22,7 +22,7 @@ def flat_rows(event: EventSchema) -> st.SearchStrategy[Row]:
     consent = [column for column in event.columns if column.path[:2] == ("envelope", "consent")]
     others = [column for column in event.columns if column not in consent and column.name != "event_name"]
     given = st.fixed_dictionaries({column.name: st.booleans() for column in consent})
-    absent = st.just(dict.fromkeys((column.name for column in consent)))
+    absent = st.just(dict.fromkeys(column.name for column in consent))
     values = st.fixed_dictionaries({column.name: _values(column) for column in others})
     return st.tuples(values, given | absent).map(lambda parts: {"event_name": event.name, **parts[0], **parts[1]})
 
@@ -92,7 +92,9 @@ def fastavro_body(schema: Any, row: Row) -> bytes:
 def nested(row: Row) -> Row:
     """A flat row as the record of the schema, fastavro's form."""
     properties = dict(row)
-    consent = {name: properties.pop(f"consent_{name}", None) for name in ("analytics", "personalization", "ad_targeting")}
+    consent = {
+        name: properties.pop(f"consent_{name}", None) for name in ("analytics", "personalization", "ad_targeting")
+    }
     envelope = {**properties, "consent": None if consent["analytics"] is None else consent}
     return {**properties, "envelope": envelope}
 

@@ -1,7 +1,9 @@
 """The bulk codec against fastavro, on good, evolved and malformed messages."""
 
 import copy
+import json
 import random
+import shutil
 import struct
 import time
 import tracemalloc
@@ -41,22 +43,18 @@ def contract() -> Contract:
 
 
 def bodies_of(event: EventSchema, count: int) -> list[bytes]:
-    return [fastavro_body(event.avro, example_row_allowed(event, index)) for index in range(count)]
-
-
-def example_row_allowed(event: EventSchema, index: int) -> dict[str, Any]:
-    return example_row(event, index)
+    return [fastavro_body(event.avro, example_row(event, index)) for index in range(count)]
 
 
 # ------------------------------------------------------------------------------------------- good messages
 
 
 @pytest.mark.parametrize("name", [event.name for event in CONTRACT.events])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_encodes_byte_for_byte_like_fastavro_and_decodes_to_the_same_rows(name: str, data: st.DataObject) -> None:
     event = CONTRACT.event(name)
-    rows = data.draw(st.lists(flat_rows(event), max_size=12))
+    rows = data.draw(st.lists(flat_rows(event), max_size=8))
     bodies = encode(event, table_of(event, rows))
     assert bodies == [fastavro_body(event.avro, row) for row in rows]
     decoded = decode(event.avro, bodies, event)
@@ -110,7 +108,8 @@ REQUIRED_NULL["fields"][1]["type"] = ["null", "string"]
     ("body", "reason"),
     [
         (b"", BadReason.EMPTY_BODY),
-        (GOOD[1][:-1], BadReason.TRUNCATED),
+        (GOOD[1][:-23], BadReason.TRUNCATED),  # within completion_percent
+        (GOOD[1][:-1], BadReason.LENGTH_OUT_OF_RANGE),  # within the last text
         (GOOD[1] + b"\x00", BadReason.TRAILING_BYTES),
         (GOOD[1] + GOOD[2], BadReason.TRAILING_BYTES),
         (b"\xff" * 200, BadReason.MALFORMED_NUMBER),
@@ -130,10 +129,6 @@ def test_a_bad_message_is_named_and_its_neighbours_are_kept(body: bytes, reason:
     assert rows_of(decoded.table) == [example_row(STOPPED, 0), example_row(STOPPED, 2)]
 
 
-def with_byte(event: EventSchema, row: dict[str, Any], change: Callable[[bytes], bytes]) -> bytes:
-    return change(fastavro_body(event.avro, row))
-
-
 def test_indices_flags_and_ints_out_of_range() -> None:
     row = {**example_row(HEARTBEAT, 1), "dropped_frames": 7, "cdn": "akamai", "playback_id": None}
     body = fastavro_body(HEARTBEAT.avro, row)
@@ -143,8 +138,6 @@ def test_indices_flags_and_ints_out_of_range() -> None:
     consent_row = {**row, "consent_analytics": True, "consent_personalization": True, "consent_ad_targeting": True}
     consenting = fastavro_body(HEARTBEAT.avro, consent_row)
     at = consenting.index(b"\x02\x01\x01\x01")
-    source_at = len(fastavro_body(HEARTBEAT.avro["fields"][0]["type"]["fields"][0] | {}, row)) if False else None
-    assert source_at is None
     bad = [
         head + b"\x0e\x0cakamai\x04",  # branch 2 of 2
         head + b"\x0e\x0cakamai\x01",  # branch -1
@@ -186,11 +179,20 @@ def test_random_damage_is_judged_as_fastavro_judges_it(seed: int) -> None:
     rows = rows_of(decoded.table)
     for index, row in zip(decoded.ordinals, rows, strict=True):
         assert fastavro_row(event.avro, bodies[index]) == row
-    for index, reason in decoded.bad:
-        if reason in STRICTER_THAN_FASTAVRO:
-            continue
-        with pytest.raises(Exception, match=""):  # fastavro's own kinds of failure are many
-            fastavro_row(event.avro, bodies[index])
+    refused_without_need = [
+        (index, reason)
+        for index, reason in decoded.bad
+        if reason not in STRICTER_THAN_FASTAVRO and fastavro_reads(event, bodies[index])
+    ]
+    assert refused_without_need == []
+
+
+def fastavro_reads(event: EventSchema, body: bytes) -> bool:
+    try:
+        fastavro_row(event.avro, body)
+    except Exception:  # noqa: BLE001  (its kinds of failure are many)
+        return False
+    return True
 
 
 # Refused by the contract, or by the Avro specification where fastavro is lenient.
@@ -201,8 +203,6 @@ STRICTER_THAN_FASTAVRO = {
     BadReason.INT_OUT_OF_RANGE,
     BadReason.UNION_INDEX_OUT_OF_RANGE,  # fastavro takes index -1 for the last branch
     BadReason.ENUM_INDEX_OUT_OF_RANGE,
-    BadReason.MALFORMED_NUMBER,
-    BadReason.LENGTH_OUT_OF_RANGE,
 }
 
 
@@ -244,7 +244,11 @@ def test_an_older_writer_lacks_nullable_fields() -> None:
 
 def test_a_newer_writer_has_more_fields_of_every_kind() -> None:
     newer = copy.deepcopy(TITLE.avro)
-    point = {"type": "record", "name": "Point", "fields": [{"name": "x", "type": "float"}, {"name": "y", "type": "double"}]}
+    point = {
+        "type": "record",
+        "name": "Point",
+        "fields": [{"name": "x", "type": "float"}, {"name": "y", "type": "double"}],
+    }
     extra = [
         {"name": "e1", "type": {"type": "map", "values": ["null", "long"]}},
         {"name": "e2", "type": {"type": "array", "items": point}},
@@ -268,7 +272,7 @@ def test_a_newer_writer_has_more_fields_of_every_kind() -> None:
         rows.append(row)
         bodies.append(fastavro_body(newer, {**row, **more}))
     decoded = decode(newer, [*bodies, bodies[3][:-4]], TITLE)
-    assert decoded.bad == [(30, BadReason.TRUNCATED)] or decoded.bad[0][0] == 30
+    assert [index for index, _ in decoded.bad] == [30]
     assert rows_of(decoded.table) == rows
     assert rows == [fastavro_row(newer, body, TITLE.avro) for body in bodies]
 
@@ -308,9 +312,6 @@ def test_defaults_of_every_kind_are_filled_in(tmp_path: Path) -> None:
 
 def evolved_heartbeat(folder: Path) -> EventSchema:
     """The heartbeat with one more field of each kind, each with a default that is not null."""
-    import json
-    import shutil
-
     schemas = folder / "schemas"
     shutil.copytree(Path(__file__).parents[2] / "configs" / "schemas", schemas)
     file = schemas / "playback" / "PlaybackHeartbeat.avsc"
@@ -425,7 +426,9 @@ def test_wire_format_is_confluents() -> None:
 
 
 def test_what_is_no_wire_format_is_bad() -> None:
-    ids, bodies, bad = split_wire_format([None, b"", b"\x00\x00\x00\x01", b"\x01\x00\x00\x00\x01x", b"\x00\x00\x00\x00\x07y"])
+    ids, bodies, bad = split_wire_format(
+        [None, b"", b"\x00\x00\x00\x01", b"\x01\x00\x00\x00\x01x", b"\x00\x00\x00\x00\x07y"]
+    )
     assert ids.tolist() == [-1, -1, -1, -1, 7]
     assert bodies == [b"", b"", b"", b"", b"y"]
     assert bad == [(index, BadReason.NOT_WIRE_FORMAT) for index in range(4)]

@@ -4,8 +4,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from pipelines.errors import JavaMissing, KafkaJarsNotFetched, MavenMissing
 from pipelines.kafka_jars import fetch_jars, find_java
@@ -92,3 +94,13 @@ def test_two_at_once_fetch_once_and_whole(tmp_path: Path, project_root: Path) ->
     fetch_jars(libs)
     assert not (libs / "outdated.jar").exists()
     assert {path.name.rpartition("-")[0] for path in libs.glob("*.jar")} == names
+
+
+def test_docker_runs_the_version_that_maven_fetches(project_root: Path) -> None:
+    folder = project_root / "configs" / "kafka"
+    dependencies = ElementTree.parse(folder / "pom.xml").iterfind(".//{*}dependency")
+    versions = {element.findtext("{*}artifactId"): element.findtext("{*}version") for element in dependencies}
+    compose = yaml.safe_load((folder / "compose.yaml").read_text())
+
+    assert compose["services"]["kafka"]["image"] == f"apache/kafka:{versions['kafka_2.13']}"
+    assert compose["services"]["kafka"]["ports"] == ["127.0.0.1:9092:9092"]

@@ -118,3 +118,14 @@ def test_a_catalog_that_cannot_be_opened_is_one_line(tmp_path):
     with pytest.raises(LakehouseError, match="cannot be opened") as failure:
         Lakehouse.open(Settings(work_dir=tmp_path))
     assert "\n" not in str(failure.value)
+
+
+def test_maps_survive_the_way_to_disk_and_back(lakehouse):
+    kind = pa.map_(pa.string(), pa.int64())
+    spec = TableSpec("silver.maps", pa.schema([pa.field("n", pa.int64()), pa.field("shares", kind)]))
+    maps = [[("drama", 2), ("news", 1)], None, []]
+    table = lakehouse.table(spec)
+    sliced = pa.table({"n": [0, 1, 2, 3], "shares": pa.array([[("x", 9)], *maps], kind)}).slice(1)
+    table = commit_files(table, write_files(TableFiles.of(table), sliced), {})
+    found = read_tasks(TableFiles.of(table), scan_tasks(table)).sort_by("n")
+    assert found["shares"].to_pylist() == maps

@@ -94,9 +94,7 @@ def test_any_text_can_be_an_entity(store: OnlineStore, entity: str) -> None:
 
 
 @pytest.mark.parametrize("entity", ["", "x" * 401, "片" * 134, "\ud800"])
-def test_what_cannot_be_an_entity_is_refused_in_writing_and_absent_in_reading(
-    store: OnlineStore, entity: str
-) -> None:
+def test_what_cannot_be_an_entity_is_refused_in_writing_and_absent_in_reading(store: OnlineStore, entity: str) -> None:
     with pytest.raises(StoreKeyError, match="1 to 400 bytes"):
         store.put_many("titles", [(entity, b"x")])
     with pytest.raises(StoreKeyError):
@@ -277,7 +275,7 @@ def test_lmdb_the_map_grows_and_other_openers_follow(tmp_path: Path) -> None:
     assert store.delete_entity("17") == 1
 
 
-def _read_before_and_after_growth(folder: Path, ready, grown, answers) -> None:  # noqa: ANN001
+def _read_before_and_after_growth(folder: Path, ready, grown, answers) -> None:
     store = LmdbStore(folder, readonly=True, map_bytes=128 * 1024)
     before = store.get_many("a", ["before"])
     ready.set()

@@ -1,0 +1,315 @@
+"""Train: a training set becomes a run in MLflow and a registered model.
+
+Input     a training set's folder (manifest, split=train, split=validation)
+Does      trains models/NAME with Ray Train, a checkpoint an epoch; killed at any moment and run again, it goes on
+Output    an MLflow run (parameters, curves, data set, plots) and one version of the registered model NAME
+"""
+
+import fcntl
+import hashlib
+import json
+import platform
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import ray
+import ray.data
+import ray.train
+from mlflow.models import ModelSignature
+from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from ray.train.torch import TorchTrainer
+
+from models.errors import EmptyTrainingSetError, ModelError, TrainingSetError
+from models.task import Task, load_task
+from models.training_set import Manifest, read_manifest
+from pipelines.errors import ReelError
+from pipelines.plots import learning_curve
+from pipelines.report import StationReport, timed
+from pipelines.tracking import Tracking
+from pipelines.train_worker import MODEL_FOLDER, Outcome, train_worker
+from pipelines.version import code_version
+
+CHECKPOINTS_KEPT = 2
+WORKER_RESTARTS = 3
+_LOOK_S = 1.0  # between two looks at how far training has come
+_SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"  # Ray Train's own list of checkpoints
+_ENVIRONMENT = ("ray", "torch", "numpy", "pyarrow", "mlflow")
+_SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec(Array(DataType.string), "history")]),
+    outputs=Schema([ColSpec(Array(DataType.string), "content_ids"), ColSpec(Array(DataType.double), "probabilities")]),
+    params=ParamSchema([ParamSpec("k", DataType.integer, 10)]),
+)
+
+
+class TrainingFailedError(ReelError):
+    """Workers died more often than they are restarted, or Ray Train itself failed."""
+
+
+class TrainingRunsError(ReelError):
+    """The same training is running in another process."""
+
+
+class PurposeMismatchError(ReelError):
+    """The training set was built for another purpose than the model's."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: what is learnt, from what, where its state and its records are."""
+
+    task: Task
+    configuration: Mapping[str, int | float]
+    manifest: Manifest
+    training_set: Path
+    storage: Path
+    tracking: Tracking
+    workers: int = 1
+    use_gpu: bool = False
+    on_progress: Callable[[int, int], None] = field(default=lambda done, total: None)
+
+    @property
+    def name(self) -> str:
+        """The same for the same configuration and training set: what makes a second run go on from the first."""
+        decided_by = {"training_set": self.manifest.digest, **self.configuration}
+        digest = hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()
+        return f"{self.task.name}-{digest[:12]}"
+
+    @property
+    def folder(self) -> Path:
+        """Where Ray Train keeps this training's checkpoints."""
+        return self.storage / self.name
+
+
+def train(
+    model: str,
+    training_set: Path,
+    *,
+    tracking_uri: str,
+    storage: Path,
+    configuration: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    use_gpu: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> StationReport:
+    """Train `model` on the training set in a folder and register it, or find that this was done already.
+
+    1. Open the run of this training in MLflow: a killed one's is gone on with.
+    2. Train with Ray Train, from the last checkpoint if there is one.
+    3. Log the curve and its picture.
+    4. Register the best epoch's model: one insert, so that there is a whole version or none.
+    5. Close the run.
+
+    Args:
+        model: the name of a folder of models/.
+        training_set: a folder with a manifest; on a cluster, one that all nodes see.
+        tracking_uri: MLflow's address.
+        storage: where checkpoints go; on a cluster, a folder that all nodes see.
+        configuration: hyperparameters over the model's defaults.
+        workers: processes that train together.
+        use_gpu: give each worker one GPU.
+        on_progress: called now and then with (epochs taken, epochs at most), from another thread.
+
+    Raises:
+        ModelError: the training set, configuration or loss is at fault.
+        TrainingFailedError: the workers are.
+        TrainingRunsError: it runs already.
+    """
+    task = load_task(model)
+    configured = task.configure(configuration or {})
+    manifest = read_manifest(training_set)
+    if manifest.purpose != task.purpose:
+        raise PurposeMismatchError(
+            f"{model} needs data that may be used for {task.purpose}: this training set was built for "
+            f"{manifest.purpose}; build one with --purpose {task.purpose}"
+        )
+    tracking = Tracking(tracking_uri)
+    training = Training(
+        task, configured.as_dict(), manifest, training_set.resolve(), storage.resolve(), tracking, workers, use_gpu, on_progress
+    )
+    with timed("train") as report, _alone(training.folder):
+        report.read = {"training set": training_set.name, **{f"{name} rows": n for name, n in manifest.rows.items()}}
+        run_id = tracking.open_run(model, training.name, {"reel.model": model, "reel.code_version": code_version()})
+        known = tracking.version_of_run(model, run_id)
+        if known is None:
+            _train_and_register(training, run_id, report)
+            known = tracking.version_of_run(model, run_id)
+            assert known is not None
+        else:
+            report.did = {"already trained": training.name}
+        tracking.end_run(run_id, "FINISHED")
+        report.wrote = {"model": model, "version": str(known.version), "run": run_id}
+    return report
+
+
+def _train_and_register(training: Training, run_id: str, report: StationReport) -> None:
+    task, tracking = training.task, training.tracking
+    try:
+        _describe(training, run_id)
+        with _shown(training, run_id):
+            result = _fit(training, run_id)
+        outcome: Outcome = result.return_value
+        best = outcome.curve[outcome.best_epoch - 1]
+        tracking.log_epochs(run_id, {int(epoch["epoch"]): epoch for epoch in outcome.curve})
+        tracking.log_metrics(run_id, {f"best_{name}": value for name, value in best.items()})
+        figure = learning_curve(outcome.curve, task.watched, task.baseline, outcome.best_epoch)
+        tracking.log_figure(run_id, figure, "plots/learning_curve.png")
+        with result.checkpoint.as_directory() as checkpoint:
+            saved = Path(checkpoint) / MODEL_FOLDER
+            tracking.register(task.name, run_id, saved, task.loader, _SIGNATURE, _version_tags(training))
+    except (ModelError, ReelError) as error:
+        tracking.log_tags(run_id, {"reel.failure": " ".join(str(error).split())})
+        tracking.end_run(run_id, "FAILED")
+        raise
+    report.read |= outcome.facts
+    report.did = {"resumed from epoch": outcome.resumed_from_epoch, "epochs": len(outcome.curve)}
+    report.did |= {name: best[name] for name in ("epoch", task.watched, task.baseline)}
+
+
+def _describe(training: Training, run_id: str) -> None:
+    """What the run is made with and of."""
+    environment = {f"environment.{name}": version(name) for name in _ENVIRONMENT}
+    environment["environment.python"] = platform.python_version()
+    place = {"workers": training.workers, "use_gpu": training.use_gpu}
+    training.tracking.log_params(run_id, training.configuration)
+    training.tracking.log_tags(run_id, {**environment, **place})
+    training.tracking.log_training_set(run_id, training.manifest, training.training_set)
+
+
+def _version_tags(training: Training) -> dict[str, str]:
+    """What evaluation and publishing need to know of the version."""
+    return {
+        "training": training.name,
+        "training_set": str(training.training_set),
+        "training_set_digest": training.manifest.digest,
+        "label_horizon_ms": str(training.manifest.validation_end_ms),
+        "code_version": code_version(),
+    }
+
+
+def _fit(training: Training, run_id: str) -> ray.train.Result:
+    """Run Ray Train to its end.
+
+    Raises:
+        ModelError: whatever a worker foresaw.
+        TrainingFailedError: workers died again and again.
+    """
+    _mend(training.folder)
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={
+            "model": training.task.name,
+            "configuration": dict(training.configuration),
+            "training_set": str(training.training_set),
+            "older_checkpoints": [str(path) for path in sorted(training.folder.glob("checkpoint_*"), reverse=True)],
+        },
+        datasets={split: _dataset(training, split) for split in ("train", "validation")},
+        dataset_config=ray.train.DataConfig(datasets_to_split=[]),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=training.workers, use_gpu=training.use_gpu, resources_per_worker=_share(training)
+        ),
+        run_config=ray.train.RunConfig(
+            name=training.name,
+            storage_path=str(training.storage),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
+            failure_config=ray.train.FailureConfig(max_failures=WORKER_RESTARTS),
+            callbacks=[LogEpochs(training.tracking.uri, run_id)],
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise TrainingFailedError(
+            f"training {training.name} failed after {WORKER_RESTARTS} restarts of its workers ({last}); "
+            "run it again to go on from its last checkpoint"
+        ) from error
+    if isinstance(result.return_value, ModelError):
+        raise result.return_value
+    return result
+
+
+def _dataset(training: Training, split: str) -> ray.data.Dataset:
+    """The rows of a split, the columns the task reads.
+
+    Raises:
+        TrainingSetError: there is none, or a column is missing.
+    """
+    files = sorted((training.training_set / f"split={split}").glob("*.parquet"))
+    if not files or training.manifest.rows[split] == 0:
+        raise EmptyTrainingSetError(split)
+    received = pq.read_schema(files[0]).names
+    missing = [name for name in training.task.columns if name not in received]
+    if missing:
+        raise TrainingSetError(f"{files[0]} lacks the columns {', '.join(missing)}; received {', '.join(received)}")
+    dataset = ray.data.read_parquet([str(path) for path in files], columns=list(training.task.columns))
+    dataset.context.enable_progress_bars = False
+    return dataset
+
+
+def _share(training: Training) -> dict[str, float]:
+    """What one worker reserves: at most one CPU, and never the last one, which Ray Data needs to read."""
+    spare = ray.cluster_resources().get("CPU", 1) - 1
+    share = {"CPU": min(1.0, spare / training.workers)}
+    return {**share, "GPU": 1} if training.use_gpu else share
+
+
+class LogEpochs(ray.train.UserCallback):
+    """Logs every epoch as it is reported. It runs beside the driver, so it sees a SQLite store, as workers may not."""
+
+    def __init__(self, tracking_uri: str, run_id: str) -> None:
+        self._tracking_uri, self._run_id = tracking_uri, run_id
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        """One epoch: the first worker's metrics, which are the same on all."""
+        Tracking(self._tracking_uri).log_epochs(self._run_id, {int(metrics[0]["epoch"]): metrics[0]})
+
+
+@contextmanager
+def _shown(training: Training, run_id: str) -> Iterator[None]:
+    """Calls `on_progress` while the block runs, from what has been logged so far."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK_S):
+            training.on_progress(training.tracking.epochs_logged(run_id), int(training.configuration["epochs"]))
+
+    watcher = threading.Thread(target=watch, name="training-progress", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _mend(folder: Path) -> None:
+    """Takes away Ray Train's list of checkpoints if a kill cut its writing short; the checkpoints themselves stay."""
+    snapshot = folder / _SNAPSHOT_FILE
+    if not snapshot.exists():
+        return
+    try:
+        json.loads(snapshot.read_text())
+    except ValueError:
+        snapshot.unlink()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds the training for the length of the block; a killed process lets go of it by itself.
+
+    Raises:
+        TrainingRunsError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingRunsError(f"{folder.name} is being trained by another process; wait for it, or stop it") from None
+        yield

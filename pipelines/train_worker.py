@@ -1,0 +1,102 @@
+"""What one Ray Train worker does: read the training set, go on from the last checkpoint, take epochs until done.
+
+Input     the train and validation splits as Ray Datasets, a task's name and configuration
+Does      epochs of `models.NAME`, each reported with its metrics
+Output    after every epoch a checkpoint: `state.pt` to go on from, and `model/`, the best model so far
+"""
+
+import os
+import pickle
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray.train
+import ray.train.torch
+import torch
+
+from models.errors import ModelError
+from models.task import Place, Training, load_task
+from models.training_set import read_manifest
+
+STATE_FILE, MODEL_FOLDER = "state.pt", "model"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to."""
+
+    facts: dict[str, int]
+    """What was read, by name."""
+    resumed_from_epoch: int
+    curve: list[dict[str, float]]
+    best_epoch: int
+
+
+def train_worker(order: dict[str, Any]) -> Outcome | ModelError:
+    """Train as `order` says: model, configuration, training_set, older_checkpoints.
+
+    A foreseen failure is returned, not raised: it would happen again, and Ray Train restarts workers that raise.
+    """
+    try:
+        training = _start(order)
+        resumed_from = _resume(training, order["older_checkpoints"])
+        while not training.done:
+            _report(training, training.epoch())
+        return Outcome(training.facts, resumed_from, training.curve, training.best_epoch)
+    except ModelError as error:
+        return error
+
+
+def _start(order: dict[str, Any]) -> Training:
+    context = ray.train.get_context()
+    place = Place(context.get_world_rank(), context.get_world_size(), str(ray.train.torch.get_device()))
+    # Ray gives a worker one thread per CPU it reserves; while workers train, no one else uses this node's CPUs.
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size()))
+    task = load_task(order["model"])
+    manifest = read_manifest(Path(order["training_set"]))
+    train, validation = (_whole(split) for split in ("train", "validation"))
+    return task.start(task.configure(order["configuration"]), manifest, train, validation, place)
+
+
+def _whole(split: str) -> pa.Table:
+    """All rows of a split, which every worker gets."""
+    shard = ray.train.get_dataset_shard(split)
+    batches = list(shard.iter_batches(batch_size=None, batch_format="pyarrow"))
+    return pa.concat_tables(batches, promote_options="default") if batches else pa.table({})
+
+
+def _resume(training: Training, older: list[str]) -> int:
+    """Go on from Ray's checkpoint, else from the newest of `older` that is whole; the epoch it was of, 0 for none."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            training.resume(_read(Path(folder)))
+        return len(training.curve)
+    for folder in older:
+        try:
+            state = _read(Path(folder))
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
+            continue  # its upload was cut short
+        training.resume(state)
+        return len(training.curve)
+    return 0
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+    return state
+
+
+def _report(training: Training, metrics: dict[str, float]) -> None:
+    """Tell Ray Train of an epoch; the first worker sends the checkpoint."""
+    if ray.train.get_context().get_world_rank() > 0:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        training.best().save(Path(scratch) / MODEL_FOLDER)
+        torch.save(training.state(), Path(scratch) / STATE_FILE)
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(scratch))

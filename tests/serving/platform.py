@@ -1,0 +1,122 @@
+"""A small platform in an online store: a few people with known rights, a few titles, known viewing."""
+
+import json
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from features.groups.content_popularity import CONTENT_POPULARITY
+from features.groups.user_viewing_history import USER_VIEWING_HISTORY
+from features.packing import pack
+from features.playbacks import VIEWING_LOG
+from features.pseudonyms import Pseudonymizer
+from features.tiles import tiles
+from serving.online_store import OnlineStore
+
+OLD_SALT, NEW_SALT = "the first salt", "the second salt"
+SALTS = f"{OLD_SALT},{NEW_SALT}"
+WATERMARK = datetime(2026, 5, 4, 12, tzinfo=UTC)
+WATERMARK_MS = int(WATERMARK.timestamp() * 1000)
+HOUR_MS = 3_600_000
+
+TITLES = [f"title-{number:02d}" for number in range(20)]
+KIDS_TITLES = ["title-03", "title-07", "title-11"]
+POPULAR = [f"title-{number:02d}" for number in (5, 3, 9, 0, 7, 11, 13, 1, 2, 4, 6, 8)]
+ADULT_HISTORY = ["title-02", "title-04", "title-08", "title-16"]
+
+# profile: (user, is a child's, what the user said of personalization, history)
+PEOPLE: dict[str, tuple[str, bool, bool | None, list[str]]] = {
+    "profile-adult": ("user-adult", False, True, ADULT_HISTORY),
+    "profile-kid": ("user-adult", True, True, ["title-03"]),
+    "profile-refused": ("user-refused", False, False, ["title-01"]),
+    "profile-unasked": ("user-unasked", False, None, ["title-06", "title-01"]),
+    "profile-new": ("user-new", False, True, []),
+    "profile-stale": ("user-new", False, True, ["title-01"]),  # finished longer ago than the group's TTL
+    "profile-undescribed": ("user-adult", False, True, ["title-01"]),  # no profile.updated ever came
+}
+UNDER_OLD_SALT = "profile-retired"
+PLAIN_IDS = [*PEOPLE, *(user for user, *_ in PEOPLE.values()), UNDER_OLD_SALT, "profile-stranger"]
+
+
+def fill(store: OnlineStore) -> None:
+    """Write all of it, as the pipelines do."""
+    people = Pseudonymizer((OLD_SALT, NEW_SALT))
+    retired = Pseudonymizer((OLD_SALT,))
+    profiles, consents = {}, {}
+    for profile, (user, is_kids, allows, _) in PEOPLE.items():
+        if profile != "profile-undescribed":
+            profiles[people.hash(profile)] = {"is_kids": is_kids, "user_id": people.hash(user)}
+        if allows is not None:
+            consents[people.hash(user)] = _consent(personalization=allows)
+    profiles[retired.hash(UNDER_OLD_SALT)] = {"is_kids": False, "user_id": retired.hash("user-retired")}
+    consents[retired.hash("user-retired")] = _consent(personalization=True)
+
+    log = _viewing_log(people, retired)
+    for entity in ("profile_id", "user_id"):
+        packed = pack(USER_VIEWING_HISTORY, entity, tiles(USER_VIEWING_HISTORY, entity, log))
+        store.put_many(USER_VIEWING_HISTORY.stored_as(entity), packed)
+    store.put_many(CONTENT_POPULARITY.stored_as("content_id"), pack(CONTENT_POPULARITY, "content_id", _popularity()))
+    catalogue = {name: {"title": f"The {name}", "genres": ["drama"], "maturity_rating": "G"} for name in TITLES}
+    del catalogue["title-13"]
+    popular = {"all": POPULAR, "kids": KIDS_TITLES}
+    ranked = {
+        audience: [{"content_id": name, "viewers": 100 - place} for place, name in enumerate(names)]
+        for audience, names in popular.items()
+    }
+    for group, records in {
+        "profiles": profiles,
+        "consents": consents,
+        "titles": catalogue,
+        "popular": ranked,
+        "meta": {"watermark_ms": WATERMARK_MS},
+    }.items():
+        store.put_many(group, ((key, json.dumps(record).encode()) for key, record in records.items()))
+
+
+def _consent(*, personalization: bool) -> dict[str, bool]:
+    return {"allows_analytics": True, "allows_personalization": personalization, "allows_ad_targeting": False}
+
+
+def _viewing_log(people: Pseudonymizer, retired: Pseudonymizer) -> pa.Table:
+    """Each title of a history was watched for one hour, the last one ending 10 minutes before the watermark."""
+    rows = []
+    histories = {profile: (people, user, history) for profile, (user, _, _, history) in PEOPLE.items()}
+    histories[UNDER_OLD_SALT] = (retired, "user-retired", ["title-10"])
+    for profile, (hasher, user, history) in histories.items():
+        days_ago = 100 if profile == "profile-stale" else 0
+        for place, title in enumerate(reversed(history)):
+            ended_ms = WATERMARK_MS - 600_000 - (place * 24 + days_ago * 24) * HOUR_MS
+            rows.append(
+                {
+                    "event_id": f"evt-{profile}-{place}",
+                    "event_timestamp": ended_ms,
+                    "profile_id": hasher.hash(profile),
+                    "user_id": hasher.hash(user),
+                    "viewer_token": hasher.hash(profile),
+                    "content_id": title,
+                    "content_type": "vod",
+                    "genres": ["drama"],
+                    "watch_ms": HOUR_MS,
+                    "is_start": False,
+                    "is_stop": True,
+                    "is_complete": place > 0,
+                    "is_finished": True,
+                    "weekday": 0,
+                }
+            )
+    return pa.Table.from_pylist(rows, VIEWING_LOG.schema)
+
+
+def _popularity() -> pa.Table:
+    boundary_ms = WATERMARK_MS - HOUR_MS
+    row = {
+        "content_id": "title-05",
+        "event_timestamp": boundary_ms,
+        "created_timestamp": boundary_ms + 900_000,
+        "last_event_timestamp": boundary_ms - 1000,
+        "hourly_viewers": 40,
+        "daily_unique_viewers": 100,
+        "completion_rate": 0.75,
+        "trending_velocity": 1.5,
+    }
+    return pa.Table.from_pylist([row], CONTENT_POPULARITY.row_schema("content_id"))

@@ -1,0 +1,81 @@
+"""The service as its users run it: `python -m serving` in a process of its own."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self
+
+PROJECT = Path(__file__).resolve().parents[2]
+# Two cores that others use too: minutes are possible, seconds are usual.
+STARTS_WITHIN_S = 240
+
+
+class ServiceProcess:
+    """Runs until `stop`; `address` is where it says that it answers."""
+
+    def __init__(self, folder: Path, configuration: dict[str, Any], environment: dict[str, str]) -> None:
+        config = folder / "serving.json"
+        config.write_text(json.dumps(configuration))
+        # Ray's sockets lie in it, and their paths are limited to 107 letters.
+        self.ray_folder = Path(tempfile.mkdtemp(prefix="reel-", dir="/tmp"))
+        self._errors = (folder / "stderr").open("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "serving", "--config", str(config)],
+            cwd=PROJECT,
+            env=os.environ | {"RAY_TMPDIR": str(self.ray_folder)} | environment,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        self._lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._collect, daemon=True).start()
+        self.announcement = self._first_line()
+        self.address = self.announcement.partition("Reel answers on ")[2].partition(";")[0]
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        return self._process.wait(90)
+
+    def errors(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read()
+
+    def further_lines(self) -> list[str]:
+        return [self._lines.get() for _ in range(self._lines.qsize())]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._errors.close()
+
+    def _collect(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line.strip())
+
+    def _first_line(self) -> str:
+        deadline = time.monotonic() + STARTS_WITHIN_S
+        while True:
+            try:
+                return self._lines.get(timeout=0.2)
+            except queue.Empty:
+                ended = self._process.poll()
+                assert ended is None, f"the service ended with {ended}: {self.errors()}"
+                if time.monotonic() > deadline:
+                    self.stop()
+                    raise AssertionError(f"no answer in {STARTS_WITHIN_S} s: {self.errors()}") from None
