@@ -20,6 +20,15 @@ def require_columns(table: pa.Table, names: Iterable[str], what: str) -> None:
         raise LogError(f"{what} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.column_names)}")
 
 
+def as_declared(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
+    """The schema's columns in its types: stores give microseconds and large strings. Else `LogError`."""
+    require_columns(table, schema.names, what)
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise LogError(f"{what} does not fit its declaration: {error}") from None
+
+
 def flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """The column as one contiguous array."""
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -30,7 +39,7 @@ def milliseconds(column: pa.Array | pa.ChunkedArray, what: str = "a time column"
     array = flat(column)
     if array.null_count:
         raise LogError(f"{what} has {array.null_count:,} null(s); give each row its time, or leave it out")
-    if pa.types.is_timestamp(array.type):
+    if pa.types.is_timestamp(array.type) and array.type.unit != "ms":
         array = pc.floor_temporal(array, unit="millisecond").cast(pa.timestamp("ms", tz=array.type.tz))
     return np.asarray(array.cast(pa.int64()), dtype=np.int64)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from features.columns import encode, flat, milliseconds, require_columns
+from features.columns import as_declared, encode, flat, milliseconds, require_columns
 from features.declarations import EVENT_TIME, LAST_EVENT, TILE_LENGTH, TILE_START, FeatureGroup
 from features.errors import PackedValueError
 from features.runs import bounds, run_ends, run_of_row, run_starts
@@ -28,13 +28,14 @@ def pack(group: FeatureGroup, entity: str, rows: pa.Table) -> Iterator[tuple[str
     Of tiles, those that no window can reach any more are left out; of boundary rows, all but the last.
     """
     schema = _stored_schema(group)
-    require_columns(rows, [entity, *schema.names], f"the table of {group.name} to pack")
+    require_columns(rows, [entity], f"the table of {group.name} to pack")
     names, owners = encode(rows[entity])
+    rows = as_declared(rows, schema, f"the table of {group.name} to pack")
     is_tiled = group.cadence is Cadence.EVENT
     order = np.lexsort((milliseconds(rows[TILE_START if is_tiled else EVENT_TIME]), owners))
     rows, owners = rows.take(pa.array(order)), owners[order]
     kept = _reachable(group, rows, owners) if is_tiled else run_ends(owners)
-    stored = rows.select(schema.names).take(pa.array(kept)).cast(schema).combine_chunks()
+    stored = rows.take(pa.array(kept)).combine_chunks()
     edges = bounds(owners[kept], len(names)).tolist()
     for name, start, end in zip(names.to_pylist(), edges, edges[1:], strict=False):
         batch = stored.slice(start, end - start).to_batches()[0]

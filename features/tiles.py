@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.columns import encode, flat, milliseconds, require_columns, timestamps
+from features.columns import as_declared, encode, flat, milliseconds, timestamps
 from features.declarations import LAST_EVENT, TILE_LENGTH, TILE_START, FeatureGroup
 from features.errors import LogError
 from features.runs import run_starts
@@ -66,9 +66,7 @@ def timeline_of_tiles(group: FeatureGroup, entities: pa.Array, owners: Int64s, t
 def _timeline_of_tables(group: FeatureGroup, entity: str, tables: Sequence[pa.Table]) -> Timeline:
     group.check_entity(entity)
     schema = group.tile_schema(entity)
-    for table in tables:
-        require_columns(table, schema.names, f"the tile table of {group.name}")
-    parts = [table.select(schema.names).cast(schema) for table in tables]
+    parts = [as_declared(table, schema, f"the tile table of {group.name}") for table in tables]
     whole = pa.concat_tables(parts) if parts else schema.empty_table()
     if whole[entity].null_count:
         raise LogError(f"the tile table of {group.name} has rows without {entity}; tiles are of known entities")

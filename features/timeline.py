@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from features.aggregates import Reading
-from features.columns import codes_in, encode, flat, milliseconds, require_columns, take
+from features.columns import as_declared, codes_in, encode, flat, milliseconds, take
 from features.declarations import EVENT_TIME, Feature, FeatureGroup
 from features.errors import LogError
 from features.recent import EVENT_ID
@@ -67,7 +67,7 @@ def line_of_log(group: FeatureGroup, entity: str, log: pa.Table) -> tuple[pa.Arr
     The log may have any order; one that is sorted by (entity, event_timestamp, event_id) is quickest.
     """
     group.check_entity(entity)
-    require_columns(log, group.source.schema.names, f"the log of {group.source.name}")
+    log = as_declared(log, group.source.schema, f"the log of {group.source.name}")
     log = log.filter(log[entity].is_valid()) if log[entity].null_count else log
     entities, owners = encode(log[entity])
     times_ms = milliseconds(log[EVENT_TIME], EVENT_TIME)

@@ -4,7 +4,7 @@ input:  the writer's schema, the bodies, the event as the reader knows it
 does:   matches the two schemas once (Avro 1.12, "Schema Resolution"), then reads field by field, all bodies at once
 output: the good messages as Arrow columns, the bad ones as (index, reason)
 
-About 8 times a per-message decoder on one core; `python -m tests.benchmarks.decode` measures it.
+About 10 times a per-message decoder on one core; `python -m tests.benchmarks.decode` measures it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

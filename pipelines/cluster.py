@@ -59,15 +59,19 @@ def connected(settings: Settings) -> Iterator[None]:
 
 def run_tasks(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """`work` over `items` as Ray tasks, results as they finish; a failure's own error is raised."""
-    task = ray.remote(work)
+    task, shared = ray.remote(_call), ray.put(work)
     waiting = list(reversed(items))
     running: list[ray.ObjectRef] = []
     width = max(1, int(ray.cluster_resources().get("CPU", 1))) * IN_FLIGHT_PER_CPU
     while waiting or running:
         while waiting and len(running) < width:
-            running.append(task.remote(waiting.pop()))
+            running.append(task.remote(shared, waiting.pop()))
         done, running = ray.wait(running, num_returns=1)
         yield result_of(done[0])
+
+
+def _call(work: Callable[[Item], Result], item: Item) -> Result:
+    return work(item)
 
 
 def regroup(

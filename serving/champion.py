@@ -68,7 +68,9 @@ class Champion:
 
     def __init__(self, settings: ServingSettings) -> None:
         self._settings = settings
-        self._client = mlflow.MlflowClient(settings.mlflow_tracking_uri, settings.mlflow_tracking_uri)
+        # Of this whole process, which has no other registry: artifacts of `models:/` addresses are found by it.
+        mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
+        mlflow.set_registry_uri(settings.mlflow_tracking_uri)
         self._loaded: _Loaded | None = None
         self._problem = "not loaded yet"
 
@@ -98,17 +100,14 @@ class Champion:
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
             # MLflow would make an empty database there.
             raise FileNotFoundError(f"no MLflow database at {uri}")
-        found = self._client.get_model_version_by_alias(self._settings.model_name, self._settings.model_alias)
-        return str(found.version)
+        client = mlflow.MlflowClient()
+        return str(client.get_model_version_by_alias(self._settings.model_name, self._settings.model_alias).version)
 
     def _load(self, version: str) -> Recommender:
         with tempfile.TemporaryDirectory(prefix="reel-model-") as folder:
             uri = f"models:/{self._settings.model_name}/{version}"
-            tracking_uri = self._settings.mlflow_tracking_uri
-            root = mlflow.artifacts.download_artifacts(
-                artifact_uri=uri, dst_path=folder, tracking_uri=tracking_uri, registry_uri=tracking_uri
-            )
-            vocabulary = next(Path(root).rglob(VOCABULARY_FILE), None)
+            mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
+            vocabulary = next(Path(folder).rglob(VOCABULARY_FILE), None)
             if vocabulary is None:
                 raise FileNotFoundError(f"{uri} holds no recommender: no {VOCABULARY_FILE} in it")
             recommender = Recommender.load(vocabulary.parent)

@@ -1,5 +1,6 @@
 """What tests of several folders stand on: the project's folders, a real Kafka, a real Ray, the public data sets."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def ray_session() -> Iterator[None]:
         address="local",
         num_cpus=2,
         include_dashboard=False,
-        logging_level="warning",
+        logging_level=logging.WARNING,
         log_to_driver=False,
         object_store_memory=OBJECT_STORE_BYTES,
     )

@@ -49,7 +49,7 @@ def produce(bootstrap: str, topic: str, value: bytes, timestamp_ms: int) -> Kafk
     return outcomes[0]
 
 
-def read_all(bootstrap: str, topic: str, count: int) -> list[tuple[bytes, int]]:
+def read_all(bootstrap: str, topic: str, count: int) -> list[tuple[bytes | None, int]]:
     """The first `count` messages of partition 0: body, timestamp."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test", "auto.offset.reset": "earliest"})
     consumer.assign([TopicPartition(topic, 0, 0)])
