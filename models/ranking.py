@@ -39,8 +39,9 @@ def label_ranks(scores: Scores, labels: npt.NDArray[np.integer], excluded: npt.N
     own = scores[np.arange(rows), column][:, None]
     before = np.arange(titles)[None, :] < column[:, None]
     ahead = ((scores > own) | ((scores == own) & before)) & ~excluded
-    ranks = 1 + ahead.sum(axis=1, dtype=np.int64)
-    return np.where(servable & np.isfinite(own[:, 0]), ranks, titles + 1)
+    ranks: Ranks = 1 + ahead.sum(axis=1, dtype=np.int64)
+    ranks[~(servable & np.isfinite(own[:, 0]))] = titles + 1
+    return ranks
 
 
 def ndcg_at(ranks: Ranks, k: int) -> npt.NDArray[np.float64]:

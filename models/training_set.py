@@ -76,7 +76,9 @@ def _check(path: Path, content: Any) -> None:
         raise TrainingSetError(f"{path} is no manifest: expected an object, received {type(content).__name__}")
     missing = sorted(_NEEDED.keys() - content.keys())
     if missing:
-        raise TrainingSetError(f"{path} is of an unknown format: it lacks {', '.join(missing)}; rebuild the training set")
+        raise TrainingSetError(
+            f"{path} is of an unknown format: it lacks {', '.join(missing)}; rebuild the training set"
+        )
     for name, kind in _NEEDED.items():
         if not isinstance(content[name], kind):
             raise TrainingSetError(f"{path}: `{name}` is {type(content[name]).__name__}, which no reader expects")

@@ -160,7 +160,16 @@ def _source(
 def _columns_to_read(silver: Table, bronze: Table) -> tuple[str, ...]:
     """What judging and writing need of bronze."""
     known = set(bronze.schema().column_names)
-    judged = {*PERSON_IDS, "viewer_token", "is_kids", "profile_described", "ingested_at", "topic", "partition", "offset"}
+    judged = {
+        *PERSON_IDS,
+        "viewer_token",
+        "is_kids",
+        "profile_described",
+        "ingested_at",
+        "topic",
+        "partition",
+        "offset",
+    }
     needed = {*silver.schema().column_names, *judged}
     return tuple(sorted(needed & known))
 

@@ -1,35 +1,31 @@
 """The `reel` command: one sub-command a station. Exit codes: 0 done, 1 the work failed, 2 wrong usage or settings."""
 
-import json
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from features.errors import FeatureError
 from features.purposes import Purpose
 from models.errors import ModelError
 from pipelines.cluster import connected
-from pipelines.console import complain, progress_bar, say, show
+from pipelines.console import complain, progress_bar, show
 from pipelines.errors import ReelError
-from pipelines.report import StationReport
 from pipelines.settings import Settings, load_settings
 from serving.errors import ServingError
 
 app = typer.Typer(
     name="reel",
     help="Events of a streaming-TV platform into features, training sets, models and live predictions.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-importers = typer.Typer(help="Import public data as events.", no_args_is_help=True)
+importers = typer.Typer(help="Import public data as events.")
 app.add_typer(importers, name="import")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line instead of a table.")]
+RECOMMENDATION = "recommendation"
 ModelName = Annotated[str, typer.Argument(help="Which model.")]
 
 
@@ -126,6 +122,64 @@ def training_set(
 
 
 @app.command()
+def train(context: typer.Context, model: ModelName = RECOMMENDATION, as_json: Json = False) -> None:
+    """Train a model on the newest training set; goes on from its last checkpoint if it was stopped."""
+    from pipelines.train import train as run
+    from pipelines.training_set import latest_training_set
+
+    settings: Settings = context.obj
+    with connected(settings), progress_bar("training", shown=not as_json) as bar:
+        report = run(
+            model,
+            latest_training_set(settings.work_dir),
+            tracking_uri=settings.tracking_uri,
+            storage=settings.work_dir / "checkpoints",
+            configuration={"seed": settings.training.seed, **settings.training.recommendation},
+            workers=settings.training.workers,
+            use_gpu=settings.training.use_gpu,
+            on_progress=bar.reach,
+        )
+    show(report, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    model: ModelName = RECOMMENDATION,
+    version: Annotated[str | None, typer.Option(help="A registered version; else the newest.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a registered model on the test period, beside popularity."""
+    from pipelines.evaluate import evaluate as run
+
+    show(run(model, tracking_uri=context.obj.tracking_uri, version=version), as_json=as_json)
+
+
+@app.command()
+def publish(
+    context: typer.Context,
+    model: ModelName = RECOMMENDATION,
+    version: Annotated[str | None, typer.Option(help="A registered version; else the newest.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a model champion if it beats the champion by more than noise."""
+    from pipelines.publish import publish as run
+
+    show(run(model, tracking_uri=context.obj.tracking_uri, version=version), as_json=as_json)
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    keep: Annotated[bool, typer.Option("--keep", help="Go on serving until stopped.")] = False,
+) -> None:
+    """Run the whole road on a small simulated platform and ask it two questions."""
+    from pipelines.demo import run_demo
+
+    run_demo(context.obj, keep=keep)
+
+
+@app.command()
 def status(context: typer.Context, as_json: Json = False) -> None:
     """Show what there is: tables, what they have consumed, models."""
     from pipelines.status import status as run
@@ -151,13 +205,10 @@ def main() -> None:
     except (ReelError, FeatureError, ModelError, ServingError) as error:
         complain(" ".join(str(error).split()))
         sys.exit(getattr(error, "exit_code", 1))
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+    except typer.TyperException as error:  # wrong usage
+        complain(" ".join(error.format_message().split()).rstrip(".") + "; see `reel --help`")
         sys.exit(2)
-    except click.ClickException as error:
-        complain(error.format_message())
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         complain("stopped")
         sys.exit(130)
 

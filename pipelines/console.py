@@ -11,6 +11,7 @@ from rich.table import Table
 
 from pipelines.report import Facts, StationReport
 
+UNWRAPPED = 160  # columns where the output is no terminal: nothing is cut short in a log
 _ERRORS = Console(stderr=True, highlight=False)
 
 
@@ -57,7 +58,7 @@ def show(report: StationReport, *, as_json: bool) -> None:
     table = Table(title=f"{report.station}  {report.seconds:.1f} s", title_justify="left", show_header=False, box=None)
     for heading, facts in (("read", report.read), ("did", report.did), ("wrote", report.wrote)):
         _add_rows(table, heading, facts)
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED).print(table)
 
 
 def _add_rows(table: Table, heading: str, facts: Facts) -> None:

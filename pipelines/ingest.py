@@ -78,9 +78,7 @@ def ingest(
     return report
 
 
-def _fill(
-    report: StationReport, topics: Sequence[str], counts: dict[str, int], described: dict[str, int]
-) -> None:
+def _fill(report: StationReport, topics: Sequence[str], counts: dict[str, int], described: dict[str, int]) -> None:
     def of(prefix: str, counted: dict[str, int] = counts) -> dict[str, int]:
         return {name.removeprefix(prefix): n for name, n in sorted(counted.items()) if name.startswith(prefix)}
 

@@ -42,7 +42,9 @@ def slice_bars(slices: Mapping[str, Compared], title: str) -> Figure:
         means = np.array([interval.mean for interval in intervals])
         ends = np.array([[interval.low, interval.high] for interval in intervals]).T
         errors = np.abs(ends - means)
-        axes.barh(places + offset, means, height=0.38, color=colour, xerr=errors, label=label, error_kw={"linewidth": 1})
+        axes.barh(
+            places + offset, means, height=0.38, color=colour, xerr=errors, label=label, error_kw={"linewidth": 1}
+        )
     axes.set_yticks(places, [f"{name}\n{slices[name].rows:,} rows" for name in names])
     axes.invert_yaxis()
     axes.set_xlim(left=0)

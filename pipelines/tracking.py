@@ -40,7 +40,7 @@ class Tracking:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.client = MlflowClient(uri, uri)
-        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
 
     def open_run(self, experiment: str, training_id: str, tags: Mapping[str, str]) -> str:
         """The id of the run of this training: the one that was begun before, else a new one."""
@@ -186,6 +186,23 @@ class Tracking:
             if missing:
                 return None
             raise
+
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """The last value of every metric of the run."""
+        return dict(self.client.get_run(run_id).data.metrics)
+
+    def tag_version(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """Tags of the version, over those it has."""
+        for name, value in tags.items():
+            self.client.set_model_version_tag(version.name, version.version, name, value)
+
+    def set_alias(self, version: ModelVersion, alias: str) -> None:
+        """Gives the alias to the version, and takes it from whichever had it, in one step."""
+        self.client.set_registered_model_alias(version.name, alias, version.version)
+
+    def remove_alias(self, model: str, alias: str) -> None:
+        """Takes the alias from whichever version has it."""
+        self.client.delete_registered_model_alias(model, alias)
 
     @contextmanager
     def fetched(self, version: ModelVersion) -> Iterator[Path]:

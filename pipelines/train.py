@@ -130,7 +130,15 @@ def train(
         )
     tracking = Tracking(tracking_uri)
     training = Training(
-        task, configured.as_dict(), manifest, training_set.resolve(), storage.resolve(), tracking, workers, use_gpu, on_progress
+        task,
+        configured.as_dict(),
+        manifest,
+        training_set.resolve(),
+        storage.resolve(),
+        tracking,
+        workers,
+        use_gpu,
+        on_progress,
     )
     with timed("train") as report, _alone(training.folder):
         report.read = {"training set": training_set.name, **{f"{name} rows": n for name, n in manifest.rows.items()}}
@@ -152,14 +160,13 @@ def _train_and_register(training: Training, run_id: str, report: StationReport) 
     try:
         _describe(training, run_id)
         with _shown(training, run_id):
-            result = _fit(training, run_id)
-        outcome: Outcome = result.return_value
+            outcome, last_checkpoint = _fit(training, run_id)
         best = outcome.curve[outcome.best_epoch - 1]
         tracking.log_epochs(run_id, {int(epoch["epoch"]): epoch for epoch in outcome.curve})
         tracking.log_metrics(run_id, {f"best_{name}": value for name, value in best.items()})
         figure = learning_curve(outcome.curve, task.watched, task.baseline, outcome.best_epoch)
         tracking.log_figure(run_id, figure, "plots/learning_curve.png")
-        with result.checkpoint.as_directory() as checkpoint:
+        with last_checkpoint.as_directory() as checkpoint:
             saved = Path(checkpoint) / MODEL_FOLDER
             tracking.register(task.name, run_id, saved, task.loader, _SIGNATURE, _version_tags(training))
     except (ModelError, ReelError) as error:
@@ -192,16 +199,18 @@ def _version_tags(training: Training) -> dict[str, str]:
     }
 
 
-def _fit(training: Training, run_id: str) -> ray.train.Result:
-    """Run Ray Train to its end.
+def _fit(training: Training, run_id: str) -> tuple[Outcome, ray.train.Checkpoint]:
+    """Run Ray Train to its end: what the training came to, and its last checkpoint.
 
     Raises:
         ModelError: whatever a worker foresaw.
         TrainingFailedError: workers died again and again.
     """
     _mend(training.folder)
+    callbacks: Any = [LogEpochs(training.tracking.uri, run_id)]
+    worker: Any = train_worker  # its type says that workers return nothing
     trainer = TorchTrainer(
-        train_worker,
+        worker,
         train_loop_config={
             "model": training.task.name,
             "configuration": dict(training.configuration),
@@ -218,11 +227,11 @@ def _fit(training: Training, run_id: str) -> ray.train.Result:
             storage_path=str(training.storage),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
             failure_config=ray.train.FailureConfig(max_failures=WORKER_RESTARTS),
-            callbacks=[LogEpochs(training.tracking.uri, run_id)],
+            callbacks=callbacks,
         ),
     )
     try:
-        result = trainer.fit()
+        result: Any = trainer.fit()
     except ray.train.TrainingFailedError as error:
         last = str(error).strip().splitlines()[-1]
         raise TrainingFailedError(
@@ -231,7 +240,7 @@ def _fit(training: Training, run_id: str) -> ray.train.Result:
         ) from error
     if isinstance(result.return_value, ModelError):
         raise result.return_value
-    return result
+    return result.return_value, result.checkpoint
 
 
 def _dataset(training: Training, split: str) -> ray.data.Dataset:
@@ -254,7 +263,8 @@ def _dataset(training: Training, split: str) -> ray.data.Dataset:
 
 def _share(training: Training) -> dict[str, float]:
     """What one worker reserves: at most one CPU, and never the last one, which Ray Data needs to read."""
-    spare = ray.cluster_resources().get("CPU", 1) - 1
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    spare = resources.get("CPU", 1) - 1
     share = {"CPU": min(1.0, spare / training.workers)}
     return {**share, "GPU": 1} if training.use_gpu else share
 
@@ -311,5 +321,7 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise TrainingRunsError(f"{folder.name} is being trained by another process; wait for it, or stop it") from None
+            raise TrainingRunsError(
+                f"{folder.name} is being trained by another process; wait for it, or stop it"
+            ) from None
         yield

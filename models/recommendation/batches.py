@@ -106,9 +106,7 @@ def encode(table: pa.Table, vocabulary: Vocabulary) -> Sequences:
     is_label = _positions(offsets) >= np.repeat(history_lengths, np.diff(offsets))
     titles[~is_label] = histories[known]
     titles[is_label] = labels
-    return Sequences(
-        titles, offsets, history_lengths, table["row_id"].to_numpy().astype(np.int64), int((~known).sum())
-    )
+    return Sequences(titles, offsets, history_lengths, table["row_id"].to_numpy().astype(np.int64), int((~known).sum()))
 
 
 def _flat(column: pa.ChunkedArray, vocabulary: Vocabulary) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -127,7 +125,7 @@ def _positions(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of at most `max_length` titles of one row, `titles[start:stop]`; those from `learn_from` on are learnt."""
+    """A stretch of one row, `titles[start:stop]`, of which the titles from `learn_from` on are learnt."""
 
     start: int
     learn_from: int
@@ -201,9 +199,7 @@ def _pad(titles: Titles, chosen: Sequence[Window], start_token: int) -> Batch:
     return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(learnt))
 
 
-def pad_histories(
-    histories: Sequence[Titles], max_length: int, start_token: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_histories(histories: Sequence[Titles], max_length: int, start_token: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Histories as model inputs, [rows, length] int64, and the place of each one's last title, [rows] int64.
 
     Only the last `max_length - 1` titles are kept: the start token takes one place.

@@ -44,18 +44,25 @@ class Translated:
         return ours
 
 
-def rank_labels(scorer: Scorer, sequences: Sequences, titles: int, rows: npt.NDArray[np.int64]) -> Ranks:
-    """The rank of the first label of each of `rows`, among `titles` titles less those of its history: [len(rows)]."""
-    ranks = [
-        label_ranks(scores, labels, seen) for scores, labels, seen in _passes(scorer, sequences, titles, rows)
+@dataclass(frozen=True)
+class Ranked:
+    """Rows ranked by a scorer."""
+
+    ranks: Ranks
+    """[rows] the place of each row's first label."""
+    best: npt.NDArray[np.int64]
+    """[rows, min(10, titles)] what each row would be served, best first; -1 for none."""
+
+
+def rank_rows(scorer: Scorer, sequences: Sequences, titles: int, rows: npt.NDArray[np.int64]) -> Ranked:
+    """Ranks `titles` titles for each of `rows`, less those of its history."""
+    passes = [
+        (label_ranks(scores, labels, seen), top_k(scores, seen, CUT))
+        for scores, labels, seen in _passes(scorer, sequences, titles, rows)
     ]
-    return np.concatenate([np.empty(0, np.int64), *ranks])
-
-
-def recommended(scorer: Scorer, sequences: Sequences, titles: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The first ten titles each of `rows` would be served, best first: [len(rows), min(10, titles)], -1 for none."""
-    best = [top_k(scores, seen, CUT) for scores, _, seen in _passes(scorer, sequences, titles, rows)]
-    return np.concatenate([np.empty((0, min(CUT, titles)), np.int64), *best])
+    ranks = [np.empty(0, np.int64), *(ranks for ranks, _ in passes)]
+    best = [np.empty((0, min(CUT, titles)), np.int64), *(best for _, best in passes)]
+    return Ranked(np.concatenate(ranks), np.concatenate(best))
 
 
 def _passes(

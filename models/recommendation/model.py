@@ -9,6 +9,7 @@ Differences from the paper, each for a reason:
 - a bias per title, which learns popularity so that the embeddings need not.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -28,15 +29,15 @@ class RecommenderConfig:
     dim: int = 64
     blocks: int = 2
     heads: int = 2
-    dropout: float = 0.2
+    dropout: float = 0.3
     max_length: int = 200
     """Places of a sequence, the start token's included."""
-    lr: float = 1e-3
+    lr: float = 3e-3
     weight_decay: float = 0.01
     batch_size: int = 32
     """Sequences a step, over all workers."""
-    epochs: int = 60
-    patience: int = 8
+    epochs: int = 40
+    patience: int = 6
     """Epochs without a better validation NDCG@10 after which training stops."""
     judged_rows: int = 2_000
     """Validation rows that judge an epoch, evenly spread; judging all of them can cost more than learning."""
@@ -54,7 +55,7 @@ class RecommenderConfig:
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "RecommenderConfig":
+    def from_dict(cls, values: Mapping[str, Any]) -> "RecommenderConfig":
         """The configuration with `values` in place of defaults.
 
         Raises:
@@ -104,7 +105,8 @@ class Block(nn.Module):
         queries, keys, values = joined.view(rows, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
         hidden = hidden + self.drop(self.attended(mixed.transpose(1, 2).reshape(rows, length, dim)))
-        return hidden + self.drop(self.feed_forward(hidden))
+        added: torch.Tensor = hidden + self.drop(self.feed_forward(hidden))
+        return added
 
 
 class SASRec(nn.Module):
@@ -133,7 +135,8 @@ class SASRec(nn.Module):
         hidden = self.drop(self.tokens(inputs) + self.places(places))
         for block in self.blocks:
             hidden = block(hidden)
-        return self.norm(hidden)  # type: ignore[no-any-return]
+        normed: torch.Tensor = self.norm(hidden)
+        return normed
 
     def scores(self, hidden: torch.Tensor) -> torch.Tensor:
         """[..., dim] to [..., titles]: log-odds of each title, up to a constant per row."""
@@ -161,9 +164,7 @@ class SASRec(nn.Module):
         return sampled_cross_entropy(positive, drawn, log_expected)
 
 
-def sampled_cross_entropy(
-    positive: torch.Tensor, drawn: torch.Tensor, log_expected: torch.Tensor
-) -> torch.Tensor:
+def sampled_cross_entropy(positive: torch.Tensor, drawn: torch.Tensor, log_expected: torch.Tensor) -> torch.Tensor:
     """The summed softmax cross-entropy when only some titles are scored; a scalar.
 
     `exp(positive) + sum_j exp(drawn_j) / expected_j` is an unbiased estimate of the softmax's denominator when

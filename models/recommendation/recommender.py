@@ -1,8 +1,8 @@
 """The recommender as it is saved, loaded and asked: a folder of three files, readable without any code of ours.
 
-    config.json       {"format": 1, "architecture": "sasrec", "config": {...}}
-    vocabulary.json   content ids, in the order of the model's columns
-    weights.pt        the state dict, loaded with weights_only=True
+config.json       {"format": 1, "architecture": "sasrec", "config": {...}}
+vocabulary.json   content ids, in the order of the model's columns
+weights.pt        the state dict, loaded with weights_only=True
 """
 
 import json
@@ -52,10 +52,13 @@ class Recommender:
         """
         folder = Path(folder)
         description = _read_json(folder / CONFIG_FILE)
-        received = (description.get("format"), description.get("architecture")) if isinstance(description, dict) else None
+        if not isinstance(description, dict):
+            raise ModelFolderError(f"{folder / CONFIG_FILE} must hold an object; fetch or train the model again")
+        received = (description.get("format"), description.get("architecture"))
         if received != (FORMAT, ARCHITECTURE):
             raise ModelFolderError(
-                f"{folder} holds a model of format {received}; this version reads {(FORMAT, ARCHITECTURE)}; train it again"
+                f"{folder} holds a model of format {received}; this version reads {(FORMAT, ARCHITECTURE)}; "
+                "train it again"
             )
         vocabulary = Vocabulary(_read_json(folder / VOCABULARY_FILE))
         try:
@@ -63,7 +66,9 @@ class Recommender:
             weights = torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True)
             model.load_state_dict(weights)
         except (OSError, RuntimeError, EOFError, ConfigurationError, ValueError) as error:
-            raise ModelFolderError(f"{folder} does not hold one whole model ({error}); fetch or train it again") from error
+            raise ModelFolderError(
+                f"{folder} does not hold one whole model ({error}); fetch or train it again"
+            ) from error
         return cls(model, vocabulary, device)
 
     def recommend(
@@ -124,9 +129,7 @@ class Recommender:
             barred[self.vocabulary.columns(list(allowed))] = False
         return barred
 
-    def _answer(
-        self, scores: Scores, excluded: npt.NDArray[np.bool_], k: int
-    ) -> list[list[tuple[str, float]]]:
+    def _answer(self, scores: Scores, excluded: npt.NDArray[np.bool_], k: int) -> list[list[tuple[str, float]]]:
         ids = self.vocabulary.content_ids
         return [
             [(ids[column], float(row[column])) for column in best if column >= 0]

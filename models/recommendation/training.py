@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from models.errors import CheckpointMismatchError, DivergedError, EmptyTrainingSetError
 from models.ranking import hit_at, ndcg_at
 from models.recommendation.batches import Batch, Sequences, Vocabulary, encode, training_batches, windows
-from models.recommendation.evaluation import rank_labels
+from models.recommendation.evaluation import rank_rows
 from models.recommendation.model import FULL_SOFTMAX_TITLES, RecommenderConfig, SASRec
 from models.recommendation.popularity import Popularity
 from models.recommendation.recommender import Recommender
@@ -159,7 +159,7 @@ class RecommenderTraining:
         """Learns this worker's share of a batch; the share's summed loss."""
         mine = batch.share(self.place.rank, self.place.workers).to(self.device)
         negatives, log_expected = self._draw(shared)
-        loss = self._replica(mine.inputs, mine.targets, mine.learnt, negatives, log_expected)
+        loss: torch.Tensor = self._replica(mine.inputs, mine.targets, mine.learnt, negatives, log_expected)
         self._optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over workers: the factor makes that the mean over the labels of the whole batch.
         (loss * self.place.workers / int(batch.learnt.sum())).backward()
@@ -178,7 +178,7 @@ class RecommenderTraining:
     def _judge(self, scorer: Recommender | Popularity, name: str) -> dict[str, float]:
         """NDCG@10 and HR@10 of `scorer` on the validation rows; each worker ranks its share."""
         rows = self._judged_rows[self.place.rank :: self.place.workers]
-        ranks = rank_labels(scorer, self._judged, len(self.vocabulary), rows)
+        ranks = rank_rows(scorer, self._judged, len(self.vocabulary), rows).ranks
         sums = torch.tensor([ndcg_at(ranks, 10).sum(), hit_at(ranks, 10).sum()], device=self.device)
         if self.place.workers > 1:
             distributed.all_reduce(sums)

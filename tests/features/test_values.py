@@ -106,7 +106,9 @@ def test_the_last_are_ordered_by_time_then_id():
     )
     assert at(things, log, 2, 3) == [[["first"]], [["second", "third"]]]
     parts = [tiles(things, "who", log.slice(place, 1)) for place in range(3)]
-    assert merge_tiles(things, "who", parts).equals(tiles(things, "who", log))
+    kept = merge_tiles(things, "who", parts)
+    assert kept.equals(tiles(things, "who", log))
+    assert [len(values) for values in kept["last_2_what"].to_pylist()] == [2], "a tile keeps no more than is asked for"
 
 
 def test_a_trend_looks_at_the_same_hour_of_each_day_before():

@@ -1,0 +1,88 @@
+"""Serve.
+
+input   the online store and the champion model
+does    starts the service as a process of its own (`python -m serving`), configured from Reel's settings
+output  HTTP under /v1
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from models.recommendation.task import TASK
+from pipelines.errors import ReelError
+from pipelines.secrets import pseudonymizer
+from pipelines.settings import Settings
+
+STOP_TIMEOUT_S = 60
+
+
+class ServiceDidNotStartError(ReelError):
+    """The service ended before it answered."""
+
+
+def serve(settings: Settings, *, port: int | None = None) -> int:
+    """Run the service in the foreground until SIGTERM or SIGINT; its exit code."""
+    service = subprocess.Popen(_command(settings, port))
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        service.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    return service.wait()
+
+
+@contextmanager
+def serving(settings: Settings, *, port: int | None = None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The service, answering, for the length of the block: its address and its process.
+
+    Raises ServiceDidNotStartError with what the service said.
+    """
+    service = subprocess.Popen(
+        _command(settings, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert service.stdout is not None
+        line = service.stdout.readline()
+        if not line:
+            _, said = service.communicate()
+            raise ServiceDidNotStartError(f"the service did not start: {_last_line(said)}")
+        yield line.split()[3].rstrip(";"), service
+    finally:
+        service.terminate()
+        try:
+            service.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            service.kill()
+
+
+def _command(settings: Settings, port: int | None) -> list[str]:
+    pseudonymizer(settings)  # makes the embedded salt where that is allowed, and refuses to start without one elsewhere
+    salt_file = settings.privacy.salt_file or settings.work_dir / "salt"
+    configuration = {
+        "online_store_url": settings.online_store_url,
+        "mlflow_tracking_uri": settings.tracking_uri,
+        "model_name": TASK.name,
+        "salt_file": None if os.environ.get("REEL_SALT") else str(salt_file),
+        "as_of": settings.serving.as_of,
+        "host": settings.serving.host,
+        "port": port or settings.serving.port,
+        "ray_address": settings.ray_address,
+        "ray_num_cpus": settings.ray.num_cpus,
+    }
+    settings.work_dir.mkdir(parents=True, exist_ok=True)
+    file: Path = settings.work_dir / "serving.json"
+    file.write_text(json.dumps(configuration, indent=1))
+    return [sys.executable, "-m", "serving", "--config", str(file)]
+
+
+def _last_line(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
