@@ -7,9 +7,9 @@ Two questions, asked by every station:
 
 Rules in force, in the order in which a row meets them; the first that refuses gives the reason:
 
-    kids profile          never in anything about a person
-    refused on the event  the event itself said no to the purpose
-    withdrawn since       the person's latest consent, as known at the instant of the decision, says no
+    kids profile          never in anything about a person; a profile nobody has described may be a child's
+    refused on the event  the event itself said no to the purpose, or to analytics
+    withdrawn since       the person's latest consent, as known at the instant of the decision, says no to either
 """
 
 from collections.abc import Mapping
@@ -49,20 +49,34 @@ class Exclusion(StrEnum):
 class PurposeNotDecidableError(FeatureError):
     """The purpose has no consent of its own that rows of people's events could be asked for."""
 
-    def __init__(self, purpose: object) -> None:
+    def __init__(self, purpose: Purpose) -> None:
         allowed = ", ".join(CONSENT_COLUMNS)
-        super().__init__(f"no rule admits people's rows for the purpose {purpose!r}; declare one of {allowed}")
+        super().__init__(f"no rule admits people's rows for the purpose {str(purpose)!r}; declare one of {allowed}")
+
+
+def required_consents(purpose: Purpose) -> tuple[Purpose, ...]:
+    """Everything a person must have allowed before their rows serve `purpose`.
+
+    Analytics is always among it: of those who refuse it nothing but essential events is kept, and nothing is made
+    from them (spec 8.2). Raises PurposeNotDecidableError for a purpose without a consent of its own.
+    """
+    if purpose not in CONSENT_COLUMNS:
+        raise PurposeNotDecidableError(purpose)
+    return (Purpose.ANALYTICS,) if purpose is Purpose.ANALYTICS else (Purpose.ANALYTICS, purpose)
 
 
 @dataclass(frozen=True)
 class ConsentHistory:
-    """Who allowed what, and when it became known: one row per change, sorted by (user, time)."""
+    """Who allowed what, and when it became known: one row per user and instant, sorted by time."""
 
     changes: pl.DataFrame
 
     @classmethod
     def of(cls, consents: pa.Table) -> "ConsentHistory":
-        """From rows of (user_id, allows_analytics, allows_personalization, allows_ad_targeting, event_timestamp)."""
+        """From rows of (user_id, allows_analytics, allows_personalization, allows_ad_targeting, event_timestamp).
+
+        Of two changes of one user in the same millisecond nobody can tell which came later, so a refusal counts.
+        """
         frame = pl.DataFrame(
             {
                 "user_id": _strings(consents["user_id"]),
@@ -70,14 +84,14 @@ class ConsentHistory:
                 **{name: pl.Series(consents[name].to_pylist(), dtype=pl.Boolean) for name in _HISTORY_COLUMNS.values()},
             }
         )
-        return cls(frame.sort("user_id", "known_ms", maintain_order=True))
+        return cls(frame.group_by("user_id", "known_ms").agg(pl.all().min()).sort("known_ms"))
 
     def as_known_at(self, user_ids: pl.Series, instants_ms: pl.Series) -> pl.DataFrame:
         """The latest consent of each user known at or before each instant; nulls where none was known."""
         asked = pl.DataFrame({"user_id": user_ids.cast(pl.String), "asked_ms": instants_ms.cast(pl.Int64)})
         ordered = asked.with_row_index("row").sort("asked_ms", maintain_order=True)
         known = ordered.join_asof(
-            self.changes.sort("known_ms", maintain_order=True),
+            self.changes,
             left_on="asked_ms",
             right_on="known_ms",
             by="user_id",
@@ -118,20 +132,22 @@ def resolve(events: pa.Table, history: ConsentHistory) -> pa.Table:
 def decide(rows: pa.Table, purpose: Purpose, history: ConsentHistory, at_ms: int | None) -> Decision:
     """Which `rows` may be used for `purpose`.
 
-    `rows` needs is_kids, user_id and the purpose's consent column (as `resolve` left it; null is a refusal).
-    `at_ms` is the instant of the decision: consent withdrawn by then excludes a person's earlier rows too. None
-    asks only what each event itself allowed, which is what published aggregates over many viewers keep.
+    `rows` needs is_kids, user_id and the consent columns of what the purpose requires (as `resolve` left them; null
+    is a refusal). `at_ms` is the instant of the decision: consent withdrawn by then excludes a person's earlier rows
+    too. None asks only what each event itself allowed, which is what published aggregates over many viewers keep.
 
     Raises PurposeNotDecidableError for a purpose without a consent of its own.
     """
-    if purpose not in CONSENT_COLUMNS:
-        raise PurposeNotDecidableError(purpose)
+    required = required_consents(purpose)
     kids = _booleans(rows["is_kids"], missing=True)
-    refused = ~_booleans(rows[CONSENT_COLUMNS[purpose]], missing=False)
+    refused = np.zeros(rows.num_rows, dtype=bool)
     withdrawn = np.zeros(rows.num_rows, dtype=bool)
+    for consent in required:
+        refused |= ~_booleans(rows[CONSENT_COLUMNS[consent]], missing=False)
     if at_ms is not None:
         latest = history.as_known_at(_strings(rows["user_id"]), pl.repeat(at_ms, rows.num_rows, eager=True))
-        withdrawn = (~latest[_HISTORY_COLUMNS[purpose]].fill_null(value=True)).to_numpy()
+        for consent in required:
+            withdrawn |= ~latest[_HISTORY_COLUMNS[consent]].fill_null(value=True).to_numpy()
     allowed = ~(kids | refused | withdrawn)
     reasons = {
         Exclusion.KIDS_PROFILE: int(kids.sum()),

@@ -15,13 +15,16 @@ MILLISECONDS_PER_DAY = 86_400_000
 
 @dataclass(frozen=True)
 class ProfileRegistry:
-    """What is known of every profile: one row per description, sorted by (profile, time)."""
+    """What is known of every profile: one row per profile and instant, sorted by time."""
 
     descriptions: pl.DataFrame
 
     @classmethod
     def of(cls, profiles: pa.Table) -> "ProfileRegistry":
-        """From rows of (profile_id, is_kids, event_timestamp)."""
+        """From rows of (profile_id, is_kids, event_timestamp).
+
+        Of two descriptions in the same millisecond nobody can tell which came later, so the child's counts.
+        """
         known_ms = profiles["event_timestamp"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64())
         frame = pl.DataFrame(
             {
@@ -30,7 +33,7 @@ class ProfileRegistry:
                 "is_kids": pl.Series(values=profiles["is_kids"].combine_chunks(), dtype=pl.Boolean),
             }
         )
-        return cls(frame.sort("profile_id", "known_ms", maintain_order=True))
+        return cls(frame.group_by("profile_id", "known_ms").agg(pl.col("is_kids").max()).sort("known_ms"))
 
     def describe(self, profile_ids: pl.Series, instants_ms: pl.Series) -> tuple[np.ndarray, np.ndarray]:
         """(is_kids, is_described) of each profile, shapes (n,).
@@ -41,14 +44,13 @@ class ProfileRegistry:
         asked = pl.DataFrame(
             {"profile_id": profile_ids.cast(pl.String), "asked_ms": instants_ms.cast(pl.Int64)}
         ).with_row_index("row")
-        by_time = self.descriptions.sort("known_ms", maintain_order=True)
         first = self.descriptions.group_by("profile_id", maintain_order=True).agg(
             pl.col("is_kids").first().alias("was_kids_first")
         )
         known = (
             asked.sort("asked_ms", maintain_order=True)
             .join_asof(
-                by_time,
+                self.descriptions,
                 left_on="asked_ms",
                 right_on="known_ms",
                 by="profile_id",

@@ -106,7 +106,7 @@ class Builder:
             rows = self._rows(target, log)
             files[name] = write_files(table, rows)
             entities[name] = self.online.replace(target.group, target.entity, rows, bucket, self.buckets)
-            if target.group is CONTENT_POPULARITY:
+            if target.group.name == CONTENT_POPULARITY.name:  # equal, not the same: it came in a task
                 popular += most_viewed(target.entity, rows)
         return BucketBuilt(files, excluded_in(parts), entities, popular)
 

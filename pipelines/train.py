@@ -256,7 +256,7 @@ def _dataset(training: Training, split: str) -> ray.data.Dataset:
     missing = [name for name in training.task.columns if name not in received]
     if missing:
         raise TrainingSetError(f"{files[0]} lacks the columns {', '.join(missing)}; received {', '.join(received)}")
-    dataset = ray.data.read_parquet([str(path) for path in files], columns=list(training.task.columns))
+    dataset = ray.data.read_parquet([str(path) for path in files]).select_columns(list(training.task.columns))
     dataset.context.enable_progress_bars = False
     return dataset
 

@@ -20,9 +20,10 @@ from serving.champion import ChampionClient, ChampionDeployment
 from serving.errors import StoreUnavailableError
 from serving.fallback import PopularTitles
 from serving.features_api import FeatureLookup, feature_routes
+from serving.online_store import OnlineStore
 from serving.recommendations import Recommending, recommendation_routes
 from serving.settings import ServingSettings, read_salts
-from serving.store_reader import StoreReader
+from serving.store_reader import StoreReader, read_as_of_ms
 
 NAME = "reel"
 # Requests one ingress process works on at once; further ones wait in front of it.
@@ -91,10 +92,14 @@ class Ingress:
 
     async def _readiness(self) -> Readiness:
         try:
-            await self._store.read(lambda store: self._popular.read(store, "all", 1))
+            await self._store.read(self._try_store)
         except StoreUnavailableError as error:
             return Readiness(status="degraded" if self._popular.is_known else "not ready", detail=str(error))
         return Readiness(status="ready")
+
+    def _try_store(self, store: OnlineStore) -> None:
+        read_as_of_ms(store, "watermark")
+        self._popular.read(store, "all", 1)
 
 
 def build(settings: ServingSettings) -> Application:

@@ -16,7 +16,7 @@ from typing import Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
@@ -28,8 +28,8 @@ from serving.errors import ModelSlowError, ModelUnavailableError
 from serving.settings import ServingSettings
 
 MAX_BATCH = 64
-# What MLflow says when a model, a version or an alias is not there.
-_MISSING = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+# What MLflow says of a model, or of an alias, that is not there.
+_MISSING = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +57,10 @@ class Unavailable:
     problem: str
 
 
+class _WithdrawnError(ModelUnavailableError):
+    """No version has the alias."""
+
+
 @dataclass(frozen=True)
 class _Loaded:
     version: str
@@ -75,17 +79,22 @@ class Champion:
         self._problem = "not loaded yet"
 
     def refresh(self) -> None:
-        """Look the alias up and load its version if it is another one."""
+        """Look the alias up and load its version if it is another one.
+
+        A registry that cannot be reached, or a version that cannot be loaded, leaves the loaded one in service; an
+        alias that is gone was withdrawn on purpose, and ends it.
+        """
         try:
             version = self._version()
             if self._loaded is None or self._loaded.version != version:
                 self._loaded = _Loaded(version, self._load(version))
                 _log.info("champion is %s version %s", self._settings.model_name, version)
+        except _WithdrawnError as error:
+            self._loaded = None
+            self._problem = str(error)
         except (MlflowException, ModelError, OSError) as error:
             self._problem = str(error)
-            if isinstance(error, MlflowException) and error.error_code == _MISSING:
-                self._loaded = None  # withdrawn on purpose; anything else leaves the loaded one in service
-            _log.warning("champion not refreshed: %s", self._problem)
+            _log.warning("champion not refreshed: %s", error)
 
     def rank(self, asked: Sequence[Asked]) -> list[Ranking | Unavailable]:
         """The titles each is likeliest to finish next, none of them among those finished."""
@@ -100,8 +109,13 @@ class Champion:
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
             # MLflow would make an empty database there.
             raise FileNotFoundError(f"no MLflow database at {uri}")
-        client = mlflow.MlflowClient()
-        return str(client.get_model_version_by_alias(self._settings.model_name, self._settings.model_alias).version)
+        name, alias = self._settings.model_name, self._settings.model_alias
+        try:
+            return str(mlflow.MlflowClient().get_model_version_by_alias(name, alias).version)
+        except MlflowException as error:
+            if error.error_code in _MISSING:
+                raise _WithdrawnError(f"no model {name!r} has the alias {alias!r}: {error}") from None
+            raise
 
     def _load(self, version: str) -> Recommender:
         with tempfile.TemporaryDirectory(prefix="reel-model-") as folder:

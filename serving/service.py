@@ -1,6 +1,6 @@
 """One run of the service: Ray, the ingress, the application, until told to stop; then all of it is gone.
 
-1. check the salts and the port          before anything is started
+1. check salts, addresses and port       before anything is started
 2. choose the ingress                    Ray Serve reads it from the environment when it is imported
 3. start Ray here, or join a cluster
 4. start Serve and deploy
@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from types import FrameType
 from typing import Any
 
@@ -22,6 +22,7 @@ import httpx
 
 from serving import ingress
 from serving.errors import ServingError
+from serving.online_store import open_online_store
 from serving.settings import ServingSettings, read_salts
 
 ANSWER_WITHIN_S = 60
@@ -33,13 +34,16 @@ def run(settings: ServingSettings) -> None:
     Raises ServingError (or its subclass that says it) if the service cannot start.
     """
     read_salts(settings)
+    open_online_store(settings.online_store_url, readonly=True).close()  # checks the address, reaches nothing
     port = ingress.check_port(settings.host, settings.port)
     chosen, why_not = ingress.choose(settings)
     if why_not:
         _say(why_not, sys.stderr)
     ingress.configure(chosen, settings)
     own_output = sys.stdout  # holds one line; whatever Ray prints goes to stderr
-    with redirect_stdout(sys.stderr), _stoppable(), _ray(settings), _application(settings, port):
+    # On the machines of a cluster there is no wrapper of ours, and a proxy outlives nobody who starts it there.
+    tie = ingress.tied_haproxy() if chosen == "haproxy" and not settings.ray_address else nullcontext()
+    with redirect_stdout(sys.stderr), _stoppable(), tie, _ray(settings), _application(settings, port):
         address = f"http://{_reachable(settings.host)}:{port}"
         _wait_for_answer(address)
         _say(f"Reel answers on {address}; API page {address}/docs (ingress: {chosen})", own_output)
@@ -55,6 +59,10 @@ def _stoppable() -> Iterator[None]:
         yield
     except _Stopped:
         pass
+    except SystemExit as told:
+        # Ray's own handler of SIGTERM, which is in force while Ray starts.
+        if told.code != signal.SIGTERM:
+            raise
 
 
 class _Stopped(BaseException):
@@ -81,17 +89,17 @@ def _ray(settings: ServingSettings) -> Iterator[None]:
     local: dict[str, Any] = {"num_cpus": settings.ray_num_cpus, "include_dashboard": False}
     joined: dict[str, Any] = {"runtime_env": {"env_vars": _serve_environment()}}
     try:
-        ray.init(
-            address=settings.ray_address or "local",
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **(joined if settings.ray_address else local),
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = settings.ray_address or "this machine"
-        raise ServingError(f"Ray could not be reached on {where}: {error}; check ray_address") from None
-    _on_signals(_stop)  # Ray installs a handler of its own
-    try:
+        try:
+            ray.init(
+                address=settings.ray_address or "local",
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **(joined if settings.ray_address else local),
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where = settings.ray_address or "this machine"
+            raise ServingError(f"Ray could not be reached on {where}: {error}; check ray_address") from None
+        _on_signals(_stop)  # Ray installs a handler of its own
         yield
     finally:
         ray.shutdown()

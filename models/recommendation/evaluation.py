@@ -56,13 +56,16 @@ class Ranked:
 
 def rank_rows(scorer: Scorer, sequences: Sequences, titles: int, rows: npt.NDArray[np.int64]) -> Ranked:
     """Ranks `titles` titles for each of `rows`, less those of its history."""
+    # Rows of like length are scored together, which saves padding; the answer is in the order asked.
+    order = np.argsort(sequences.label_starts[rows], kind="stable")
     passes = [
         (label_ranks(scores, labels, seen), top_k(scores, seen, CUT))
-        for scores, labels, seen in _passes(scorer, sequences, titles, rows)
+        for scores, labels, seen in _passes(scorer, sequences, titles, rows[order])
     ]
     ranks = [np.empty(0, np.int64), *(ranks for ranks, _ in passes)]
     best = [np.empty((0, min(CUT, titles)), np.int64), *(best for _, best in passes)]
-    return Ranked(np.concatenate(ranks), np.concatenate(best))
+    asked = np.argsort(order)
+    return Ranked(np.concatenate(ranks)[asked], np.concatenate(best)[asked])
 
 
 def _passes(

@@ -162,7 +162,7 @@ class RecommenderTraining:
         loss: torch.Tensor = self._replica(mine.inputs, mine.targets, mine.learnt, negatives, log_expected)
         self._optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over workers: the factor makes that the mean over the labels of the whole batch.
-        (loss * self.place.workers / int(batch.learnt.sum())).backward()
+        (loss * self.place.workers / int(batch.learnt.sum())).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), _LARGEST_GRADIENT)
         self._optimizer.step()
         return loss.detach()

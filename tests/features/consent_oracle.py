@@ -44,17 +44,21 @@ class Event:
     user_id: str | None
     market: str | None
     own: Choices
-    is_kids: bool = False
+    is_kids: bool | None = False  # None: nobody has described the profile, which may be a child's
 
 
 def latest(history: Sequence[Statement], user_id: str | None, at_ms: int) -> Choices:
-    """What the user last said by `at_ms`, that instant included; no answers if they had said nothing."""
+    """What the user last said by `at_ms`, that instant included; no answers if they had said nothing.
+
+    Of two statements of one instant nobody can tell which came later, so a no counts.
+    """
     said = [one for one in history if one.user_id == user_id and one.at_ms <= at_ms]
-    return max(said, key=lambda one: one.at_ms).choices if said else Choices()
+    newest = [one.choices for one in said if one.at_ms == max(other.at_ms for other in said)]
+    return Choices(**{question: all(getattr(one, question) for one in newest) for question in QUESTIONS if newest})
 
 
 def allowed_when_received(event: Event, question: Question, history: Sequence[Statement]) -> bool:
-    """The event's own answer; where it has none the latest known when it came; else opt-out in the US, opt-in elsewhere."""
+    """The event's own answer; without one the latest known when it came; else yes in the US, no elsewhere."""
     own = getattr(event.own, question)
     if own is not None:
         return bool(own)
@@ -71,7 +75,7 @@ def withdrawn_by(event: Event, question: Question, history: Sequence[Statement],
 
 def verdict(event: Event, purpose: str, history: Sequence[Statement], build_ms: int) -> str:
     """`allowed`, or the first reason against using the event for something about its person, as of `build_ms`."""
-    if event.is_kids:
+    if event.is_kids is not False:
         return "kids"
     if not all(allowed_when_received(event, question, history) for question in NEEDS[purpose]):
         return "refused"

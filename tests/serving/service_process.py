@@ -35,7 +35,8 @@ class ServiceProcess:
             text=True,
         )
         self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._collect, daemon=True).start()
+        self._collecting = threading.Thread(target=self._collect, daemon=True)
+        self._collecting.start()
         self.announcement = self._first_line()
         self.address = self.announcement.partition("Reel answers on ")[2].partition(";")[0]
 
@@ -62,6 +63,9 @@ class ServiceProcess:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self._errors.close()
+        self._collecting.join(10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def _collect(self) -> None:
         assert self._process.stdout is not None
@@ -79,3 +83,16 @@ class ServiceProcess:
                 if time.monotonic() > deadline:
                     self.stop()
                     raise AssertionError(f"no answer in {STARTS_WITHIN_S} s: {self.errors()}") from None
+
+
+def processes_of(ray_folder: Path) -> list[bytes]:
+    """Commands of processes that run with this Ray folder."""
+    commands = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue  # it ended meanwhile
+        if str(ray_folder).encode() in command:
+            commands.append(command)
+    return commands

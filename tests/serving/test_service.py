@@ -18,7 +18,7 @@ from models.recommendation.recommender import Recommender
 from serving.online_store import open_online_store
 from tests.serving import platform, registry
 from tests.serving.platform import ADULT_HISTORY, KIDS_TITLES, POPULAR, UNDER_OLD_SALT, WATERMARK
-from tests.serving.service_process import ServiceProcess
+from tests.serving.service_process import ServiceProcess, processes_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -538,17 +538,5 @@ def test_it_stops_when_told_and_leaves_nothing_behind(world: World) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
-    left = [
-        (process / "cmdline").read_bytes()
-        for process in Path("/proc").glob("[0-9]*")
-        if str(world.service.ray_folder).encode() in _command(process)
-    ]
-    assert left == []
+    assert processes_of(world.service.ray_folder) == []
     shutil.rmtree(world.service.ray_folder, ignore_errors=True)
-
-
-def _command(process: Path) -> bytes:
-    try:
-        return (process / "cmdline").read_bytes()
-    except OSError:
-        return b""

@@ -43,7 +43,7 @@ def one_line(ended: subprocess.CompletedProcess[str], code: int) -> str:
 
 def test_a_port_in_use_is_one_line_and_1(tmp_path: Path) -> None:
     with socket.socket() as taken:
-        # As HAProxy does; a second service would otherwise share the port and each get half of the requests.
+        # With SO_REUSEPORT another process could share the port, and each would get half of the requests.
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -1,0 +1,277 @@
+"""Training through Ray Train and MLflow: whole, named when it fails, and unharmed by being killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow.pyfunc
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import ray
+import torch
+from mlflow import MlflowClient
+
+from models.errors import (
+    CheckpointMismatchError,
+    ConfigurationError,
+    DivergedError,
+    EmptyTrainingSetError,
+    TrainingSetError,
+    UnknownModelError,
+)
+from models.recommendation.recommender import Recommender
+from pipelines.report import StationReport
+from pipelines.tracking import Tracking
+from pipelines.train import PurposeMismatchError, TrainingRunsError, train
+from pipelines.train_worker import STATE_FILE
+from tests.models.recommendation.planted import edit_manifest, write_training_set
+
+QUICK = {"dim": 16, "blocks": 1, "heads": 1, "max_length": 40, "epochs": 3, "patience": 3, "judged_rows": 100}
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A training set, an MLflow and a place for checkpoints of one test's own."""
+
+    training_set: Path
+    tracking_uri: str
+    storage: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> "Shop":
+        write_training_set(folder / "set", viewers=60, titles=40, length=20)
+        return cls(folder / "set", f"sqlite:///{folder / 'mlflow.db'}", folder / "trainings")
+
+    def train(self, workers: int = 1, model: str = "recommendation", **changes: object) -> StationReport:
+        return train(
+            model,
+            self.training_set,
+            tracking_uri=self.tracking_uri,
+            storage=self.storage,
+            configuration={**QUICK, **changes},
+            workers=workers,
+        )
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.tracking_uri, self.tracking_uri)
+
+    @property
+    def versions(self) -> int:
+        return len(self.client.search_model_versions("name = 'recommendation'"))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop.at(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tuple[Shop, StationReport]:
+    shop = Shop.at(tmp_path_factory.mktemp("trained"))
+    return shop, shop.train()
+
+
+def test_registers_a_version_that_answers(trained: tuple[Shop, StationReport]) -> None:
+    shop, report = trained
+    assert report.wrote["version"] == "1"
+    assert report.did["epochs"] == 3
+    tracking = Tracking(shop.tracking_uri)
+    version = tracking.version("recommendation", None)
+    assert version.tags["label_horizon_ms"] == str(json.loads((shop.training_set / "manifest.json").read_text())["split_ms"]["validation_end"])
+    with tracking.fetched(version) as folder:
+        (answer,) = Recommender.load(folder).recommend([["title001", "title002"]], 5)
+        assert not [path for path in folder.rglob("*") if path.suffix == ".pkl"]
+    assert len(answer) == 5
+
+
+def test_mlflow_itself_loads_the_version(trained: tuple[Shop, StationReport]) -> None:
+    shop, _ = trained
+    uri = shop.client.get_model_version_download_uri("recommendation", "1")
+    served = mlflow.pyfunc.load_model(uri)
+    answer = served.predict(pd.DataFrame({"history": [["title001"], []]}), params={"k": 3})
+    assert [len(titles) for titles in answer["content_ids"]] == [3, 3]
+    assert served.metadata.get_input_schema().input_names() == ["history"]
+
+
+def test_logs_what_it_was_made_of(trained: tuple[Shop, StationReport]) -> None:
+    shop, report = trained
+    run = shop.client.get_run(str(report.wrote["run"]))
+    assert run.info.status == "FINISHED"
+    assert run.data.params["dim"] == "16"
+    assert run.data.tags["training_set.snapshot.silver.playback"] == "7001"
+    assert run.data.tags["training_set.excluded.no consent"] == "2"
+    assert run.data.tags["training_set.purpose"] == "personalization"
+    assert run.data.tags["environment.torch"] == torch.__version__.partition("+")[0]
+    (logged,) = run.inputs.dataset_inputs
+    assert json.loads(logged.dataset.profile)["rows"]["train"] == 60
+    for name in ("train_loss", "validation_ndcg_at_10", "validation_popularity_ndcg_at_10", "validation_hr_at_10"):
+        history = shop.client.get_metric_history(run.info.run_id, name)
+        assert [point.step for point in history] == [1, 2, 3], name
+    files = {file.path for file in shop.client.list_artifacts(run.info.run_id, "plots")}
+    assert files == {"plots/learning_curve.png"}
+
+
+def test_the_same_training_again_is_found_not_repeated(trained: tuple[Shop, StationReport]) -> None:
+    shop, first = trained
+    again = shop.train()
+    assert again.wrote == first.wrote
+    assert "already trained" in again.did
+    assert shop.versions == 1
+
+
+def test_two_workers_learn_from_the_same_batches(shop: Shop, ray_session: None) -> None:
+    alone = shop.train(dropout=0)
+    together = shop.train(workers=2, dropout=0, seed=0, weight_decay=0.01)
+    assert together.did == {"already trained": together.did["already trained"]}  # workers do not decide what is learnt
+    elsewhere = Shop(shop.training_set, shop.tracking_uri.replace("mlflow.db", "two.db"), shop.storage.parent / "two")
+    together = elsewhere.train(workers=2, dropout=0)
+
+    def losses(of: Shop, report: StationReport) -> list[float]:
+        history = of.client.get_metric_history(str(report.wrote["run"]), "train_loss")
+        return [point.value for point in sorted(history, key=lambda point: point.step)]
+
+    assert losses(elsewhere, together) == pytest.approx(losses(shop, alone), rel=1e-3)
+
+
+def test_a_diverged_training_registers_nothing(shop: Shop, ray_session: None) -> None:
+    with pytest.raises(DivergedError, match="lower the learning rate"):
+        shop.train(lr=1e30)
+    assert shop.versions == 0
+    (run,) = shop.client.search_runs([shop.client.get_experiment_by_name("recommendation").experiment_id])
+    assert run.info.status == "FAILED"
+    assert "diverged" in run.data.tags["reel.failure"]
+
+
+def test_refuses_what_cannot_be_trained_on(shop: Shop, ray_session: None, tmp_path: Path) -> None:
+    with pytest.raises(UnknownModelError, match="there is recommendation"):
+        shop.train(model="recomendation")
+    with pytest.raises(ConfigurationError, match="dimension"):
+        shop.train(dimension=3)
+    edit_manifest(shop.training_set, purpose="analytics")
+    with pytest.raises(PurposeMismatchError, match="personalization"):
+        shop.train()
+    edit_manifest(shop.training_set, purpose="personalization", popularity=None)
+    with pytest.raises(TrainingSetError, match="lacks popularity"):
+        shop.train()
+    with pytest.raises(TrainingSetError, match="no training set"):
+        train("recommendation", tmp_path / "nowhere", tracking_uri=shop.tracking_uri, storage=shop.storage)
+    assert not (tmp_path / "mlflow.db").exists() or shop.versions == 0
+
+
+def test_refuses_an_empty_split_and_a_missing_column(shop: Shop, ray_session: None) -> None:
+    counts = json.loads((shop.training_set / "manifest.json").read_text())["rows"]
+    edit_manifest(shop.training_set, rows={**counts, "train": 0})
+    with pytest.raises(EmptyTrainingSetError, match="train split"):
+        shop.train()
+    edit_manifest(shop.training_set, rows=counts)
+    for path in (shop.training_set / "split=train").glob("*.parquet"):
+        pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["label"]), path)
+    with pytest.raises(TrainingSetError, match="lacks the columns label"):
+        shop.train()
+    assert shop.versions == 0
+
+
+def test_refuses_a_checkpoint_of_another_configuration(shop: Shop, ray_session: None) -> None:
+    first = shop.train()
+    folders = {path for path in shop.storage.iterdir() if path.is_dir()}
+    (done,) = folders
+    with pytest.raises(DivergedError):
+        shop.train(lr=1e30)  # only to learn the name that a training with this configuration has
+    (other,) = {path for path in shop.storage.iterdir() if path.is_dir()} - folders
+    for path in done.iterdir():
+        path.rename(other / path.name)
+    with pytest.raises(CheckpointMismatchError, match="lr"):
+        shop.train(lr=1e30)
+    assert shop.versions == 1
+    assert first.wrote["version"] == "1"
+
+
+def test_only_one_process_trains_the_same(shop: Shop, ray_session: None) -> None:
+    import fcntl
+
+    shop.train(epochs=1)
+    (folder,) = [path for path in shop.storage.iterdir() if path.is_dir()]
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TrainingRunsError, match="another process"):
+            shop.train(epochs=1)
+
+
+def test_goes_on_when_a_worker_is_killed(shop: Shop, ray_session: None) -> None:
+    killer = _kill_worker_after_an_epoch.remote(str(shop.storage))
+    report = shop.train(epochs=12, patience=12)
+    assert ray.get(killer) == 1
+    assert report.did["epochs"] == 12
+    assert int(report.did["resumed from epoch"]) >= 1
+    history = shop.client.get_metric_history(str(report.wrote["run"]), "train_loss")
+    assert sorted(point.step for point in history) == list(range(1, 13))
+
+
+@ray.remote(num_cpus=0)
+def _kill_worker_after_an_epoch(storage: str) -> int:
+    """Waits for the first checkpoint, then kills the process that trains; how many were killed."""
+    _wait_for_checkpoints(Path(storage), 1)
+    killed = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            name, own_session = path.read_text(), os.getsid(int(path.parent.name)) == os.getsid(0)
+        except OSError:
+            continue
+        if name.startswith("ray::RayTrainWorker") and own_session:
+            os.kill(int(path.parent.name), signal.SIGKILL)
+            killed += 1
+    return killed
+
+
+def _wait_for_checkpoints(storage: Path, count: int, timeout_s: float = 240) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if len(list(storage.glob("*/checkpoint_2*/state.pt"))) >= count:
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"no {count} checkpoints under {storage} in {timeout_s} s")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken_list", [False, True], ids=["plain", "list of checkpoints cut short"])
+def test_killed_in_the_middle_it_goes_on(shop: Shop, tmp_path: Path, project_root: Path, broken_list: bool) -> None:
+    order = tmp_path / "order.json"
+    configuration = {**QUICK, "epochs": 40, "patience": 40}
+    order.write_text(
+        json.dumps(
+            {
+                "training_set": str(shop.training_set),
+                "tracking_uri": shop.tracking_uri,
+                "storage": str(shop.storage),
+                "configuration": configuration,
+            }
+        )
+    )
+    command = [sys.executable, "-m", "tests.pipelines.train_once", str(order)]
+    first = subprocess.Popen(command, cwd=project_root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _wait_for_checkpoints(shop.storage, 2)
+    first.kill()
+    assert first.wait() == -signal.SIGKILL
+    assert shop.versions == 0
+    if broken_list:
+        (snapshot,) = shop.storage.glob("*/checkpoint_manager_snapshot.json")
+        snapshot.write_text(snapshot.read_text()[:100])
+
+    second = subprocess.run(command, cwd=project_root, capture_output=True, text=True, check=False)
+    assert second.returncode == 0, second.stderr
+    report = json.loads(second.stdout.strip().splitlines()[-1])
+    assert 1 <= report["did"]["resumed from epoch"] < 40
+    assert report["did"]["epochs"] == 40
+    assert shop.versions == 1
+    experiment = shop.client.get_experiment_by_name("recommendation").experiment_id
+    (run,) = shop.client.search_runs([experiment])
+    assert run.info.status == "FINISHED"
+    steps = [point.step for point in shop.client.get_metric_history(run.info.run_id, "train_loss")]
+    assert sorted(steps) == list(range(1, 41))
