@@ -6,7 +6,7 @@ output  Iceberg `features.{group}_by_{entity}` (offline), and the same in the on
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from features.declarations import FeatureGroup
 from features.groups import GROUPS
 from features.groups.content_popularity import CONTENT_POPULARITY
 from features.playbacks import viewing_log
+from features.purposes import Purpose
 from features.tiles import tiles
 from features.windows import Cadence, valued_at_ms
 from pipelines import tables
@@ -126,66 +127,76 @@ def build_features(
     """Build all groups from all of silver, unless silver, consent and declarations are as they were."""
     with timed("features") as report:
         lakehouse = Lakehouse.open(settings)
-        now_ms = int(time.time() * 1000)
-        purposes = {group.purpose for group in GROUPS}
-        assert len(purposes) == 1, "groups of several purposes need a viewing each"
-        (purpose,) = purposes
         watermark_ms = newest_event_ms(lakehouse.existing("silver.playback"))
         if watermark_ms is None:
             raise NothingToBuildError
+        now_ms = int(time.time() * 1000)
         titles = read_all(lakehouse.existing("silver.titles"), tables.TITLES)
         online = OnlineTarget(settings.online_store_url, watermark_ms + 1)
-        by_key: dict[str, list[Target]] = {}
-        for group in GROUPS:
-            for entity in group.entities:
-                by_key.setdefault(SHUFFLE_KEY[entity], []).append(Target(group, entity))
+        buckets = settings.lakehouse.buckets
+        work = [
+            _Work(viewing, key, {target: lakehouse.table(target.spec(buckets)) for target in targets})
+            for key, targets in _targets_by_key().items()
+            if (viewing := Viewing.of(lakehouse, _purpose(targets), None if key in IMPERSONAL else now_ms)) is not None
+        ]
+        report.read = {"silver.playback": work[0].viewing.rows, "silver.titles": titles.num_rows}
+        if all(one.is_done() for one in work) and online.is_current():
+            report.did = {"already built": "from these snapshots and declarations"}
+            return report
+        entities: dict[str, int] = {}
         popular: list[tuple[str, int]] = []
-        for done, (key, targets) in enumerate(by_key.items()):
-            viewing = Viewing.of(lakehouse, purpose, None if key in IMPERSONAL else now_ms)
-            assert viewing is not None
-            report.read = {"silver.playback": sum(task.file.record_count for task in viewing.files), **report.read}
-            popular += _build(lakehouse, viewing, key, targets, titles, online, settings.lakehouse.buckets, report)
-            on_progress(done + 1, len(by_key))
-        report.read["silver.titles"] = titles.num_rows
+        for done, one in enumerate(work):
+            for built in one.build(titles, online, buckets, report):
+                add_counts(entities, built.entities)
+                popular += built.popular
+            on_progress(done + 1, len(work))
+        report.wrote |= {f"online {name.removeprefix('features.')}": count for name, count in entities.items()}
         report.wrote |= materialize_context(lakehouse, online, titles, popular)
     return report
 
 
-def _build(
-    lakehouse: Lakehouse,
-    viewing: Viewing,
-    key: str,
-    targets: Sequence[Target],
-    titles: pa.Table,
-    online: OnlineTarget,
-    buckets: int,
-    report: StationReport,
-) -> list[tuple[str, int]]:
-    """Build the targets that share a shuffle key; (title, viewers) of the most viewed ones."""
-    made = {target.name: lakehouse.table(target.spec(buckets)) for target in targets}
-    builder = Builder(
-        {target.name: (target, TableFiles.of(made[target.name])) for target in targets},
-        titles,
-        online,
-        buckets,
-    )
-    files: dict[str, list[DataFile]] = {name: [] for name in made}
-    popular: list[tuple[str, int]] = []
-    for built in shuffle(viewing.file_groups(), viewing.splitter(key, buckets), builder, buckets):
-        for name in made:
-            files[name] += built.files[name]
-        popular += built.popular
-        add_counts(report.did, built.excluded, f"rows left out of groups by {key}: ")  # type: ignore[arg-type]
-        add_counts(report.wrote, built.entities, "online entities of ")  # type: ignore[arg-type]
-    for target in targets:
-        table = made[target.name]
-        record = {"inputs": viewing.snapshots, "fingerprint": target.group.fingerprint.hex()}
-        replace_files(table, [task.file for task in scan_tasks(table)], files[target.name], record)
-        report.wrote[target.name] = sum(file.record_count for file in files[target.name])
-    return popular
+def _targets_by_key() -> dict[str, list[Target]]:
+    by_key: dict[str, list[Target]] = {}
+    for group in GROUPS:
+        for entity in group.entities:
+            by_key.setdefault(SHUFFLE_KEY[entity], []).append(Target(group, entity))
+    return by_key
 
 
-def built_from(table: Table) -> dict[str, int]:
-    """The snapshots a feature table was built from."""
-    inputs: dict[str, int] = progress_of(table).get("inputs", {})
-    return inputs
+def _purpose(targets: Sequence[Target]) -> Purpose:
+    purposes = {target.group.purpose for target in targets}
+    assert len(purposes) == 1, "groups that share a shuffle share its decision on consent"
+    return purposes.pop()
+
+
+@dataclass
+class _Work:
+    """The targets that share a shuffle: built together, each committed to its own table."""
+
+    viewing: Viewing
+    key: str
+    tables: dict[Target, Table]
+
+    def is_done(self) -> bool:
+        """Whether every table was built from these very inputs."""
+        return all(progress_of(table) == self._record(target) for target, table in self.tables.items())
+
+    def build(
+        self, titles: pa.Table, online: OnlineTarget, buckets: int, report: StationReport
+    ) -> Iterator[BucketBuilt]:
+        """Build bucket by bucket, then put each table's new files in the place of its old ones, in one commit."""
+        targets = {target.name: (target, TableFiles.of(table)) for target, table in self.tables.items()}
+        files: dict[str, list[DataFile]] = {name: [] for name in targets}
+        split = self.viewing.splitter(self.key, buckets)
+        for built in shuffle(self.viewing.file_groups(), split, Builder(targets, titles, online, buckets), buckets):
+            for name in files:
+                files[name] += built.files[name]
+            add_counts(report.did, {f"left out by {self.key}: {why}": n for why, n in built.excluded.items()})
+            yield built
+        for target, table in self.tables.items():
+            stale = [task.file for task in scan_tasks(table)]
+            replace_files(table, stale, files[target.name], self._record(target))
+            report.wrote[target.name] = sum(file.record_count for file in files[target.name])
+
+    def _record(self, target: Target) -> dict[str, object]:
+        return {"inputs": self.viewing.snapshots, "fingerprint": target.group.fingerprint.hex()}

@@ -105,7 +105,7 @@ def clean(settings: Settings, *, on_progress: Callable[[int, int], None] = lambd
             read = sum(counts.values())
             report.read[f"bronze.events for {spec.name}"] = read
             report.wrote[spec.name] = counts.pop(_VALID, 0)
-            add_counts(report.did, counts, f"{spec.name}: ")  # type: ignore[arg-type]
+            add_counts(report.did, counts, f"{spec.name}: ")
     return report
 
 
@@ -208,8 +208,7 @@ def _split(judge: Callable[[pa.Table], pa.Table], buckets: int, source: Source) 
 
 def _unique(silver: TableFiles, _: int, cuts: list[pa.Table]) -> BucketDone:
     """Write the valid rows of one bucket, the first of each event id, unless silver has it."""
-    rows = pl.from_arrow(pa.concat_tables(cuts, promote_options="default"))
-    assert isinstance(rows, pl.DataFrame)
+    rows = pl.concat([pl.DataFrame(cut) for cut in cuts], how="diagonal_relaxed")
     known = rows.filter(pl.col(_VERDICT) == _KNOWN).select("event_id")
     incoming = rows.filter(pl.col(_VERDICT) != _KNOWN)
     fresh = incoming.join(known, on="event_id", how="anti")

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from features.groups.user_viewing_history import USER_VIEWING_HISTORY
+from features.packing import unpack_values
 from features.purposes import Purpose
 from models.recommendation.task import TASK
 from pipelines.broker import LocalBroker
@@ -41,7 +42,7 @@ from pipelines.training_set import build_training_set, latest_training_set
 from serving.online_store import open_online_store
 
 PLATFORM = SimulationConfig(households=400, days=28, seed=7, heartbeat_s=300)
-EPOCHS = 30  # enough for a platform this small
+EPOCHS = 15  # enough for a platform this small
 
 
 def run_demo(settings: Settings, *, keep: bool) -> None:
@@ -110,7 +111,7 @@ def _headline(report: StationReport) -> str:
     facts = [
         f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in report.wrote.items()
     ]
-    return ", ".join(facts[:3])
+    return ", ".join(facts[:2])
 
 
 @contextmanager
@@ -152,15 +153,15 @@ def _ask(settings: Settings, address: str) -> None:
 
 
 def _known_profile(settings: Settings) -> str:
-    """A simulated viewer of whom features are kept: one who allowed it and has watched."""
+    """The simulated viewer who has finished most titles lately, among those of whom features are kept."""
     hasher = pseudonymizer(settings)
-    plain = pq.read_table(settings.work_dir / "truth" / "viewers.parquet", columns=["profile_id"])[
-        "profile_id"
-    ].to_pylist()
+    viewers = pq.read_table(settings.work_dir / "truth" / "viewers.parquet", columns=["profile_id"])
+    plain = viewers["profile_id"].to_pylist()
     with open_online_store(settings.online_store_url, readonly=True) as store:
-        kept = store.get_many(USER_VIEWING_HISTORY.stored_as("profile_id"), [hasher.hash(profile) for profile in plain])
-    sizes = {profile: len(value) for profile, value in zip(plain, kept, strict=True) if value is not None}
-    return max(sizes, key=lambda profile: sizes[profile])
+        (watermark,) = store.get_many("meta", ["watermark_ms"])
+        kept = store.get_many(USER_VIEWING_HISTORY.stored_as("profile_id"), [hasher.hash(one) for one in plain])
+    titles = unpack_values(USER_VIEWING_HISTORY, kept, int(watermark or 0))["recent_titles"].to_pylist()
+    return max(zip(plain, titles, strict=True), key=lambda viewer: len(viewer[1] or []))[0]
 
 
 def _summary(reports: list[StationReport], seconds: float) -> None:

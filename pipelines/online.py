@@ -42,6 +42,11 @@ class OnlineTarget:
             store.put_many(name, packed.items())
         return len(packed)
 
+    def is_current(self) -> bool:
+        """Whether the store was brought up to this very instant."""
+        with open_online_store(self.url) as store:
+            return store.get_many("meta", ["watermark_ms"]) == [str(self.as_of_ms).encode()]
+
 
 def most_viewed(entity: str, rows: pa.Table) -> list[tuple[str, int]]:
     """(title, viewers of the last day) at the newest boundary among `rows`, the most viewed first."""

@@ -1,9 +1,10 @@
 """What a station tells its caller: what it read, did and wrote, with counts and seconds."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 Facts = dict[str, int | float | str]
 
@@ -38,7 +39,7 @@ def timed(station: str) -> Iterator[StationReport]:
     report.seconds = time.perf_counter() - started
 
 
-def add_counts(total: dict[str, int], counts: Mapping[str, int], prefix: str = "") -> None:
+def add_counts(total: MutableMapping[str, Any], counts: Mapping[str, int], prefix: str = "") -> None:
     """Add `counts` into `total` in place, each name led by `prefix`."""
     for name, count in counts.items():
         total[prefix + name] = total.get(prefix + name, 0) + count

@@ -8,6 +8,7 @@ Output    an MLflow run (parameters, curves, data set, plots) and one version of
 import fcntl
 import hashlib
 import json
+import os
 import platform
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ import ray.data
 import ray.train
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from ray.data.datasource.partitioning import Partitioning
 from ray.train.torch import TorchTrainer
 
 from models.errors import EmptyTrainingSetError, ModelError, TrainingSetError
@@ -32,7 +34,7 @@ from pipelines.errors import ReelError
 from pipelines.plots import learning_curve
 from pipelines.report import StationReport, timed
 from pipelines.tracking import Tracking
-from pipelines.train_worker import MODEL_FOLDER, Outcome, train_worker
+from pipelines.train_worker import LEARNT_SPLITS, MODEL_FOLDER, ROWS, Outcome, train_worker
 from pipelines.version import code_version
 
 CHECKPOINTS_KEPT = 2
@@ -40,7 +42,7 @@ WORKER_RESTARTS = 3
 _LOOK_S = 1.0  # between two looks at how far training has come
 _SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"  # Ray Train's own list of checkpoints
 _ENVIRONMENT = ("ray", "torch", "numpy", "pyarrow", "mlflow")
-_SIGNATURE = ModelSignature(
+SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(Array(DataType.string), "history")]),
     outputs=Schema([ColSpec(Array(DataType.string), "content_ids"), ColSpec(Array(DataType.double), "probabilities")]),
     params=ParamSchema([ParamSpec("k", DataType.integer, 10)]),
@@ -168,7 +170,7 @@ def _train_and_register(training: Training, run_id: str, report: StationReport) 
         tracking.log_figure(run_id, figure, "plots/learning_curve.png")
         with last_checkpoint.as_directory() as checkpoint:
             saved = Path(checkpoint) / MODEL_FOLDER
-            tracking.register(task.name, run_id, saved, task.loader, _SIGNATURE, _version_tags(training))
+            tracking.register(task.name, run_id, saved, task.loader, SIGNATURE, _version_tags(training))
     except (ModelError, ReelError) as error:
         tracking.log_tags(run_id, {"reel.failure": " ".join(str(error).split())})
         tracking.end_run(run_id, "FAILED")
@@ -207,6 +209,9 @@ def _fit(training: Training, run_id: str) -> tuple[Outcome, ray.train.Checkpoint
         TrainingFailedError: workers died again and again.
     """
     _mend(training.folder)
+    if len(ray.nodes()) == 1:  # type: ignore[no-untyped-call]
+        # It looks for nodes that a cloud takes back, in a process of its own: none is taken from one machine.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     callbacks: Any = [LogEpochs(training.tracking.uri, run_id)]
     worker: Any = train_worker  # its type says that workers return nothing
     trainer = TorchTrainer(
@@ -217,7 +222,7 @@ def _fit(training: Training, run_id: str) -> tuple[Outcome, ray.train.Checkpoint
             "training_set": str(training.training_set),
             "older_checkpoints": [str(path) for path in sorted(training.folder.glob("checkpoint_*"), reverse=True)],
         },
-        datasets={split: _dataset(training, split) for split in ("train", "validation")},
+        datasets={ROWS: _dataset(training)},
         dataset_config=ray.train.DataConfig(datasets_to_split=[]),
         scaling_config=ray.train.ScalingConfig(
             num_workers=training.workers, use_gpu=training.use_gpu, resources_per_worker=_share(training)
@@ -243,20 +248,25 @@ def _fit(training: Training, run_id: str) -> tuple[Outcome, ray.train.Checkpoint
     return result.return_value, result.checkpoint
 
 
-def _dataset(training: Training, split: str) -> ray.data.Dataset:
-    """The rows of a split, the columns the task reads.
+def _dataset(training: Training) -> ray.data.Dataset:
+    """The rows to learn from and to choose by, the columns the task reads, and `split`.
+
+    One Dataset for both splits: what costs is starting a read, not its rows.
 
     Raises:
-        TrainingSetError: there is none, or a column is missing.
+        TrainingSetError: a split has no row, or a column is missing.
     """
-    files = sorted((training.training_set / f"split={split}").glob("*.parquet"))
-    if not files or training.manifest.rows[split] == 0:
-        raise EmptyTrainingSetError(split)
-    received = pq.read_schema(files[0]).names
-    missing = [name for name in training.task.columns if name not in received]
-    if missing:
-        raise TrainingSetError(f"{files[0]} lacks the columns {', '.join(missing)}; received {', '.join(received)}")
-    dataset = ray.data.read_parquet([str(path) for path in files]).select_columns(list(training.task.columns))
+    columns, paths = training.task.columns, []
+    for split in LEARNT_SPLITS:
+        files = sorted((training.training_set / f"split={split}").glob("*.parquet"))
+        if not files or training.manifest.rows[split] == 0:
+            raise EmptyTrainingSetError(split)
+        received = pq.read_schema(files[0]).names
+        missing = [name for name in columns if name not in received]
+        if missing:
+            raise TrainingSetError(f"{files[0]} lacks the columns {', '.join(missing)}; received {', '.join(received)}")
+        paths += [str(path) for path in files]
+    dataset = ray.data.read_parquet(paths, partitioning=Partitioning("hive")).select_columns([*columns, "split"])
     dataset.context.enable_progress_bars = False
     return dataset
 

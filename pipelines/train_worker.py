@@ -1,6 +1,6 @@
 """What one Ray Train worker does: read the training set, go on from the last checkpoint, take epochs until done.
 
-Input     the train and validation splits as Ray Datasets, a task's name and configuration
+Input     the train and validation splits as one Ray Dataset, a task's name and configuration
 Does      epochs of `models.NAME`, each reported with its metrics
 Output    after every epoch a checkpoint: `state.pt` to go on from, and `model/`, the best model so far
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray.train
 import ray.train.torch
 import torch
@@ -22,6 +23,7 @@ from models.errors import ModelError
 from models.task import Place, Training, load_task
 from models.training_set import read_manifest
 
+ROWS, LEARNT_SPLITS = "rows", ("train", "validation")
 STATE_FILE, MODEL_FOLDER = "state.pt", "model"
 
 
@@ -58,15 +60,11 @@ def _start(order: dict[str, Any]) -> Training:
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size()))
     task = load_task(order["model"])
     manifest = read_manifest(Path(order["training_set"]))
-    train, validation = (_whole(split) for split in ("train", "validation"))
+    # Every worker gets all rows: see `models.recommendation.training` for why.
+    batches = ray.train.get_dataset_shard(ROWS).iter_batches(batch_size=None, batch_format="pyarrow")
+    rows = pa.concat_tables(batches, promote_options="default")
+    train, validation = (rows.filter(pc.equal(rows["split"], split)) for split in LEARNT_SPLITS)
     return task.start(task.configure(order["configuration"]), manifest, train, validation, place)
-
-
-def _whole(split: str) -> pa.Table:
-    """All rows of a split, which every worker gets."""
-    shard = ray.train.get_dataset_shard(split)
-    batches = list(shard.iter_batches(batch_size=None, batch_format="pyarrow"))
-    return pa.concat_tables(batches, promote_options="default") if batches else pa.table({})
 
 
 def _resume(training: Training, older: list[str]) -> int:

@@ -75,7 +75,7 @@ def build_training_set(
             raise EmptyTrainingSetError(
                 "no features to train on; run `reel ingest`, `reel clean` and `reel features` first"
             )
-        report.read = {"silver.playback": sum(task.file.record_count for task in viewing.files)}
+        report.read = {"silver.playback": viewing.rows}
         splits = _splits(settings, viewing)
         inputs = _inputs(settings, viewing, popularity.current_snapshot().snapshot_id, splits, purpose)
         folder = _folder(settings.work_dir, inputs)

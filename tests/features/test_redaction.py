@@ -116,7 +116,7 @@ def test_nothing_is_left_of_it_wherever_it_stands(before, secret, between, after
     (clean,) = redacted(f"{before}{between}{secret}{between}{after}")
     assert secret not in clean
     for private in ("Jane", "Doe", "@", "%40", "7700", "901820", "4567", "1111", "5698", "113.77"):
-        assert private not in clean
+        assert private not in clean or private in before + after
     assert redacted(clean) == [clean]
 
 

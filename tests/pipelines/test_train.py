@@ -29,10 +29,18 @@ from models.recommendation.recommender import Recommender
 from pipelines.report import StationReport
 from pipelines.tracking import Tracking
 from pipelines.train import PurposeMismatchError, TrainingRunsError, train
-from pipelines.train_worker import STATE_FILE
 from tests.models.recommendation.planted import edit_manifest, write_training_set
 
-QUICK = {"dim": 16, "blocks": 1, "heads": 1, "max_length": 40, "epochs": 3, "patience": 3, "judged_rows": 100}
+QUICK = {
+    "dropout": 0,
+    "dim": 16,
+    "blocks": 1,
+    "heads": 1,
+    "max_length": 40,
+    "epochs": 3,
+    "patience": 3,
+    "judged_rows": 100,
+}
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,9 @@ def test_registers_a_version_that_answers(trained: tuple[Shop, StationReport]) -
     assert report.did["epochs"] == 3
     tracking = Tracking(shop.tracking_uri)
     version = tracking.version("recommendation", None)
-    assert version.tags["label_horizon_ms"] == str(json.loads((shop.training_set / "manifest.json").read_text())["split_ms"]["validation_end"])
+    assert version.tags["label_horizon_ms"] == str(
+        json.loads((shop.training_set / "manifest.json").read_text())["split_ms"]["validation_end"]
+    )
     with tracking.fetched(version) as folder:
         (answer,) = Recommender.load(folder).recommend([["title001", "title002"]], 5)
         assert not [path for path in folder.rglob("*") if path.suffix == ".pkl"]
@@ -126,12 +136,10 @@ def test_the_same_training_again_is_found_not_repeated(trained: tuple[Shop, Stat
     assert shop.versions == 1
 
 
-def test_two_workers_learn_from_the_same_batches(shop: Shop, ray_session: None) -> None:
-    alone = shop.train(dropout=0)
-    together = shop.train(workers=2, dropout=0, seed=0, weight_decay=0.01)
-    assert together.did == {"already trained": together.did["already trained"]}  # workers do not decide what is learnt
-    elsewhere = Shop(shop.training_set, shop.tracking_uri.replace("mlflow.db", "two.db"), shop.storage.parent / "two")
-    together = elsewhere.train(workers=2, dropout=0)
+def test_two_workers_learn_from_the_same_batches_as_one(trained: tuple[Shop, StationReport], tmp_path: Path) -> None:
+    shop, alone = trained
+    elsewhere = Shop(shop.training_set, f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "trainings")
+    together = elsewhere.train(workers=2)
 
     def losses(of: Shop, report: StationReport) -> list[float]:
         history = of.client.get_metric_history(str(report.wrote["run"]), "train_loss")

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from models.errors import CheckpointMismatchError, DivergedError, EmptyTrainingSetError, UnknownLabelError
+from models.ranking import ndcg_at
 from models.recommendation.batches import Vocabulary, encode
 from models.recommendation.evaluation import rank_rows
 from models.recommendation.model import RecommenderConfig
 from models.recommendation.popularity import Popularity
 from models.recommendation.training import RecommenderTraining
-from models.ranking import ndcg_at
 from models.task import Place
 from tests.models.recommendation.conftest import SMALL, ReadSet
 
@@ -106,7 +106,7 @@ def test_a_loss_that_is_no_number_stops_training(planted: ReadSet) -> None:
     training = planted.start()
     with torch.no_grad():
         training.model.tokens.weight[0, 0] = float("nan")
-    with pytest.raises(DivergedError, match="epoch 1.*lower the learning rate"):
+    with pytest.raises(DivergedError, match=r"epoch 1.*lower the learning rate"):
         training.epoch()
 
 
