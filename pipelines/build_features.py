@@ -8,10 +8,11 @@ output  Iceberg `features.{group}_by_{entity}` (offline), and the same in the on
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table
+from pyiceberg.table import FileScanTask, Table
 
 from features.backfill import backfill
 from features.declarations import FeatureGroup
@@ -22,15 +23,16 @@ from features.purposes import Purpose
 from features.tiles import tiles
 from features.windows import Cadence, valued_at_ms
 from pipelines import tables
-from pipelines.cluster import shuffle
+from pipelines.cluster import run_tasks, shuffle
 from pipelines.errors import ReelError
 from pipelines.lakehouse import (
     Lakehouse,
     TableFiles,
     newest_event_ms,
-    progress_of,
     read_all,
+    read_tasks,
     replace_files,
+    scan_of_bucket,
     scan_tasks,
     write_files,
 )
@@ -95,9 +97,8 @@ class Builder:
     targets: dict[str, tuple[Target, TableFiles]]
     titles: pa.Table
     online: OnlineTarget
-    buckets: int
 
-    def __call__(self, bucket: int, parts: Sequence[pa.Table]) -> BucketBuilt:
+    def __call__(self, _: int, parts: Sequence[pa.Table]) -> BucketBuilt:
         """Build every target from the bucket's rows, write its files, and bring the online store up to date."""
         log = viewing_log(pa.concat_tables(parts).replace_schema_metadata(None), self.titles)
         files: dict[str, list[DataFile]] = {}
@@ -106,7 +107,7 @@ class Builder:
         for name, (target, table) in self.targets.items():
             rows = self._rows(target, log)
             files[name] = write_files(table, rows)
-            entities[name] = self.online.replace(target.group, target.entity, rows, bucket, self.buckets)
+            entities[name] = self.online.put(target.group, target.entity, rows)
             if target.group.name == CONTENT_POPULARITY.name:  # equal, not the same: it came in a task
                 popular += most_viewed(target.entity, rows)
         return BucketBuilt(files, excluded_in(parts), entities, popular)
@@ -132,7 +133,7 @@ def build_features(
             raise NothingToBuildError
         now_ms = int(time.time() * 1000)
         titles = read_all(lakehouse.existing("silver.titles"), tables.TITLES)
-        online = OnlineTarget(settings.online_store_url, watermark_ms + 1)
+        online = OnlineTarget(settings.online_store_url, watermark_ms + 1 + _longest_event_delay_ms())
         buckets = settings.lakehouse.buckets
         work = [
             _Work(viewing, key, {target: lakehouse.table(target.spec(buckets)) for target in targets})
@@ -140,7 +141,8 @@ def build_features(
             if (viewing := Viewing.of(lakehouse, _purpose(targets), None if key in IMPERSONAL else now_ms)) is not None
         ]
         report.read = {"silver.playback": work[0].viewing.rows, "silver.titles": titles.num_rows}
-        if all(one.is_done() for one in work) and online.is_current():
+        inputs = str([one.records() for one in work])
+        if online.is_current(inputs):
             report.did = {"already built": "from these snapshots and declarations"}
             return report
         entities: dict[str, int] = {}
@@ -151,8 +153,13 @@ def build_features(
                 popular += built.popular
             on_progress(done + 1, len(work))
         report.wrote |= {f"online {name.removeprefix('features.')}": count for name, count in entities.items()}
-        report.wrote |= materialize_context(lakehouse, online, titles, popular)
+        report.wrote |= materialize_context(lakehouse, online, titles, popular, inputs)
     return report
+
+
+def _longest_event_delay_ms() -> int:
+    """The newest event counts in an event group's value this long after it; only then is every tile whole."""
+    return max(group.delay for group in GROUPS if group.cadence is Cadence.EVENT)
 
 
 def _targets_by_key() -> dict[str, list[Target]]:
@@ -177,9 +184,9 @@ class _Work:
     key: str
     tables: dict[Target, Table]
 
-    def is_done(self) -> bool:
-        """Whether every table was built from these very inputs."""
-        return all(progress_of(table) == self._record(target) for target, table in self.tables.items())
+    def records(self) -> list[dict[str, object]]:
+        """What each table is built from."""
+        return [self._record(target) for target in self.tables]
 
     def build(
         self, titles: pa.Table, online: OnlineTarget, buckets: int, report: StationReport
@@ -188,15 +195,25 @@ class _Work:
         targets = {target.name: (target, TableFiles.of(table)) for target, table in self.tables.items()}
         files: dict[str, list[DataFile]] = {name: [] for name in targets}
         split = self.viewing.splitter(self.key, buckets)
-        for built in shuffle(self.viewing.file_groups(), split, Builder(targets, titles, online, buckets), buckets):
+        for built in shuffle(self.viewing.file_groups(), split, Builder(targets, titles, online), buckets):
             for name in files:
                 files[name] += built.files[name]
             add_counts(report.did, {f"left out by {self.key}: {why}": n for why, n in built.excluded.items()})
             yield built
         for target, table in self.tables.items():
             stale = [task.file for task in scan_tasks(table)]
-            replace_files(table, stale, files[target.name], self._record(target))
+            table = replace_files(table, stale, files[target.name], self._record(target))
             report.wrote[target.name] = sum(file.record_count for file in files[target.name])
+            sweep = partial(_sweep, online, target, TableFiles.of(table), scan_tasks(table), buckets)
+            gone = sum(run_tasks(sweep, range(buckets)))
+            add_counts(report.did, {f"no longer online by {target.entity}": gone} if gone else {})
 
     def _record(self, target: Target) -> dict[str, object]:
         return {"inputs": self.viewing.snapshots, "fingerprint": target.group.fingerprint.hex()}
+
+
+def _sweep(
+    online: OnlineTarget, target: Target, table: TableFiles, files: Sequence[FileScanTask], buckets: int, bucket: int
+) -> int:
+    known = read_tasks(table, scan_of_bucket(files, bucket), [target.entity])[target.entity].unique()
+    return online.sweep(target.group, target.entity, known, bucket, buckets)

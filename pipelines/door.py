@@ -20,8 +20,8 @@ from features.pseudonyms import Pseudonymizer
 from features.redaction import redact
 from pipelines.contract import EventSchema
 
-# Columns in which a client or a service may have typed anything.
-FREE_TEXT_COLUMNS = {"error_message", "cancel_reason"}
+# Columns in which a client or a service may have written anything, deep links and players' own words among it.
+FREE_TEXT_COLUMNS = {"error_message", "cancel_reason", "referrer", "active_screen"}
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,10 @@ def available(configuration: Mapping[str, object], topics: Sequence[str], timeou
 
 
 def plan(table: str, progress: Progress, now: Available, *, accept_lost: bool = False) -> list[OffsetRange]:
-    """The ranges `table` has not consumed, per partition, empty ones left out.
+    """The ranges `table` has not consumed, per partition.
+
+    Empty ones are left out, except where everything unread was lost: consuming the empty range records that the
+    loss was accepted, else every later run would find it again.
 
     Raises ClusterChangedError when the record cannot be this cluster's, OffsetsLostError when Kafka's retention
     deleted unread messages and `accept_lost` was not given.
@@ -150,17 +153,16 @@ def plan(table: str, progress: Progress, now: Available, *, accept_lost: bool = 
     lost: list[str] = []
     for topic, partitions in now.bounds.items():
         for partition, (earliest, latest) in partitions.items():
-            committed = progress.offsets.get(topic, {}).get(partition)
-            if committed is not None and committed > latest:
+            committed = progress.offsets.get(topic, {}).get(partition, earliest)
+            if committed > latest:
                 raise ClusterChangedError(
-                    f"{table} has consumed {topic}[{partition}] up to offset {committed}, but Kafka ends at {latest}: the "
-                    "topic was recreated or cut short. Start a new work_dir, or restore the topic"
+                    f"{table} has consumed {topic}[{partition}] up to offset {committed}, but Kafka ends at {latest}: "
+                    "the topic was recreated or cut short. Start a new work_dir, or restore the topic"
                 )
-            if committed is not None and committed < earliest:
+            if committed < earliest:
                 lost.append(f"{earliest - committed} of {topic}[{partition}] (offsets {committed} to {earliest - 1})")
-            start = max(committed or 0, earliest)
-            if start < latest:
-                ranges.append(OffsetRange(topic, partition, start, latest))
+            if committed < latest:
+                ranges.append(OffsetRange(topic, partition, max(committed, earliest), latest))
     if lost and not accept_lost:
         raise OffsetsLostError(
             f"Kafka deleted messages that {table} had not read: {'; '.join(lost)}. "
@@ -178,15 +180,15 @@ def batches(ranges: Sequence[OffsetRange], per_batch: int, per_task: int) -> lis
     queues = [
         [
             OffsetRange(whole.topic, whole.partition, start, min(start + per_task, whole.end))
-            for start in range(whole.start, whole.end, per_task)
+            for start in range(whole.start, max(whole.end, whole.start + 1), per_task)
         ]
         for whole in ranges
     ]
     turns = [queue[turn] for turn in range(max(map(len, queues), default=0)) for queue in queues if turn < len(queue)]
     gathered: list[list[OffsetRange]] = []
-    size = per_batch
+    size = 0
     for piece in turns:
-        if size + piece.size > per_batch:
+        if not gathered or size + piece.size > per_batch:
             gathered.append([])
             size = 0
         gathered[-1].append(piece)

@@ -25,27 +25,31 @@ class OnlineTarget:
     url: str
     as_of_ms: int
 
-    def replace(self, group: FeatureGroup, entity: str, rows: pa.Table, bucket: int, buckets: int) -> int:
-        """Make `rows` all that is stored of the group for this bucket's entities; how many entities that is.
+    def put(self, group: FeatureGroup, entity: str, rows: pa.Table) -> int:
+        """Write the group's `rows`, one packed value an entity; how many entities that is."""
+        with open_online_store(self.url) as store:
+            return store.put_many(group.stored_as(entity), pack(group, entity, rows))
 
-        Whoever is not among them any more (consent withdrawn, say) is deleted with everything stored under the key.
+    def sweep(self, group: FeatureGroup, entity: str, known: pa.Array, bucket: int, buckets: int) -> int:
+        """Delete whoever is stored in this bucket of entities and not `known` any more; how many.
+
+        Such a one withdrew consent, say: everything stored under the key goes, of whatever group.
         """
-        name = group.stored_as(entity)
+        kept = set(known.to_pylist())
         with open_online_store(self.url) as store:
-            packed = dict(pack(group, entity, rows))
-            known = list(store.keys(name))
-            if known:
-                of_bucket = bucket_of(pa.array(known, pa.string()), buckets) == bucket
-                for key, is_ours in zip(known, of_bucket, strict=True):
-                    if is_ours and key not in packed:
-                        store.delete_entity(key)
-            store.put_many(name, packed.items())
-        return len(packed)
+            stored = list(store.keys(group.stored_as(entity)))
+            if not stored:
+                return 0
+            ours = bucket_of(pa.array(stored, pa.string()), buckets) == bucket
+            stale = [key for key, is_ours in zip(stored, ours, strict=True) if is_ours and key not in kept]
+            for key in stale:
+                store.delete_entity(key)
+        return len(stale)
 
-    def is_current(self) -> bool:
-        """Whether the store was brought up to this very instant."""
+    def is_current(self, inputs: str) -> bool:
+        """Whether the store was last brought up to date, to its end, from these inputs."""
         with open_online_store(self.url) as store:
-            return store.get_many("meta", ["watermark_ms"]) == [str(self.as_of_ms).encode()]
+            return store.get_many("meta", ["built_from"]) == [json.dumps(inputs).encode()]
 
 
 def most_viewed(entity: str, rows: pa.Table) -> list[tuple[str, int]]:
@@ -63,9 +67,9 @@ def most_viewed(entity: str, rows: pa.Table) -> list[tuple[str, int]]:
 
 
 def materialize_context(
-    lakehouse: Lakehouse, online: OnlineTarget, titles: pa.Table, popular: Sequence[tuple[str, int]]
+    lakehouse: Lakehouse, online: OnlineTarget, titles: pa.Table, popular: Sequence[tuple[str, int]], inputs: str
 ) -> dict[str, int]:
-    """Write what answers need beside features; how many records of each kind."""
+    """Write what answers need beside features, last of all that everything is there; how many records of each kind."""
     latest = _latest(titles, ["content_id"])
     on_demand = latest.filter(pl.col("content_type").is_null() | (pl.col("content_type") != "live"))
     kids = set(on_demand.filter(pl.col("maturity_rating").is_in(list(KIDS_RATINGS)))["content_id"].to_list())
@@ -84,7 +88,7 @@ def materialize_context(
             (name, [{"content_id": title, "viewers": viewers} for title, viewers in rows[:POPULAR_TITLES]])
             for name, rows in lists.items()
         ),
-        "meta": iter([("watermark_ms", online.as_of_ms)]),
+        "meta": iter([("watermark_ms", online.as_of_ms), ("built_from", inputs)]),
     }
     with open_online_store(online.url) as store:
         return {

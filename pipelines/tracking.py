@@ -5,6 +5,7 @@ be repeated: a training that was killed and run again adds what is missing and d
 """
 
 import json
+import logging
 import tempfile
 import time
 import warnings
@@ -40,6 +41,7 @@ class Tracking:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.client = MlflowClient(uri, uri)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table it makes
         MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
 
     def open_run(self, experiment: str, training_id: str, tags: Mapping[str, str]) -> str:

@@ -1,0 +1,191 @@
+"""From silver to the online store and to a training set: what was known at the instant, of those who allow it."""
+
+import random
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from features.groups import GROUPS, group
+from features.packing import unpack_values
+from features.playbacks import viewing_log
+from features.purposes import Purpose
+from features.values import values_at
+from models.training_set import read_manifest
+from pipelines.build_features import NothingToBuildError, build_features
+from pipelines.clean import clean
+from pipelines.ingest import ingest
+from pipelines.tables import TITLES
+from pipelines.training_set import EmptyTrainingSetError, build_training_set, latest_training_set
+from serving.online_store import open_online_store
+from tests.platform import DAY, HOUR, MINUTE, SALT, T0, Platform, consent, described, hashed, title, watched
+
+pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(300)]
+VIEWERS = [f"viewer-{n}" for n in range(12)]
+KID, REFUSER, LEAVER = "kid", "refuser", "leaver"
+ALLOWED = [*VIEWERS, LEAVER]  # the leaver withdraws in the last test but one
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
+    """Twelve viewers and three who may not be used, over 40 days; finished titles are known to the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REEL_SALT", SALT)
+        platform = Platform(tmp_path_factory.mktemp("platform"))
+        chance = random.Random(7)
+        events = [title(f"vod-{n}", chance.choice(["drama", "news", "comedy"])) for n in range(30)]
+        for person in [*VIEWERS, REFUSER, LEAVER]:
+            events.append(described(person))
+        events.append(described(KID, is_kids=True))
+        platform.finished = {}
+        for person in [*VIEWERS, KID, REFUSER, LEAVER]:
+            at = T0
+            for content in chance.sample(range(30), 20):
+                at += chance.randrange(1, 3 * DAY)
+                percent = chance.choice([10.0, 60.0, 95.0, 100.0])
+                flags = {"consent_personalization": False} if person == REFUSER else {}
+                events += watched(person, f"vod-{content}", at, percent, **flags)
+                if percent >= 50:
+                    platform.finished.setdefault(person, []).append((at, f"vod-{content}"))
+        platform.send(*events)
+        ingest(platform.settings)
+        clean(platform.settings)
+        platform.built = build_features(platform.settings)
+        platform.joined = build_training_set(platform.settings, purpose=Purpose.PERSONALIZATION)
+        yield platform
+
+
+def training_rows(platform: Platform, folder: Path | None = None) -> list[dict]:
+    folder = folder or latest_training_set(platform.settings.work_dir)
+    rows = []
+    for file in sorted(folder.glob("split=*/*.parquet")):
+        split = file.parent.name.removeprefix("split=")
+        rows += [row | {"split": split} for row in pq.read_table(file, partitioning=None).to_pylist()]
+    return rows
+
+
+def ms(instant: datetime) -> int:
+    return round(instant.timestamp() * 1000)
+
+
+def test_history_is_what_was_finished_before_and_labels_come_after(platform):
+    rows = training_rows(platform)
+    assert {row["profile_id"] for row in rows} == {hashed(f"{viewer}-p") for viewer in ALLOWED}
+    finished = {hashed(f"{viewer}-p"): platform.finished[viewer] for viewer in ALLOWED}
+    for row in rows:
+        t = ms(row["event_timestamp"])
+        known = [content for at, content in finished[row["profile_id"]] if at < t - 2000]
+        assert row["history"] == known[-100:]
+        assert all(ms(at) > t for at in row["label_timestamps"])
+        assert row["split"] == "train" or len(row["label"]) == 1
+
+
+def test_every_finished_title_is_a_label_once(platform):
+    labels = [(row["profile_id"], label) for row in training_rows(platform) for label in row["label"]]
+    expected = [(hashed(f"{v}-p"), content) for v in ALLOWED for _, content in platform.finished[v]]
+    assert sorted(labels) == sorted(expected)
+
+
+def test_splits_lie_one_after_another_in_time(platform):
+    manifest = read_manifest(latest_training_set(platform.settings.work_dir))
+    bounds = {
+        "train": (0, manifest.split_ms["train_end"]),
+        "validation": (manifest.split_ms["train_end"], manifest.split_ms["validation_end"]),
+        "test": (manifest.split_ms["validation_end"], 1 << 62),
+    }
+    for row in training_rows(platform):
+        low, high = bounds[row["split"]]
+        assert all(low <= ms(at) < high for at in row["label_timestamps"])
+    assert all(manifest.rows[split] > 0 for split in bounds)
+
+
+def test_popularity_of_the_label_is_that_of_the_last_known_hour(platform):
+    log = _log(platform)
+    starts = [
+        (ms(row["event_timestamp"]), row["content_id"], row["viewer_token"])
+        for row in log.to_pylist()
+        if row["viewer_token"]
+    ]
+    for row in training_rows(platform):
+        boundary = (ms(row["event_timestamp"]) - 15 * MINUTE) // HOUR * HOUR
+        viewers = {
+            token for at, content, token in starts if content == row["label"][0] and boundary - DAY <= at < boundary
+        }
+        seen = [at for at, content, _ in starts if content == row["label"][0] and at < boundary]
+        expected = None if not seen or ms(row["event_timestamp"]) - max(seen) > 8 * DAY else len(viewers)
+        assert row["label_daily_unique_viewers"] == expected
+
+
+def test_who_may_not_be_used_is_left_out_and_counted(platform):
+    manifest = read_manifest(latest_training_set(platform.settings.work_dir))
+    assert manifest.excluded["kids_profile"] == 40
+    assert manifest.excluded["refused_on_event"] == 40
+    assert manifest.purpose == "personalization"
+
+
+def test_the_same_inputs_give_the_same_bytes(platform):
+    folder = latest_training_set(platform.settings.work_dir)
+    before = {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    moved = folder.with_name("kept")
+    folder.rename(moved)
+    build_training_set(platform.settings, purpose=Purpose.PERSONALIZATION)
+    assert latest_training_set(platform.settings.work_dir) == folder
+    assert {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+
+def test_online_equals_offline(platform):
+    watermark = _watermark(platform)
+    log = _log(platform)
+    everyone = {"user_id": [*VIEWERS], "profile_id": [f"{v}-p" for v in VIEWERS], "content_id": []}
+    for one in GROUPS:
+        for entity in one.entities:
+            keys = [hashed(plain) for plain in everyone[entity]] or [f"vod-{n}" for n in range(30)]
+            with open_online_store(platform.settings.online_store_url, readonly=True) as store:
+                packed = store.get_many(one.stored_as(entity), keys)
+            online = unpack_values(one, packed, watermark)
+            # LEAVER is still allowed here, so content counts him; kids and refusers are in no log.
+            offline = values_at(one, entity, log, pa.array(keys), [watermark] * len(keys))
+            for name in one.feature_schema().names:
+                assert online[name].to_pylist() == offline[name].to_pylist(), (entity, name)
+
+
+def test_building_again_finds_nothing_to_do(platform):
+    assert build_features(platform.settings).did == {"already built": "from these snapshots and declarations"}
+
+
+def test_consent_withdrawn_takes_earlier_rows_too(platform):
+    platform.send(consent(LEAVER, T0 + 90 * DAY, allows_personalization=False))
+    # LEAVER had no consent on record: his events said yes, so he was in until now.
+    ingest(platform.settings)
+    clean(platform.settings)
+    build_features(platform.settings)
+    report = build_training_set(platform.settings, purpose=Purpose.PERSONALIZATION)
+    assert report.did["rows left out: withdrawn_since"] == 40
+    assert hashed(f"{LEAVER}-p") not in {row["profile_id"] for row in training_rows(platform)}
+    with open_online_store(platform.settings.online_store_url, readonly=True) as store:
+        for entity, plain in (("user_id", LEAVER), ("profile_id", f"{LEAVER}-p")):
+            assert store.get_many(group("user_viewing_history").stored_as(entity), [hashed(plain)]) == [None]
+
+
+def test_an_empty_platform_says_what_to_run_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("REEL_SALT", SALT)
+    empty = Platform(tmp_path)
+    with pytest.raises(NothingToBuildError, match="run `reel ingest`, then `reel clean`"):
+        build_features(empty.settings)
+    with pytest.raises(EmptyTrainingSetError, match="run `reel ingest`"):
+        build_training_set(empty.settings, purpose=Purpose.PERSONALIZATION)
+
+
+def _watermark(platform: Platform) -> int:
+    with open_online_store(platform.settings.online_store_url, readonly=True) as store:
+        (watermark,) = store.get_many("meta", ["watermark_ms"])
+    return int(watermark)
+
+
+def _log(platform: Platform) -> pa.Table:
+    """The viewing log of all whose events allow personalization, straight from silver."""
+    rows = [row for row in platform.rows("silver.playback") if row["consent_personalization"] and not row["is_kids"]]
+    titles = pa.Table.from_pylist(platform.rows("silver.titles"), schema=TITLES)
+    return viewing_log(pa.Table.from_pylist(rows), titles)
