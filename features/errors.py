@@ -1,8 +1,19 @@
 """Named failures of `features`: each says what was wrong, what was received and how to mend it."""
 
 
+from typing import Any
+
+
 class FeatureError(Exception):
-    """Base of every failure that `features` raises on purpose."""
+    """Base of every failure that `features` raises on purpose. It keeps its message when pickled between processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default an exception is made again by calling its class with the message, which needs other arguments.
+        return _revive, (type(self), self.args)
+
+
+def _revive(kind: type[FeatureError], arguments: tuple[Any, ...]) -> FeatureError:
+    return kind.__new__(kind, *arguments)
 
 
 class DeclarationError(FeatureError):

@@ -1,6 +1,7 @@
 """The `reel` command: one sub-command a station. Exit codes: 0 done, 1 the work failed, 2 wrong usage or settings."""
 
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,6 @@ import typer
 from features.errors import FeatureError
 from features.purposes import Purpose
 from models.errors import ModelError
-from pipelines.cluster import connected
 from pipelines.console import complain, progress_bar, show
 from pipelines.errors import ReelError
 from pipelines.settings import Settings, load_settings
@@ -80,7 +80,7 @@ def ingest(
     """Bring what Kafka holds into bronze, exactly once."""
     from pipelines.ingest import ingest as run
 
-    with connected(context.obj), progress_bar("ingesting", shown=not as_json) as bar:
+    with _ray(context.obj), progress_bar("ingesting", shown=not as_json) as bar:
         report = run(
             context.obj, topics=topic or (), accept_lost=accept_lost, on_plan=bar.plan, on_progress=bar.advance
         )
@@ -92,7 +92,7 @@ def clean(context: typer.Context, as_json: Json = False) -> None:
     """Bring silver up to date with bronze: valid rows, one per event id."""
     from pipelines.clean import clean as run
 
-    with connected(context.obj), progress_bar("cleaning", shown=not as_json) as bar:
+    with _ray(context.obj), progress_bar("cleaning", shown=not as_json) as bar:
         report = run(context.obj, on_progress=bar.reach)
     show(report, as_json=as_json)
 
@@ -102,7 +102,7 @@ def features(context: typer.Context, as_json: Json = False) -> None:
     """Build every feature group, offline and online."""
     from pipelines.build_features import build_features as run
 
-    with connected(context.obj), progress_bar("building features", shown=not as_json) as bar:
+    with _ray(context.obj), progress_bar("building features", shown=not as_json) as bar:
         report = run(context.obj, on_progress=bar.reach)
     show(report, as_json=as_json)
 
@@ -116,7 +116,7 @@ def training_set(
     """Join features to labels, as they were at each instant."""
     from pipelines.training_set import build_training_set as run
 
-    with connected(context.obj), progress_bar("joining", shown=not as_json) as bar:
+    with _ray(context.obj), progress_bar("joining", shown=not as_json) as bar:
         report = run(context.obj, purpose=purpose, on_progress=bar.reach)
     show(report, as_json=as_json)
 
@@ -128,7 +128,7 @@ def train(context: typer.Context, model: ModelName = RECOMMENDATION, as_json: Js
     from pipelines.training_set import latest_training_set
 
     settings: Settings = context.obj
-    with connected(settings), progress_bar("training", shown=not as_json) as bar:
+    with _ray(settings), progress_bar("training", shown=not as_json) as bar:
         report = run(
             model,
             latest_training_set(settings.work_dir),
@@ -196,6 +196,12 @@ def serve(
     from pipelines.serve import serve as run
 
     raise typer.Exit(run(context.obj, port=port))
+
+
+def _ray(settings: Settings) -> AbstractContextManager[None]:
+    from pipelines.cluster import connected  # Ray takes seconds to import, which a mistyped option need not wait for
+
+    return connected(settings)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.errors import ReelError
 from pipelines.offsets import Available, OffsetRange, UnknownTopicError
 
 PREFIX = "embedded:"
@@ -24,6 +25,13 @@ _SCHEMA = """
         PRIMARY KEY (topic, partition, offset)
     ) WITHOUT ROWID;
 """
+
+
+class EmbeddedLogError(ReelError):
+    """The file of the log cannot be used."""
+
+    def __init__(self, path: Path, reason: object) -> None:
+        super().__init__(f"the embedded event log {path} cannot be used ({reason}); check kafka.bootstrap_servers")
 
 
 @dataclass(frozen=True)
@@ -48,11 +56,17 @@ class LogMessage:
 
 
 class EmbeddedLog:
-    """The log in the file `path`, made on first use. Safe for several processes."""
+    """The log in the file `path`, made on first use. Safe for several processes.
+
+    Every method raises EmbeddedLogError when the file cannot be used.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EmbeddedLogError(path, error) from None
         with self._connect() as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(_SCHEMA)
@@ -107,8 +121,8 @@ class EmbeddedLog:
         """Messages of a range, in order, at most `batch` at a time."""
         with self._connect() as connection:
             found = connection.execute(
-                "SELECT offset, key, value FROM message WHERE topic = ? AND partition = ? AND offset >= ? AND offset < ? "
-                "ORDER BY offset",
+                "SELECT offset, key, value FROM message "
+                "WHERE topic = ? AND partition = ? AND offset >= ? AND offset < ? ORDER BY offset",
                 (wanted.topic, wanted.partition, wanted.start, wanted.end),
             )
             while rows := found.fetchmany(batch):
@@ -117,8 +131,11 @@ class EmbeddedLog:
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
         """A connection for one transaction: committed at the end of the block, undone if it fails, then closed."""
-        with closing(sqlite3.connect(self.path, timeout=60)) as connection, connection:
-            yield connection
+        try:
+            with closing(sqlite3.connect(self.path, timeout=60)) as connection, connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise EmbeddedLogError(self.path, error) from None
 
     def _partitions(self, connection: sqlite3.Connection, topic: str) -> int:
         found = connection.execute("SELECT partitions FROM topic WHERE name = ?", (topic,)).fetchone()

@@ -1,12 +1,23 @@
 """Named failures of `pipelines`: each says what was wrong, what was received and how to mend it."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ReelError(Exception):
-    """Base of every failure that a `reel` command reports as one clear line; exit code 1: the work failed."""
+    """Base of every failure that a `reel` command reports as one clear line; exit code 1: the work failed.
+
+    It keeps its message when it travels from a Ray task.
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default an exception is made again by calling its class with the message, which needs other arguments.
+        return _revive, (type(self), self.args)
+
+
+def _revive(kind: type[ReelError], arguments: tuple[Any, ...]) -> ReelError:
+    return kind.__new__(kind, *arguments)
 
 
 class UsageError(ReelError):

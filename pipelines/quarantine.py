@@ -4,12 +4,24 @@ import os
 from collections.abc import Sequence
 
 import pyarrow as pa
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from pipelines.errors import ReelError
 from pipelines.event_log import Message
 from pipelines.messages import SetAside
 
 _NONCE_BYTES = 12
+
+
+class BrokenSealError(ReelError):
+    """Quarantined bytes are not as they were sealed, or were sealed with another key."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"{size} quarantined bytes cannot be opened: they were changed, or sealed with another key; "
+            "set REEL_QUARANTINE_KEY to the one they were written with"
+        )
 
 
 def quarantine_rows(key: bytes, messages: Sequence[Message], set_aside: Sequence[SetAside]) -> pa.Table:
@@ -35,8 +47,11 @@ def seal(cipher: AESGCM, plain: bytes) -> bytes:
 
 
 def unseal(cipher: AESGCM, sealed: bytes) -> bytes:
-    """What `seal` sealed."""
-    return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
+    """What `seal` sealed. Raises BrokenSealError if a byte was changed, or the key is another."""
+    try:
+        return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
+    except (InvalidTag, ValueError):  # ValueError: too short to hold a nonce
+        raise BrokenSealError(len(sealed)) from None
 
 
 def _seal_key(cipher: AESGCM, key: bytes | None) -> bytes | None:

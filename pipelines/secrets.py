@@ -16,6 +16,7 @@ from pipelines.errors import UsageError
 from pipelines.settings import Settings
 
 QUARANTINE_KEY_BYTES = 32
+LEAST_SALT_LENGTH = 16  # characters; a shorter one can be tried out, and every id with it
 
 
 class SecretError(UsageError):
@@ -34,8 +35,11 @@ def pseudonymizer(settings: Settings, environ: Mapping[str, str] = os.environ) -
         make=lambda: secrets.token_hex(16),
     )
     salts = tuple(part.strip() for line in text.splitlines() for part in line.split(",") if part.strip())
-    if not salts:
-        raise SecretError("the salt is empty; set REEL_SALT to at least one salt of 16 characters or more")
+    if not salts or min(map(len, salts)) < LEAST_SALT_LENGTH:
+        received = f"one of {min(map(len, salts))}" if salts else "none"
+        raise SecretError(
+            f"salts are of {LEAST_SALT_LENGTH} characters or more; received {received}; make one with `openssl rand -hex 16`"
+        )
     return Pseudonymizer(salts)
 
 

@@ -45,15 +45,16 @@ def serving(settings: Settings, *, port: int | None = None) -> Iterator[tuple[st
 
     Raises ServiceDidNotStartError with what the service said.
     """
-    service = subprocess.Popen(
-        _command(settings, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    command = _command(settings, port)
+    errors = settings.work_dir / "serving.log"  # a file, for nobody reads a pipe while the service runs
+    with errors.open("w") as stderr:
+        service = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True)
     try:
         assert service.stdout is not None
         line = service.stdout.readline()
         if not line:
-            _, said = service.communicate()
-            raise ServiceDidNotStartError(f"the service did not start: {_last_line(said)}")
+            service.wait(STOP_TIMEOUT_S)
+            raise ServiceDidNotStartError(f"the service did not start: {_last_line(errors.read_text())}; see {errors}")
         yield line.split()[3].rstrip(";"), service
     finally:
         service.terminate()
@@ -61,6 +62,9 @@ def serving(settings: Settings, *, port: int | None = None) -> Iterator[tuple[st
             service.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             service.kill()
+            service.wait()
+        if service.stdout is not None:
+            service.stdout.close()
 
 
 def _command(settings: Settings, port: int | None) -> list[str]:

@@ -11,16 +11,25 @@ import difflib
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from pipelines.errors import UsageError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+def _of_project(path: Path) -> Path:
+    return (PROJECT_ROOT / path).resolve()
+
+
+ProjectPath = Annotated[Path, AfterValidator(_of_project)]
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -30,76 +39,86 @@ class SettingsError(UsageError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """A group of settings. What may hold a password is left out of representations and messages (`repr=False`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class KafkaSettings(_Section):
     """Where events come from."""
 
     bootstrap_servers: str | None = Field(
-        None, description="host:port[,host:port]; null means the local broker of `make kafka`"
+        default=None, description="host:port[,host:port]; null means the local broker of `make kafka`"
     )
-    topics: tuple[str, ...] = Field((), description="topics to ingest; empty means every topic of the contract")
-    partitions: Count = Field(4, description="partitions of a topic that Reel creates")
-    timeout_s: Seconds = Field(10, description="how long an unreachable broker is tried")
-    stall_s: Seconds = Field(60, description="how long one read may go without a message before it fails")
-    client: dict[str, str] = Field(default_factory=dict, description="further librdkafka settings (security.*)")
+    topics: tuple[str, ...] = Field(default=(), description="topics to ingest; empty means every topic of the contract")
+    partitions: Count = Field(default=4, description="partitions of a topic that Reel creates")
+    timeout_s: Seconds = Field(default=10, description="how long an unreachable broker is tried")
+    stall_s: Seconds = Field(default=60, description="how long one read may go without a message before it fails")
+    client: dict[str, str] = Field(
+        default_factory=dict, description="further librdkafka settings (security.*)", repr=False
+    )
 
 
 class RegistrySettings(_Section):
     """Where schema ids are resolved."""
 
-    url: str | None = Field(None, description="Confluent-compatible registry; null means a file under work_dir")
+    url: str | None = Field(default=None, description="Confluent-compatible registry; null means a file under work_dir")
 
 
 class LakehouseSettings(_Section):
     """The Iceberg catalog and how finely its tables are cut."""
 
     catalog: Literal["sql", "rest"] = "sql"
-    uri: str | None = Field(None, description="catalog address; null means SQLite under work_dir")
-    warehouse: str | None = Field(None, description="where data files go; null means work_dir/warehouse")
-    properties: dict[str, str] = Field(default_factory=dict, description="further catalog and S3 properties")
-    event_partition: Literal["hour", "day", "month"] = Field(
-        "day", description="time partition of bronze and silver events; an import of years wants month"
+    uri: str | None = Field(default=None, description="catalog address; null means SQLite under work_dir")
+    warehouse: str | None = Field(default=None, description="where data files go; null means work_dir/warehouse")
+    properties: dict[str, str] = Field(
+        default_factory=dict, description="further catalog and S3 properties", repr=False
     )
-    buckets: Count = Field(4, description="how many ways keyed work (features, deduplication) is cut")
+    event_partition: Literal["hour", "day", "month"] = Field(
+        default="day", description="time partition of bronze and silver events; an import of years wants month"
+    )
+    buckets: Count = Field(default=4, description="how many ways keyed work (features, deduplication) is cut")
 
 
 class MlflowSettings(_Section):
     """Where runs and models are kept."""
 
-    tracking_uri: str | None = Field(None, description="null means SQLite under work_dir")
+    tracking_uri: str | None = Field(default=None, description="null means SQLite under work_dir")
 
 
 class OnlineStoreSettings(_Section):
     """Where features are answered from."""
 
-    url: str | None = Field(None, description="lmdb:///absolute/path or redis://…; null means LMDB under work_dir")
+    url: str | None = Field(
+        default=None, description="lmdb:///absolute/path or redis://…; null means LMDB under work_dir"
+    )
 
 
 class RaySettings(_Section):
     """Where the work runs."""
 
-    address: str | None = Field(None, description="a cluster's address; null starts Ray on this machine")
-    num_cpus: Count | None = Field(None, description="processors of a local Ray; null means all")
-    object_store_mb: Count = Field(1024, description="shared memory of a local Ray, MB")
+    address: str | None = Field(default=None, description="a cluster's address; null starts Ray on this machine")
+    num_cpus: Count | None = Field(default=None, description="processors of a local Ray; null means all")
+    object_store_mb: Count = Field(default=1024, description="shared memory of a local Ray, MB")
 
 
 class PrivacySettings(_Section):
     """Salts, keys and thresholds (spec 8)."""
 
-    salt_file: Path | None = Field(None, description="salts, oldest first, one a line; mode 0600")
-    quarantine_key_file: Path | None = Field(None, description="key that encrypts quarantined bytes; mode 0600")
+    salt_file: ProjectPath | None = Field(default=None, description="salts, oldest first, one a line; mode 0600")
+    quarantine_key_file: ProjectPath | None = Field(
+        default=None, description="key that encrypts quarantined bytes; mode 0600"
+    )
     undescribed_profile_hours: Seconds = Field(
-        24, description="after this long a profile nobody has described is treated as a child's"
+        default=24, description="after this long a profile nobody has described is treated as a child's"
     )
 
 
 class IngestSettings(_Section):
     """How Kafka is read."""
 
-    messages_per_task: Count = Field(100_000, description="messages one task reads at most")
-    messages_per_commit: Count = Field(1_000_000, description="messages one commit carries at most")
+    messages_per_task: Count = Field(default=100_000, description="messages one task reads at most")
+    messages_per_commit: Count = Field(default=1_000_000, description="messages one commit carries at most")
 
 
 class TrainingSettings(_Section):
@@ -121,7 +140,7 @@ class ServingSettings(_Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     as_of: Literal["watermark", "now"] = Field(
-        "watermark", description="watermark: as of the newest event in the store (replays); now: the wall clock"
+        default="watermark", description="watermark: as of the newest event in the store (replays); now: the wall clock"
     )
 
 
@@ -129,8 +148,8 @@ class Settings(_Section):
     """All of Reel's configuration."""
 
     environment: Literal["local", "production"] = "local"
-    work_dir: Path = Path(".reel")
-    schemas: Path = Path("configs/schemas")
+    work_dir: ProjectPath = Path(".reel")
+    schemas: ProjectPath = Path("configs/schemas")
     kafka: KafkaSettings = KafkaSettings()
     registry: RegistrySettings = RegistrySettings()
     lakehouse: LakehouseSettings = LakehouseSettings()
@@ -141,12 +160,6 @@ class Settings(_Section):
     ingest: IngestSettings = IngestSettings()
     training: TrainingSettings = TrainingSettings()
     serving: ServingSettings = ServingSettings()
-
-    @model_validator(mode="after")
-    def _absolute_paths(self) -> "Settings":
-        for name in ("work_dir", "schemas"):
-            object.__setattr__(self, name, (PROJECT_ROOT / getattr(self, name)).resolve())
-        return self
 
     @property
     def registry_location(self) -> str:
@@ -181,6 +194,7 @@ _OTHER_VARIABLES = {
     "REEL_QUARANTINE_KEY",
     "REEL_SHARED_DATA",
     "REEL_LOG_LEVEL",
+    "REEL_FAULT_SEEDS",
 }
 
 
@@ -191,18 +205,12 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.envi
     value with what was received.
     """
     path = path or Path(environ.get("REEL_CONFIG", PROJECT_ROOT / "configs" / "local.yaml"))
-    tree = _read_yaml(path)
-    _refuse_unknown(Settings, tree, source=str(path))
+    tree = _with_known_keys(Settings, _read_yaml(path), source=str(path))
     _apply_environment(tree, environ)
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(
-            f"{path}: {key}: {first['msg'].lower()}; received {first.get('input')!r}; "
-            f"mend that key there, or its variable {_variable(key)}"
-        ) from None
+        raise SettingsError(_explained(path, error.errors()[0])) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -222,7 +230,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _refuse_unknown(model: type[BaseModel], tree: Mapping[str, Any], source: str, prefix: str = "") -> None:
+def _with_known_keys(model: type[BaseModel], tree: Mapping[Any, Any], source: str, prefix: str = "") -> dict[str, Any]:
+    """The tree, all of whose keys are known; a section with nothing below its name is an empty one."""
+    known: dict[str, Any] = {}
     for key, value in tree.items():
         field = model.model_fields.get(str(key))
         if field is None:
@@ -230,49 +240,72 @@ def _refuse_unknown(model: type[BaseModel], tree: Mapping[str, Any], source: str
                 f"{source}: unknown key '{prefix}{key}'{_nearest(str(key), model.model_fields, prefix)}; "
                 f"known here: {', '.join(model.model_fields)}"
             )
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel) and isinstance(value, Mapping):
-            _refuse_unknown(section, value, source, f"{prefix}{key}.")
+        section = _section(field)
+        if section is not None and (value is None or isinstance(value, Mapping)):
+            value = _with_known_keys(section, value or {}, source, f"{prefix}{key}.")
+        known[str(key)] = value
+    return known
 
 
 def _apply_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
-    keys = {_variable(".".join(key)): key for key in _leaf_keys(Settings)}
-    for name, value in environ.items():
+    fields = {_variable(key): (key, field) for key, field in _leaves(Settings).items()}
+    for name, text in environ.items():
         if not name.startswith("REEL_") or name in _OTHER_VARIABLES:
             continue
-        if name not in keys:
-            raise SettingsError(f"unknown environment variable {name}{_nearest(name, keys)}; unset it or mend its name")
-        *sections, leaf = keys[name]
+        if name not in fields:
+            nearest = _nearest(name, [*fields, *_OTHER_VARIABLES])
+            raise SettingsError(f"unknown environment variable {name}{nearest}; unset it or mend its name")
+        (*sections, leaf), field = fields[name]
         node = tree
         for section in sections:
             node = node.setdefault(section, {})
-        node[leaf] = yaml.safe_load(value) if _is_collection(keys[name]) else value
+        if isinstance(node, dict):  # else the file has something else there, which is refused with the rest
+            node[leaf] = _parsed(name, text, field)
 
 
-def _leaf_keys(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
+def _parsed(name: str, text: str, field: FieldInfo) -> Any:
+    """A variable's text as a value: null where that is allowed, YAML for lists and mappings, else left to the key's type."""
+    kinds = {typing.get_origin(part) or part for part in (field.annotation, *typing.get_args(field.annotation))}
+    if text == "null" and types.NoneType in kinds:
+        return None
+    if not kinds & {dict, tuple}:
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingsError(
+            f"{name} is not valid YAML; write a list as [a, b] and a mapping as {{key: value}}"
+        ) from None
+
+
+def _explained(path: Path, error: ErrorDetails) -> str:
+    """What is wrong, in one line, with the variable that can mend it: Pydantic's location goes on into lists."""
+    location, leaves = error["loc"], _leaves(Settings)
+    key = next((key for key in leaves if location[: len(key)] == key), None)
+    received = "" if key is not None and not leaves[key].repr else f"; received {error['input']!r}"
+    mend = "" if key is None else f", or its variable {_variable(key)}"
+    name = ".".join(map(str, location))
+    return f"{path}: {name}: {error['msg'].lower()}{received}; mend that key there{mend}"
+
+
+def _leaves(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], FieldInfo]:
+    """Every key that holds a value, by its path."""
+    found: dict[tuple[str, ...], FieldInfo] = {}
     for name, field in model.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            found += _leaf_keys(section, (*prefix, name))
-        else:
-            found.append((*prefix, name))
+        section = _section(field)
+        found |= {(*prefix, name): field} if section is None else _leaves(section, (*prefix, name))
     return found
 
 
-def _is_collection(key: tuple[str, ...]) -> bool:
-    model: Any = Settings
-    for section in key[:-1]:
-        model = model.model_fields[section].annotation
-    annotation = model.model_fields[key[-1]].annotation
-    origins = {typing.get_origin(part) for part in (annotation, *typing.get_args(annotation))}
-    return bool(origins & {dict, tuple, list}) and not isinstance(annotation, types.UnionType)
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def _variable(key: str) -> str:
-    return "REEL_" + key.replace(".", "_").upper()
+def _variable(key: tuple[str, ...]) -> str:
+    return "REEL_" + "_".join(key).upper()
 
 
-def _nearest(name: str, known: typing.Iterable[str], prefix: str = "") -> str:
+def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean '{prefix}{close[0]}'?" if close else ""

@@ -103,3 +103,12 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def own_broker(kafka_libs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker of one module's own, for tests that use the contract's topics or disturb the broker."""
+    broker = LocalBroker(tmp_path_factory.mktemp("kafka"), kafka_libs)
+    address = start_or_skip(broker)
+    yield address.bootstrap
+    broker.stop()

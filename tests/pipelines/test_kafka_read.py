@@ -110,9 +110,9 @@ def test_a_range_without_a_message(configuration, topic, transactions):
 @pytest.mark.kafka
 def test_messages_that_retention_deleted_are_no_silent_gap(configuration, kafka_bootstrap, topic):
     produce(kafka_bootstrap, topic, [str(number) for number in range(6)])
-    gone = TopicPartition(topic, 0, 4)
-    for deleted in AdminClient({"bootstrap.servers": kafka_bootstrap}).delete_records([gone]).values():
-        deleted.result(30)
+    admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
+    (deleted,) = admin.delete_records([TopicPartition(topic, 0, 4)]).values()
+    deleted.result(30)
     assert read(configuration, topic, 4, 6) == ["4", "5"]
     # Planned before they were deleted, read after: to go on without them was not asked for.
     with pytest.raises(ReadStalledError, match=rf"reading {topic}\[0\] stopped at offset 1 of 6: .*out of range"):
@@ -140,6 +140,8 @@ def test_a_topic_that_is_not_there(configuration):
 def test_no_broker(free_port: int):
     configuration = client_configuration(Settings(), f"127.0.0.1:{free_port}")
     started = time.monotonic()
-    with pytest.raises(ReadStalledError, match=r"reading t\[0\] stopped at offset 4 of 5: .*Nothing of this batch was"):
+    with pytest.raises(
+        ReadStalledError, match=r"reading t\[0\] stopped at offset 4 of 5: .* 2 s, .*Connection refused"
+    ):
         list(KafkaLog(configuration, 10.0, 2.0).read(OffsetRange("t", 0, 4, 5), 10))
     assert time.monotonic() - started < 10

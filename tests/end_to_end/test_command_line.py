@@ -1,0 +1,123 @@
+"""What a person sees when something is wrong: one clear line, and the right exit code."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.platform import SALT, T0, Platform, described, watched
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def reel(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `reel` as a person would; the work folder is the test's own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("REEL_")}
+    environment = clean | {"REEL_WORK_DIR": str(folder), "REEL_SALT": SALT} | variables
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *command],
+        env={name: value for name, value in environment.items() if value},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def the_line(done: subprocess.CompletedProcess[str], exit_code: int) -> str:
+    """The one line of a failed command."""
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert done.returncode == exit_code, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("reel: ")
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("bogus",), "bogus"),
+        ((), "see `reel --help`"),
+        (("ingest", "--fast"), "--fast"),
+        (("simulate", "--households", "many"), "'--households': Input should be a valid integer"),
+        (("simulate", "--households", "0"), "households"),
+        (("training-set",), "personalization"),
+        (("training-set", "--purpose", "advertising"), "'advertising'"),
+        (("import", "movielens", "/nowhere"), "/nowhere is not a folder; give the one with MovieLens 100K's u.data"),
+        (("--config", "/nowhere.yaml", "status"), "/nowhere.yaml"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path, command, said):
+    assert said in the_line(reel(tmp_path, *command, REEL_KAFKA_BOOTSTRAP_SERVERS="embedded:/tmp/unused.db"), 2)
+
+
+def test_a_wrong_key_names_the_nearest_one(tmp_path):
+    config = tmp_path / "wrong.yaml"
+    config.write_text("kafka:\n  bootstrap_server: localhost:9092\n")
+    line = the_line(reel(tmp_path, "--config", str(config), "status"), 2)
+    assert "unknown key 'kafka.bootstrap_server'; did you mean 'kafka.bootstrap_servers'?" in line
+
+
+def test_no_broker_at_all_says_how_to_start_one(tmp_path):
+    assert "`make kafka`" in the_line(reel(tmp_path, "ingest"), 1)
+
+
+def test_a_dead_broker_is_named_within_its_timeout(tmp_path, free_port):
+    address = f"127.0.0.1:{free_port}"
+    variables = {"REEL_KAFKA_BOOTSTRAP_SERVERS": address, "REEL_KAFKA_TIMEOUT_S": "3"}
+    for command in (("ingest",), ("simulate", "--households", "2", "--days", "1")):
+        line = the_line(reel(tmp_path, *command, **variables), 1)
+        assert f"no Kafka broker answered at {address} within 3 s" in line
+
+
+def test_a_topic_that_is_not_there_is_named(tmp_path):
+    platform = Platform(tmp_path)
+    done = reel(tmp_path, "ingest", "--topic", "client.playbak", REEL_KAFKA_BOOTSTRAP_SERVERS=platform.bootstrap)
+    assert "Kafka has no topic 'client.playbak'" in the_line(done, 2)
+
+
+def test_production_without_a_salt_does_not_start(tmp_path):
+    platform = Platform(tmp_path)
+    platform.send(described("ann"))
+    variables = {"REEL_ENVIRONMENT": "production", "REEL_SALT": "", "REEL_KAFKA_BOOTSTRAP_SERVERS": platform.bootstrap}
+    assert "REEL_SALT is not set" in the_line(reel(tmp_path, "ingest", **variables), 2)
+    assert "REEL_SALT is not set" in the_line(reel(tmp_path, "serve", **variables), 2)
+
+
+def test_stations_out_of_order_say_what_to_run_first(tmp_path):
+    assert "run `reel ingest`, then `reel clean`" in the_line(reel(tmp_path, "features"), 1)
+    assert "run `reel ingest`" in the_line(reel(tmp_path, "training-set", "--purpose", "personalization"), 1)
+    assert "run `reel training-set` first" in the_line(reel(tmp_path, "train"), 1)
+
+
+def test_a_port_in_use_is_one_line(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = reel(tmp_path, "serve", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "port" in done.stderr
+
+
+def test_json_is_one_line_that_a_machine_can_read(tmp_path):
+    platform = Platform(tmp_path)
+    platform.send(described("ann"), *watched("ann", "vod-1", T0))
+    done = reel(tmp_path, "ingest", "--json", REEL_KAFKA_BOOTSTRAP_SERVERS=platform.bootstrap)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["station"] == "ingest"
+    assert report["read"]["messages"] == 3
+    assert report["wrote"]["bronze.events"] == 3
+
+
+@pytest.mark.parametrize("command", ["simulate", "ingest", "clean", "features", "training-set", "train", "evaluate"])
+def test_every_station_explains_itself(tmp_path, command):
+    done = reel(tmp_path, command, "--help")
+    assert done.returncode == 0
+    assert "--json" in done.stdout

@@ -1,0 +1,177 @@
+"""The whole road on real services: Kafka, Iceberg, Ray, MLflow, Ray Serve; counted against the simulator's truth."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+
+from features.purposes import Purpose
+from pipelines.build_features import build_features
+from pipelines.clean import clean
+from pipelines.evaluate import evaluate
+from pipelines.feed import feed_simulation
+from pipelines.ingest import ingest
+from pipelines.lakehouse import Lakehouse, TableFiles, read_tasks, row_count, scan_tasks
+from pipelines.processes import find_free_port
+from pipelines.publish import publish
+from pipelines.report import StationReport
+from pipelines.serve import serving
+from pipelines.settings import KafkaSettings, LakehouseSettings, Settings
+from pipelines.simulator import SimulationConfig
+from pipelines.status import status
+from pipelines.train import train
+from pipelines.training_set import build_training_set, latest_training_set
+from tests.platform import SALT, hashed
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),  # MLflow's own use of SQLAlchemy
+]
+PLATFORM = SimulationConfig(households=150, days=14, seed=5, heartbeat_s=600)
+
+
+@dataclass
+class Road:
+    settings: Settings
+    reports: dict[str, StationReport]
+    truth: dict
+    address: str
+
+    def table(self, name: str, *columns: str) -> list[dict]:
+        table = Lakehouse.open(self.settings).existing(name)
+        return read_tasks(TableFiles.of(table), scan_tasks(table), columns).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def road(own_broker: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    folder = tmp_path_factory.mktemp("road")
+    settings = Settings(
+        work_dir=folder,
+        kafka=KafkaSettings(bootstrap_servers=own_broker, partitions=2),
+        lakehouse=LakehouseSettings(event_partition="month", buckets=2),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REEL_SALT", SALT)
+        reports = {"simulate": feed_simulation(settings, PLATFORM, lambda events: None)}
+        reports["ingest"] = ingest(settings)
+        reports["clean"] = clean(settings)
+        reports["features"] = build_features(settings)
+        reports["training-set"] = build_training_set(settings, purpose=Purpose.PERSONALIZATION)
+        reports["train"] = train(
+            "recommendation",
+            latest_training_set(folder),
+            tracking_uri=settings.tracking_uri,
+            storage=folder / "checkpoints",
+            configuration={"epochs": 8, "dim": 32},
+        )
+        reports["evaluate"] = evaluate("recommendation", tracking_uri=settings.tracking_uri)
+        reports["publish"] = publish("recommendation", tracking_uri=settings.tracking_uri)
+        truth = json.loads((folder / "truth" / "expected.json").read_text())
+        with serving(settings, port=find_free_port()) as (address, _):
+            yield Road(settings, reports, truth, address)
+
+
+def test_every_message_is_accounted_for(road):
+    expected, ingested = road.truth["expected"], road.reports["ingest"]
+    assert ingested.read["messages"] == expected["messages"]
+    assert ingested.wrote["quarantine.events"] == expected["quarantined"]
+    assert ingested.did["dropped: analytics_refused"] == expected["dropped_without_consent"]
+    assert ingested.wrote["bronze.events"] == (
+        expected["messages"] - expected["quarantined"] - expected["dropped_without_consent"]
+    )
+
+
+def test_silver_holds_each_kept_playback_event_once(road):
+    kept = {name: facts["kept"] for name, facts in road.truth["events"].items() if name.startswith("playback.")}
+    found: dict[str, int] = {}
+    ids = set()
+    for row in road.table("silver.playback", "event_id", "event_name"):
+        found[row["event_name"]] = found.get(row["event_name"], 0) + 1
+        ids.add(row["event_id"])
+    assert found == kept
+    assert len(ids) == sum(kept.values())
+
+
+def test_children_have_no_ids_and_are_in_no_training_set(road):
+    viewers = pq.read_table(road.settings.work_dir / "truth" / "viewers.parquet").to_pylist()
+    kids = {hashed(viewer["profile_id"]) for viewer in viewers if viewer["is_kids"]}
+    assert kids
+    rows = road.table("silver.playback", "profile_id", "user_id", "is_kids", "viewer_token")
+    assert not [row for row in rows if row["is_kids"] and (row["profile_id"] or row["user_id"])]
+    assert not kids & {row["profile_id"] for row in rows}
+    assert not kids & {row["viewer_token"] for row in rows}
+    for file in latest_training_set(road.settings.work_dir).glob("split=*/*.parquet"):
+        assert not kids & set(pq.read_table(file, partitioning=None)["profile_id"].to_pylist())
+
+
+def test_the_recommender_beats_popularity_on_the_test_period_and_is_champion(road):
+    did = road.reports["evaluate"].did
+    assert did["test_ndcg_at_10"] > did["test_popularity_ndcg_at_10"]
+    assert road.reports["publish"].did["decision"] == "published"
+    assert "version 1" in str(status(road.settings).wrote["champion of recommendation"])
+
+
+def test_a_known_viewer_is_answered_by_the_model_with_titles_not_seen(road):
+    titles = {row["content_id"]: row["title"] for row in road.table("silver.titles", "content_id", "title")}
+    viewers = pq.read_table(road.settings.work_dir / "truth" / "viewers.parquet").to_pylist()
+    answered = 0
+    with httpx.Client(base_url=road.address, timeout=60) as client:
+        for viewer in [one for one in viewers if not one["is_kids"]][:40]:
+            profile = viewer["profile_id"]
+            answer = client.get("/v1/recommendations", params={"profile_id": profile, "k": 5}).json()
+            assert len(answer["items"]) == 5
+            assert all(titles[item["content_id"]] == item["title"] for item in answer["items"])
+            if answer["source"] != "model":
+                continue
+            answered += 1
+            assert answer["model_version"] == "1"
+            features = client.get(
+                "/v1/features", params={"group": "user_viewing_history", "profile_id": profile}
+            ).json()
+            seen = set(features["values"]["recent_titles"])
+            assert not seen & {item["content_id"] for item in answer["items"]}
+    assert answered >= 10
+
+
+def test_a_stranger_gets_popular_titles_and_is_told_so(road):
+    with httpx.Client(base_url=road.address, timeout=60) as client:
+        answer = client.get("/v1/recommendations", params={"profile_id": "nobody", "k": 3}).json()
+        assert (answer["source"], answer["reason"], len(answer["items"])) == ("popular", "unknown_viewer", 3)
+        assert client.get("/healthz").status_code == 200
+        assert "/v1/recommendations" in client.get("/openapi.json").json()["paths"]
+
+
+def test_nothing_plain_is_anywhere_under_the_work_folder(road):
+    """Ids, addresses and the salt, in every file but the truth, which is the simulator's own."""
+    viewers = pq.read_table(road.settings.work_dir / "truth" / "viewers.parquet").to_pylist()
+    # Six digits and a place: no such run of letters occurs by chance.
+    plain = {viewer["profile_id"].encode() for viewer in viewers[:50]} | {SALT.encode()}
+    for file in road.settings.work_dir.rglob("*"):
+        if file.is_file() and "truth" not in file.parts:
+            content = file.read_bytes()
+            assert not [one for one in plain if one in content], file
+    for table in ("bronze.events", "silver.playback"):
+        found = Lakehouse.open(road.settings).existing(table)
+        assert row_count(found) > 0
+        people = road.table(table, "user_id", "profile_id", "session_id", "device_id")
+        assert all(value is None or len(value) == 64 for row in people for value in row.values())
+
+
+def test_going_again_finds_nothing_to_do(road):
+    assert ingest(road.settings).read["messages"] == 0
+    assert clean(road.settings).wrote == {"silver.playback": 0, "silver.titles": 0}
+    assert "already built" in build_features(road.settings).did
+    again = train(
+        "recommendation",
+        latest_training_set(road.settings.work_dir),
+        tracking_uri=road.settings.tracking_uri,
+        storage=road.settings.work_dir / "checkpoints",
+        configuration={"epochs": 8, "dim": 32},
+    )
+    assert again.wrote["version"] == "1"

@@ -1,0 +1,110 @@
+"""Quarantine: what is sealed shows nothing, and comes back whole or not at all."""
+
+from dataclasses import dataclass
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.errors import ReelError
+from pipelines.messages import SetAside
+from pipelines.quarantine import BrokenSealError, quarantine_rows, seal, unseal
+from pipelines.tables import QUARANTINE
+
+KEY = bytes(range(32))
+CIPHER = AESGCM(KEY)
+
+
+@dataclass
+class Sent:
+    """A message as the log gives it."""
+
+    sent_key: bytes | None
+    sent_value: bytes | None
+
+    def offset(self) -> int:
+        return 0
+
+    def key(self) -> bytes | None:
+        return self.sent_key
+
+    def value(self) -> bytes | None:
+        return self.sent_value
+
+
+@settings(deadline=None)
+@given(plain=st.binary(max_size=200))
+def test_what_is_sealed_comes_back(plain):
+    sealed = seal(CIPHER, plain)
+    assert unseal(AESGCM(KEY), sealed) == plain
+    assert len(sealed) == 12 + len(plain) + 16  # nonce, ciphertext, tag: NIST SP 800-38D
+    # The layout is AES-GCM's own: anyone with the key can open it without this module.
+    assert AESGCM(KEY).decrypt(sealed[:12], sealed[12:], None) == plain
+
+
+@settings(deadline=None)
+@given(plain=st.binary(min_size=8, max_size=200))
+def test_nothing_of_the_plain_bytes_is_in_the_sealed_ones(plain):
+    sealed = seal(CIPHER, plain)
+    assert not any(plain[start : start + 8] in sealed for start in range(len(plain) - 7))
+
+
+def test_the_same_bytes_never_look_the_same_twice():
+    sealed = {seal(CIPHER, b"usr_x1y2z3") for _ in range(1000)}
+    assert len(sealed) == 1000
+    assert len({one[:12] for one in sealed}) == 1000
+
+
+@settings(deadline=None)
+@given(plain=st.binary(max_size=40), place=st.integers(0, 10_000), flip=st.integers(1, 255))
+def test_a_changed_byte_is_refused(plain, place, flip):
+    sealed = bytearray(seal(CIPHER, plain))
+    sealed[place % len(sealed)] ^= flip
+    with pytest.raises(BrokenSealError, match="REEL_QUARANTINE_KEY"):
+        unseal(CIPHER, bytes(sealed))
+    assert issubclass(BrokenSealError, ReelError)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 11, 12, 13, 27, 30])
+def test_bytes_that_were_cut_short_are_refused(cut):
+    with pytest.raises(BrokenSealError):
+        unseal(CIPHER, seal(CIPHER, b"plain")[:cut])
+
+
+def test_another_key_opens_nothing():
+    with pytest.raises(BrokenSealError):
+        unseal(AESGCM(bytes(32)), seal(CIPHER, b"plain"))
+
+
+def test_rows_of_set_aside_messages():
+    messages = [
+        Sent(b"prf_1", b"rubbish of usr_1"),
+        Sent(None, None),
+        Sent(b"", b""),
+        Sent(b"prf_3", b"\0\0\0\0\7body"),
+    ]
+    set_aside = [SetAside(3, "unknown_schema_id", 7), SetAside(0, "not_wire_format", None), SetAside(1, "empty", None)]
+    set_aside.append(SetAside(2, "empty", 2**31))  # no registry gives such an id, and the column cannot hold it
+    rows = quarantine_rows(KEY, messages, set_aside)
+    assert rows["reason"].to_pylist() == ["unknown_schema_id", "not_wire_format", "empty", "empty"]
+    assert rows["schema_id"].to_pylist() == [7, None, None, None]
+    opened = [unseal(CIPHER, sealed) for sealed in rows["encrypted_value"].to_pylist()]
+    assert opened == [b"\0\0\0\0\7body", b"rubbish of usr_1", b"", b""]
+    keys = [None if sealed is None else unseal(CIPHER, sealed) for sealed in rows["encrypted_key"].to_pylist()]
+    assert keys == [b"prf_3", b"prf_1", None, b""]
+    for name in rows.column_names:
+        assert rows.schema.field(name).type == QUARANTINE.field(name).type
+    everything = b"".join(
+        part or b"" for name in ("encrypted_value", "encrypted_key") for part in rows[name].to_pylist()
+    )
+    assert b"usr_1" not in everything
+    assert b"prf_1" not in everything
+
+
+def test_nothing_set_aside():
+    rows = quarantine_rows(KEY, [Sent(b"k", b"v")], [])
+    assert rows.num_rows == 0
+    assert [rows.schema.field(name).type for name in rows.column_names] == [
+        QUARANTINE.field(name).type for name in rows.column_names
+    ]
