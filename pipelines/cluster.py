@@ -7,6 +7,7 @@ Ray's object store, which spills to disk, so memory stays bounded; the driver on
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ Result = TypeVar("Result")
 
 # Twice the tasks that can run: enough to keep every processor fed, few enough to bound what is queued.
 IN_FLIGHT_PER_CPU = 2
+CONNECT_TIMEOUT_S = 10
 
 
 class ClusterError(ReelError):
@@ -42,19 +44,28 @@ def connected(settings: Settings) -> Iterator[None]:
         "include_dashboard": False,
     }
     try:
+        if settings.ray_address:
+            _knock(settings.ray_address)
         ray.init(
             address=settings.ray_address,
             logging_level=logging.ERROR,
             log_to_driver=False,
             **({} if settings.ray_address else local),
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         where = settings.ray_address or "this machine"
         raise ClusterError(f"Ray could not be reached on {where}: {error}; check ray.address, or unset it") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens at a `host:port` address, which Ray itself would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
 def run_tasks(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

@@ -38,7 +38,8 @@ def pseudonymizer(settings: Settings, environ: Mapping[str, str] = os.environ) -
     if not salts or min(map(len, salts)) < LEAST_SALT_LENGTH:
         received = f"one of {min(map(len, salts))}" if salts else "none"
         raise SecretError(
-            f"salts are of {LEAST_SALT_LENGTH} characters or more; received {received}; make one with `openssl rand -hex 16`"
+            f"salts have {LEAST_SALT_LENGTH} characters or more; received {received}; "
+            "make one with `openssl rand -hex 16`"
         )
     return Pseudonymizer(salts)
 

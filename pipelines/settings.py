@@ -264,7 +264,7 @@ def _apply_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> None
 
 
 def _parsed(name: str, text: str, field: FieldInfo) -> Any:
-    """A variable's text as a value: null where that is allowed, YAML for lists and mappings, else left to the key's type."""
+    """A variable's text as a value: null where that is allowed, YAML for lists and mappings, else left as it is."""
     kinds = {typing.get_origin(part) or part for part in (field.annotation, *typing.get_args(field.annotation))}
     if text == "null" and types.NoneType in kinds:
         return None

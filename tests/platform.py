@@ -109,7 +109,11 @@ def consent(person: str, at_ms: int, **allows: bool) -> dict[str, Any]:
 
 def watched(person: str, content_id: str, at_ms: int, percent: float = 100.0, **columns: Any) -> list[dict[str, Any]]:
     """A playback of a title: started ten minutes before it stopped, at `at_ms`."""
-    common = {"content_id": content_id, "content_type": "vod", "playback_id": f"{person}-{content_id}-{at_ms}"} | columns
+    common = {
+        "content_id": content_id,
+        "content_type": "vod",
+        "playback_id": f"{person}-{content_id}-{at_ms}",
+    } | columns
     stopped = {
         "position_ms": 600_000,
         "total_duration_ms": 600_000,

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
+import nbformat
 import pyarrow.parquet as pq
 import pytest
+from nbclient import NotebookClient
 
 from features.purposes import Purpose
 from pipelines.build_features import build_features
@@ -175,3 +176,13 @@ def test_going_again_finds_nothing_to_do(road):
         configuration={"epochs": 8, "dim": 32},
     )
     assert again.wrote["version"] == "1"
+
+
+def test_the_notebook_runs_from_top_to_bottom(road, project_root, monkeypatch):
+    monkeypatch.setenv("REEL_WORK_DIR", str(road.settings.work_dir))
+    notebook = nbformat.read(project_root / "notebooks" / "first_look.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(road.settings.work_dir)}}).execute()
+    pictures = [
+        output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) == 2
