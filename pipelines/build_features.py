@@ -23,7 +23,7 @@ from features.purposes import Purpose
 from features.tiles import tiles
 from features.windows import Cadence, valued_at_ms
 from pipelines import tables
-from pipelines.cluster import run_tasks, shuffle
+from pipelines.cluster import buckets_for, run_tasks, shuffle
 from pipelines.errors import ReelError
 from pipelines.lakehouse import (
     Lakehouse,
@@ -194,8 +194,9 @@ class _Work:
         """Build bucket by bucket, then put each table's new files in the place of its old ones, in one commit."""
         targets = {target.name: (target, TableFiles.of(table)) for target, table in self.tables.items()}
         files: dict[str, list[DataFile]] = {name: [] for name in targets}
-        split = self.viewing.splitter(self.key, buckets)
-        for built in shuffle(self.viewing.file_groups(), split, Builder(targets, titles, online), buckets):
+        cut = buckets_for(self.viewing.rows, buckets)
+        split = self.viewing.splitter(self.key, cut)
+        for built in shuffle(self.viewing.file_groups(), split, Builder(targets, titles, online), cut):
             for name in files:
                 files[name] += built.files[name]
             add_counts(report.did, {f"left out by {self.key}: {why}": n for why, n in built.excluded.items()})

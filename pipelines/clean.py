@@ -14,14 +14,15 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, Reference
+from pyiceberg.expressions.literals import literal
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 
 from features.profiles import PERSON_IDS, ProfileRegistry, strip_kids
 from features.pseudonyms import Pseudonymizer
 from pipelines import tables
-from pipelines.cluster import shuffle
+from pipelines.cluster import buckets_for, shuffle
 from pipelines.contract import load_contract
 from pipelines.lakehouse import (
     Lakehouse,
@@ -40,7 +41,7 @@ from pipelines.report import StationReport, add_counts, timed
 from pipelines.secrets import pseudonymizer
 from pipelines.settings import Settings
 
-ROWS_PER_TASK = 500_000
+ROWS_PER_TASK = 250_000
 CLIENT_CLOCK_TOLERANCE_MS = 5 * 60 * 1000  # spec 11.1, timestamp sanity
 _VERDICT = "verdict"
 _VALID = "valid"
@@ -123,20 +124,21 @@ def _clean_table(
     if snapshot is None or (snapshot.snapshot_id == cleaned_to and oldest_waiting is None):
         return {}
 
-    wanted = In("event_name", set(event_names))
+    wanted = In(term=Reference("event_name"), values={literal(name) for name in event_names})
     columns = _columns_to_read(silver, bronze)
     fresh = [task for task in new_scan_tasks(bronze, cleaned_to, wanted) if task.file.record_count]
     sources = [_source(group, bronze, columns, wanted) for group in file_groups(fresh, ROWS_PER_TASK)]
     if oldest_waiting is not None:
         waiting = And(
             wanted,
-            EqualTo("profile_described", value=False),
-            GreaterThanOrEqual("ingested_at", oldest_waiting * 1000),
+            EqualTo(term=Reference("profile_described"), value=literal(value=False)),
+            GreaterThanOrEqual(term=Reference("ingested_at"), value=literal(oldest_waiting * 1000)),
         )
         old = bronze.scan(row_filter=waiting, snapshot_id=cleaned_to).plan_files()
         sources += [_source(group, bronze, columns, waiting) for group in file_groups(old, ROWS_PER_TASK)]
     sources += _files_that_may_know(silver, bronze, [task.file for source in sources for task in source.files])
 
+    buckets = buckets_for(sum(task.file.record_count for source in sources for task in source.files), buckets)
     files: list[DataFile] = []
     counts: dict[str, int] = {}
     waits: list[int] = []
@@ -218,9 +220,9 @@ def _unique(silver: TableFiles, _: int, cuts: list[pa.Table]) -> BucketDone:
     counts: dict[str, int] = dict(firsts.group_by(_VERDICT).len().iter_rows())
     if duplicates := incoming.height - firsts.height:
         counts["duplicate event id"] = duplicates
-    waiting = firsts.filter(pl.col(_VERDICT) == _WAITING)["ingested_at"].dt.timestamp("ms").min()
+    waiting_ms: list[int] = firsts.filter(pl.col(_VERDICT) == _WAITING)["ingested_at"].dt.timestamp("ms").to_list()
     files = write_files(silver, firsts.filter(pl.col(_VERDICT) == _VALID).to_arrow())
-    return BucketDone(files, counts, waiting)  # type: ignore[arg-type]
+    return BucketDone(files, counts, min(waiting_ms, default=None))
 
 
 def _judge(validate: Callable[[pl.DataFrame], pl.DataFrame], rules: Rules, rows: pa.Table) -> pa.Table:

@@ -1,5 +1,6 @@
 """The `reel` command: one sub-command a station. Exit codes: 0 done, 1 the work failed, 2 wrong usage or settings."""
 
+import os
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -206,6 +207,7 @@ def _ray(settings: Settings) -> AbstractContextManager[None]:
 
 def main() -> None:
     """Run the command line; every failure that was foreseen is one line and its exit code."""
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when MLflow is imported
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except (ReelError, FeatureError, ModelError, ServingError) as error:

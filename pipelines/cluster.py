@@ -23,6 +23,7 @@ Result = TypeVar("Result")
 
 # Twice the tasks that can run: enough to keep every processor fed, few enough to bound what is queued.
 IN_FLIGHT_PER_CPU = 2
+ROWS_PER_BUCKET = 500_000  # of silver's width, some 400 MB while a task works on them
 CONNECT_TIMEOUT_S = 10
 
 
@@ -68,12 +69,19 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
+def buckets_for(rows: int, at_least: int) -> int:
+    """Into how many buckets `rows` are cut, so that what one task holds stays bounded as the data grows."""
+    return max(at_least, -(-rows // ROWS_PER_BUCKET))
+
+
 def run_tasks(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """`work` over `items` as Ray tasks, results as they finish; a failure's own error is raised."""
-    task, shared = ray.remote(_call), ray.put(work)
+    task: Any = ray.remote(_call)
+    shared = ray.put(work)
     waiting = list(reversed(items))
-    running: list[ray.ObjectRef] = []
-    width = max(1, int(ray.cluster_resources().get("CPU", 1))) * IN_FLIGHT_PER_CPU
+    running: list[ray.ObjectRef[Any]] = []
+    resources: Callable[[], dict[str, float]] = ray.cluster_resources
+    width = max(1, int(resources().get("CPU", 1))) * IN_FLIGHT_PER_CPU
     while waiting or running:
         while waiting and len(running) < width:
             running.append(task.remote(shared, waiting.pop()))
@@ -90,14 +98,14 @@ def regroup(
     split: Callable[[Item], list[pa.Table]],
     reduce: Callable[[int, list[pa.Table]], Result],
     buckets: int,
-) -> list[ray.ObjectRef]:
+) -> list[ray.ObjectRef[Any]]:
     """Bring rows together by bucket; what `reduce` made of each bucket stays in the object store.
 
     `split` cuts one item into `buckets` tables; `reduce` gets all tables of one bucket, in the order of `items`.
     """
     if not items:
         return []
-    cut = ray.remote(_cut).options(num_returns=buckets)
+    cut: Any = ray.remote(_cut).options(num_returns=buckets)
     gather = ray.remote(_gather)
     split_ref, reduce_ref = ray.put(split), ray.put(reduce)
     rows = [as_list(cut.remote(split_ref, item)) for item in items]
@@ -117,7 +125,7 @@ def shuffle(
         yield result_of(done[0])
 
 
-def as_list(returned: Any) -> list[ray.ObjectRef]:
+def as_list(returned: Any) -> list[ray.ObjectRef[Any]]:
     """The references a task with `num_returns` gave: Ray gives a single one bare."""
     return list(returned) if isinstance(returned, list) else [returned]
 
@@ -131,7 +139,7 @@ def _gather(reduce: Callable[[int, list[pa.Table]], Result], bucket: int, *table
     return reduce(bucket, list(tables))
 
 
-def result_of(reference: ray.ObjectRef) -> Any:
+def result_of(reference: ray.ObjectRef[Any]) -> Any:
     """The task's result; its own error rather than Ray's wrapping of it, if it failed."""
     try:
         return ray.get(reference)

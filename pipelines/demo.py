@@ -156,7 +156,7 @@ def _known_profile(settings: Settings) -> str:
     """The simulated viewer who has finished most titles lately, among those of whom features are kept."""
     hasher = pseudonymizer(settings)
     viewers = pq.read_table(settings.work_dir / "truth" / "viewers.parquet", columns=["profile_id"])
-    plain = viewers["profile_id"].to_pylist()
+    plain: list[str] = viewers["profile_id"].to_pylist()
     with open_online_store(settings.online_store_url, readonly=True) as store:
         (watermark,) = store.get_many("meta", ["watermark_ms"])
         kept = store.get_many(USER_VIEWING_HISTORY.stored_as("profile_id"), [hasher.hash(one) for one in plain])

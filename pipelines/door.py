@@ -75,7 +75,7 @@ class Door:
         has_profile = np.asarray(pc.is_valid(events["profile_id"]))
         is_kids, described = self.profiles.describe(
             pl.Series(values=events["profile_id"].combine_chunks(), dtype=pl.String),
-            pl.Series(values=events["event_timestamp"].cast(pa.int64()).combine_chunks(), dtype=pl.Int64),
+            pl.Series(values=_milliseconds(events["event_timestamp"]), dtype=pl.Int64),
         )
         events = strip_kids(events, is_kids, self.pseudonymizer)
         events = _replace(events, "ip", truncate_addresses(events["ip"])).drop_columns(["user_agent"])
@@ -118,7 +118,12 @@ def _required_fields(schema: EventSchema, events: pa.Table) -> dict[str, np.ndar
 def _of_a_person(events: pa.Table) -> np.ndarray:
     """Events of the catalogue and of machines are nobody's; a client's are somebody's, logged in or not."""
     of_client = _true(pc.equal(events["source"], "CLIENT"))
-    return of_client | _present(events["user_id"]) | _present(events["profile_id"])
+    of_a_person: np.ndarray = of_client | _present(events["user_id"]) | _present(events["profile_id"])
+    return of_a_person
+
+
+def _milliseconds(instants: pa.ChunkedArray) -> pa.Array:
+    return instants.cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()).combine_chunks()
 
 
 def _true(column: pa.ChunkedArray) -> np.ndarray:

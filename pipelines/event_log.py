@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from pipelines.broker import local_bootstrap
 from pipelines.embedded_log import EmbeddedLog
@@ -49,7 +49,8 @@ class KafkaLog:
 
     def read(self, wanted: OffsetRange, batch: int) -> Iterator[Sequence[Message]]:
         """As `EventLog.read`. Raises ReadStalledError when the broker stops delivering."""
-        return read_range(self.configuration, wanted, batch, self.stall_s)
+        # A message that was delivered has an offset, which confluent_kafka's types leave open.
+        return cast(Iterator[Sequence[Message]], read_range(self.configuration, wanted, batch, self.stall_s))
 
 
 class NoBrokerError(ReelError):

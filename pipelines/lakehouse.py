@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import (
     CommitFailedException,
     NamespaceAlreadyExistsError,
@@ -101,16 +100,14 @@ class Lakehouse:
         namespace = spec.name.split(".")[0]
         with suppress(NamespaceAlreadyExistsError):  # an earlier run made it, or one beside this
             self.catalog.create_namespace(namespace)
-        with suppress(TableAlreadyExistsError, CommitFailedException):  # a run beside this one made it first
-            with (
-                self.catalog.create_table_transaction(
-                    spec.name, schema=spec.schema, properties=_TABLE_PROPERTIES
-                ) as new,
-                new.update_spec() as partition,
-            ):
-                for column, transform in spec.partition:
-                    suffix = transform.split("[")[0]
-                    partition.add_field(column, parse_transform(transform), f"{column}_{suffix}")
+        with (
+            suppress(TableAlreadyExistsError, CommitFailedException),  # a run beside this one made it first
+            self.catalog.create_table_transaction(spec.name, schema=spec.schema, properties=_TABLE_PROPERTIES) as new,
+            new.update_spec() as partition,
+        ):
+            for column, transform in spec.partition:
+                suffix = transform.split("[")[0]
+                partition.add_field(column, parse_transform(transform), f"{column}_{suffix}")
         return self.catalog.load_table(spec.name)
 
 
@@ -274,13 +271,11 @@ def newest_event_ms(table: Table | None) -> int | None:
     """The latest event_timestamp in the table, from its files' bounds alone; None for an empty table."""
     if table is None or table.current_snapshot() is None:
         return None
-    field = table.schema().find_field("event_timestamp")
-    newest = [
-        from_bytes(field.field_type, task.file.upper_bounds[field.field_id]) // 1000  # type: ignore[arg-type]
-        for task in scan_tasks(table)
-        if field.field_id in (task.file.upper_bounds or {})
-    ]
-    return max(newest, default=None)
+    field_id = table.schema().find_field("event_timestamp").field_id
+    bounds = [(task.file.upper_bounds or {}).get(field_id) for task in scan_tasks(table)]
+    # Iceberg keeps bounds in its binary form of single values: of a timestamp, little-endian microseconds.
+    newest_us = [int.from_bytes(bound, "little", signed=True) for bound in bounds if bound is not None]
+    return max(newest_us) // 1000 if newest_us else None
 
 
 def row_count(table: Table | None) -> int:

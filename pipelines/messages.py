@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from pipelines.avro_decode import decode
 from pipelines.contract import Contract, EventSchema, load_contract
+from pipelines.errors import UnknownSchemaId
 from pipelines.event_log import Message
-from pipelines.registry import SchemaRegistry, UnknownSchemaId, open_registry
+from pipelines.registry import SchemaRegistry, open_registry
 
 HEADER_BYTES = 5  # the byte 0, then the schema id (Confluent's wire format)
 
@@ -44,29 +45,30 @@ class MessageDecoder:
 
     def decode(self, messages: Sequence[Message]) -> DecodedMessages:
         """Decode `messages` per event; whatever cannot be is named with its reason, never raised."""
-        values = [message.value() for message in messages]
         bad: list[SetAside] = []
-        by_schema: dict[int, list[int]] = {}
-        for index, value in enumerate(values):
+        by_schema: dict[int, dict[int, bytes]] = {}  # schema id -> which message -> its Avro body
+        for index, message in enumerate(messages):
+            value = message.value()
             if not value:
                 bad.append(SetAside(index, "empty", None))
             elif len(value) < HEADER_BYTES or value[0] != 0:
                 bad.append(SetAside(index, "not_wire_format", None))
             else:
-                by_schema.setdefault(int.from_bytes(value[1:HEADER_BYTES], "big"), []).append(index)
+                schema_id = int.from_bytes(value[1:HEADER_BYTES], "big")
+                by_schema.setdefault(schema_id, {})[index] = value[HEADER_BYTES:]
         events: list[tuple[EventSchema, pa.Table, np.ndarray]] = []
-        for schema_id, indices in by_schema.items():
+        for schema_id, bodies in by_schema.items():
             try:
                 writer = _writer(self.registry_location, schema_id)
             except UnknownSchemaId:
-                bad += [SetAside(index, "unknown_schema_id", schema_id) for index in indices]
+                bad += [SetAside(index, "unknown_schema_id", schema_id) for index in bodies]
                 continue
             reader = _readers(self.schemas).get(f"{writer.get('namespace', '')}.{writer.get('name', '')}")
             if reader is None:
-                bad += [SetAside(index, "unknown_event", schema_id) for index in indices]
+                bad += [SetAside(index, "unknown_event", schema_id) for index in bodies]
                 continue
-            decoded = decode(writer, [values[index][HEADER_BYTES:] for index in indices], reader)
-            at = np.asarray(indices, dtype=np.int64)
+            decoded = decode(writer, list(bodies.values()), reader)
+            at = np.fromiter(bodies, np.int64, len(bodies))
             bad += [SetAside(int(at[position]), str(reason), schema_id) for position, reason in decoded.bad]
             events.append((reader, decoded.table, at[decoded.ordinals]))
         return DecodedMessages(events, bad)

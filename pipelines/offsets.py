@@ -6,6 +6,7 @@ line, and never as events silently skipped (apache/iceberg#16360, #17551).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -107,7 +108,7 @@ def client_configuration(settings: Settings, bootstrap: str) -> dict[str, str | 
     }
 
 
-def available(configuration: Mapping[str, object], topics: Sequence[str], timeout_s: float) -> Available:
+def available(configuration: Mapping[str, Any], topics: Sequence[str], timeout_s: float) -> Available:
     """The cluster's id and the bounds of `topics`.
 
     Raises BrokerUnreachableError, or UnknownTopicError for a topic that is not there.
@@ -115,7 +116,7 @@ def available(configuration: Mapping[str, object], topics: Sequence[str], timeou
     bootstrap = str(configuration["bootstrap.servers"])
     try:
         described = AdminClient(dict(configuration)).list_topics(timeout=timeout_s)
-        cluster_id = described.cluster_id
+        cluster_id: Any = described.cluster_id  # confluent_kafka's types say None, which it is before a first answer
     except KafkaException as error:
         raise BrokerUnreachableError(bootstrap, timeout_s, error.args[0].str()) from None
     bounds: dict[str, dict[int, tuple[int, int]]] = {}

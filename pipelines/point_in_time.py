@@ -9,6 +9,7 @@ Only keys and instants travel one way and values the other; the rows themselves 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,12 +27,12 @@ INSTANT = "__instant"
 
 
 def attach(
-    parts: Sequence[ray.ObjectRef],
+    parts: Sequence[ray.ObjectRef[Any]],
     key: str,
     instant: str,
     values_of: Callable[[int, pa.Table], pa.Table],
     buckets: int,
-) -> list[ray.ObjectRef]:
+) -> list[ray.ObjectRef[Any]]:
     """Add columns to every part: `values_of(bucket, asked)` gives them for rows of (key, instant), row for row."""
     count = len(parts)
     asking = ray.remote(_ask).options(num_returns=buckets)

@@ -69,16 +69,12 @@ class Tracking:
         self._log(run_id, [(name, value, 0) for name, value in metrics.items() if name not in known])
 
     def log_epochs(self, run_id: str, epochs: Mapping[int, Mapping[str, float]]) -> None:
-        """Metrics by epoch; those that the run has already are left as they are."""
-        points = []
-        for name in sorted({name for metrics in epochs.values() for name in metrics}):
-            known = {point.step for point in self.client.get_metric_history(run_id, name)}
-            points += [
-                (name, metrics[name], epoch)
-                for epoch, metrics in epochs.items()
-                if name in metrics and epoch not in known
-            ]
-        self._log(run_id, points)
+        """Metrics by epoch, `epoch` among them; the epochs that the run has already are left as they are."""
+        # The metrics of an epoch are written by one call, so one of them tells whether all are there.
+        known = {point.step for point in self.client.get_metric_history(run_id, "epoch")}
+        for epoch, metrics in epochs.items():
+            if epoch not in known:
+                self._log(run_id, [(name, value, epoch) for name, value in metrics.items()])
 
     def epochs_logged(self, run_id: str) -> int:
         """How many epochs the run has metrics of."""

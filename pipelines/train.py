@@ -39,6 +39,9 @@ from pipelines.version import code_version
 
 CHECKPOINTS_KEPT = 2
 WORKER_RESTARTS = 3
+# What Ray Train reads from the environment alone. An epoch's report waits for the controller's next look at the
+# workers: at 2 s, its default, waiting took longer than learning. Workers may take long to start on a busy machine.
+_RAY_TRAIN = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300"}
 _LOOK_S = 1.0  # between two looks at how far training has come
 _SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"  # Ray Train's own list of checkpoints
 _ENVIRONMENT = ("ray", "torch", "numpy", "pyarrow", "mlflow")
@@ -209,6 +212,8 @@ def _fit(training: Training, run_id: str) -> tuple[Outcome, ray.train.Checkpoint
         TrainingFailedError: workers died again and again.
     """
     _mend(training.folder)
+    for name, value in _RAY_TRAIN.items():
+        os.environ.setdefault(name, value)
     if len(ray.nodes()) == 1:  # type: ignore[no-untyped-call]
         # It looks for nodes that a cloud takes back, in a process of its own: none is taken from one machine.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -284,10 +289,12 @@ class LogEpochs(ray.train.UserCallback):
 
     def __init__(self, tracking_uri: str, run_id: str) -> None:
         self._tracking_uri, self._run_id = tracking_uri, run_id
+        self._tracking: Tracking | None = None  # made where it is used: it does not travel between processes
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """One epoch: the first worker's metrics, which are the same on all."""
-        Tracking(self._tracking_uri).log_epochs(self._run_id, {int(metrics[0]["epoch"]): metrics[0]})
+        self._tracking = self._tracking or Tracking(self._tracking_uri)
+        self._tracking.log_epochs(self._run_id, {int(metrics[0]["epoch"]): metrics[0]})
 
 
 @contextmanager

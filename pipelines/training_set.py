@@ -28,7 +28,7 @@ from features.playbacks import viewing_log
 from features.purposes import Purpose
 from features.values import values_at
 from pipelines import tables
-from pipelines.cluster import regroup, result_of, run_tasks
+from pipelines.cluster import buckets_for, regroup, result_of, run_tasks
 from pipelines.errors import ReelError
 from pipelines.lakehouse import Lakehouse, TableFiles, read_all, scan_tasks
 from pipelines.point_in_time import attach, stored_values
@@ -71,13 +71,14 @@ def build_training_set(
         lakehouse = Lakehouse.open(settings)
         viewing = Viewing.of(lakehouse, purpose, int(time.time() * 1000))
         popularity = lakehouse.existing(f"features.{CONTENT_POPULARITY.name}_by_content_id")
-        if viewing is None or popularity is None or popularity.current_snapshot() is None:
+        snapshot = popularity.current_snapshot() if popularity is not None else None
+        if viewing is None or snapshot is None:
             raise EmptyTrainingSetError(
                 "no features to train on; run `reel ingest`, `reel clean` and `reel features` first"
             )
         report.read = {"silver.playback": viewing.rows}
         splits = _splits(settings, viewing)
-        inputs = _inputs(settings, viewing, popularity.current_snapshot().snapshot_id, splits, purpose)
+        inputs = _inputs(settings, viewing, snapshot.snapshot_id, splits, purpose)
         folder = _folder(settings.work_dir, inputs)
         if not folder.exists():
             _build(settings, lakehouse, viewing, splits, inputs, folder)
@@ -100,8 +101,8 @@ def latest_training_set(work_dir: Path) -> Path:
 def _splits(settings: Settings, viewing: Viewing) -> Splits:
     """Boundaries that leave the last shares of finished titles, in time, to validation and test."""
     finished: dict[int, int] = {}
-    for hours in run_tasks(partial(_finished_by_hour, viewing), viewing.file_groups()):
-        for hour, count in hours.items():
+    for by_hour in run_tasks(partial(_finished_by_hour, viewing), viewing.file_groups()):
+        for hour, count in by_hour.items():
             finished[hour] = finished.get(hour, 0) + count
     if not finished:
         raise EmptyTrainingSetError(
@@ -140,6 +141,7 @@ def _inputs(
         "purpose": str(purpose),
         "snapshots": {**viewing.snapshots, "features.content_popularity_by_content_id": popularity_snapshot},
         "seed": settings.training.seed,
+        "buckets": buckets_for(viewing.rows, settings.lakehouse.buckets),
         "code_version": code_version(),
         "features": [f"{USER_VIEWING_HISTORY.name}:{name}" for name in VIEWER_FEATURES]
         + [f"{CONTENT_POPULARITY.name}:{name}" for name in TITLE_FEATURES],
@@ -167,9 +169,8 @@ def _build(
     titles = read_all(lakehouse.existing("silver.titles"), tables.TITLES)
     popularity = lakehouse.existing("features.content_popularity_by_content_id")
     assert popularity is not None
-    parts = regroup(
-        viewing.file_groups(), viewing.splitter("user_id", buckets), partial(_viewer_rows, titles, splits), buckets
-    )
+    cut = inputs["buckets"]
+    parts = regroup(viewing.file_groups(), viewing.splitter("user_id", cut), partial(_viewer_rows, titles, splits), cut)
     values = stored_values(
         TableFiles.of(popularity), scan_tasks(popularity), CONTENT_POPULARITY, "content_id", TITLE_FEATURES
     )
@@ -266,7 +267,7 @@ def _spine(log: pa.Table, splits: Splits) -> tuple[pa.Table, int]:
 
 
 def _write(
-    parts: Sequence[ray.ObjectRef], staged: Path, splits: Splits
+    parts: Sequence[ray.ObjectRef[Any]], staged: Path, splits: Splits
 ) -> tuple[dict[str, int], dict[str, int], dict[str, dict[str, int]]]:
     """Parquet of every part; rows by split, exclusions by reason, and finished titles by their count."""
     sizing, writing = ray.remote(_rows_by_split), ray.remote(_write_part)

@@ -15,7 +15,7 @@ from features.purposes import Purpose
 from pipelines import tables
 from pipelines.lakehouse import Lakehouse, TableFiles, by_bucket, file_groups, read_all, read_tasks, scan_tasks
 
-ROWS_PER_TASK = 1_000_000
+ROWS_PER_TASK = 250_000
 EXCLUDED = "excluded"
 
 

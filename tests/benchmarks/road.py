@@ -96,7 +96,7 @@ def main() -> None:
     peak = PeakMemory()
     stations: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="reel-road-") as name, event_log(Path(name)) as bootstrap:
-        os.environ.setdefault("REEL_SALT", "benchmark")
+        os.environ.setdefault("REEL_SALT", "a salt for benchmarks")
         settings = Settings(work_dir=Path(name), kafka={"bootstrap_servers": bootstrap})
         platform = SimulationConfig(households=options.households, days=options.days)
 
