@@ -1,6 +1,5 @@
 """Named failures of `features`: each says what was wrong, what was received and how to mend it."""
 
-
 from typing import Any
 
 

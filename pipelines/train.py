@@ -24,7 +24,7 @@ import ray.data
 import ray.train
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from ray.data.datasource.partitioning import Partitioning
+from ray.data.datasource.partitioning import Partitioning, PartitionStyle
 from ray.train.torch import TorchTrainer
 
 from models.errors import EmptyTrainingSetError, ModelError, TrainingSetError
@@ -271,7 +271,8 @@ def _dataset(training: Training) -> ray.data.Dataset:
         if missing:
             raise TrainingSetError(f"{files[0]} lacks the columns {', '.join(missing)}; received {', '.join(received)}")
         paths += [str(path) for path in files]
-    dataset = ray.data.read_parquet(paths, partitioning=Partitioning("hive")).select_columns([*columns, "split"])
+    by_split = Partitioning(PartitionStyle.HIVE)  # the folder says which split a row is of
+    dataset = ray.data.read_parquet(paths, partitioning=by_split).select_columns([*columns, "split"])
     dataset.context.enable_progress_bars = False
     return dataset
 

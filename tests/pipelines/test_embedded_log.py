@@ -145,6 +145,7 @@ def test_a_file_that_cannot_be_a_log(tmp_path: Path):
     rubbish = tmp_path / "notes.txt"
     rubbish.write_text("not a database, and longer than the header of one. " * 20)
     for path in (rubbish, tmp_path, rubbish / "log.db"):
-        with pytest.raises(EmbeddedLogError, match=rf"the embedded event log {path} cannot be used .*bootstrap_servers"):
+        said = rf"the embedded event log {path} cannot be used .*bootstrap_servers"
+        with pytest.raises(EmbeddedLogError, match=said):
             EmbeddedLog(path)
     assert rubbish.read_text().startswith("not a database")
