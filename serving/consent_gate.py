@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from features.consent import CONSENT_COLUMNS, market_default
+from features.consent import CONSENT_COLUMNS, market_default, required_consents
 from features.pseudonyms import Pseudonymizer
 from features.purposes import Purpose
 from serving.online_store import OnlineStore
@@ -47,12 +47,13 @@ class ConsentGate:
     def refusals(
         self, store: OnlineStore, people: Sequence[Person], purposes: Collection[Purpose], market: str | None
     ) -> list[Reason | None]:
-        """For each person: None if every one of `purposes` is allowed, else why not.
+        """For each person: None if `purposes`, and the analytics they rest on, are all allowed, else why not.
 
         `market` decides for those who were never asked; without one they are not asked for granted.
         """
         if not set(purposes) <= CONSENT_COLUMNS.keys():
             return [Reason.PURPOSE_NOT_PERMITTED] * len(people)
+        needed = {consent for purpose in purposes for consent in required_consents(purpose)}
         hashes = [self._hashes(person) for person in people]
         profiles = first_records(store, PROFILES, [person.profile or () for person in hashes])
         refused = [
@@ -65,7 +66,7 @@ class ConsentGate:
         ]
         consents = first_records(store, CONSENTS, owners)
         return [
-            reason or _consent_refusal(consent, purposes, market)
+            reason or _consent_refusal(consent, needed, market)
             for reason, consent in zip(refused, consents, strict=True)
         ]
 

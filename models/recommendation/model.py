@@ -19,7 +19,11 @@ from torch.nn import functional
 
 from models.errors import ConfigurationError
 
-FULL_SOFTMAX_TITLES = 20_000  # up to here all titles are scored; see `RecommenderConfig.negatives`
+# Up to here every title is scored, above it a sample. MovieLens 100K, 1,682 titles, 23 epochs, global time split: test
+# NDCG@10 is .0816 with all titles and .0754 with 1,024 drawn ones. What it costs, in CPU seconds a step of 2,240
+# places: .10 against .09 with 1,682 titles, .22 against .07 with 5,000, .69 against .08 with 20,000, 3.6 against .13
+# with 100,000.
+FULL_SOFTMAX_TITLES = 20_000
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def refusal(store: OnlineStore, person: Person, purposes: frozenset[Purpose] = P
 def test_truth_table(store: OnlineStore, said: bool | None, market: str | None, is_kids: bool | None) -> None:
     put(store, "profiles", "p", {"is_kids": is_kids, "user_id": PEOPLE.hash("u")})
     if said is not None:
-        put(store, "consents", "u", {"allows_personalization": said})
+        put(store, "consents", "u", {"allows_analytics": True, "allows_personalization": said})
     if is_kids is not False:  # a description that does not say is no proof of an adult
         expected = "kids_profile"
     elif said is False:
@@ -50,9 +50,11 @@ def test_truth_table(store: OnlineStore, said: bool | None, market: str | None, 
 def test_every_purpose_involved_must_be_allowed(store: OnlineStore) -> None:
     put(store, "consents", "u", {"allows_personalization": True, "allows_analytics": False})
     both = frozenset({Purpose.PERSONALIZATION, Purpose.ANALYTICS})
-    assert refusal(store, Person(user_id="u")) is None
-    assert refusal(store, Person(user_id="u"), both) == "consent_refused"
-    assert refusal(store, Person(user_id="u"), both, "US") == "consent_refused"
+    for purposes in (PERSONAL, both):  # whatever is personal rests on analytics
+        assert refusal(store, Person(user_id="u"), purposes) == "consent_refused"
+        assert refusal(store, Person(user_id="u"), purposes, "US") == "consent_refused"
+    put(store, "consents", "u", {"allows_personalization": True, "allows_analytics": True})
+    assert refusal(store, Person(user_id="u"), both) is None
     ads = frozenset({Purpose.AD_TARGETING, Purpose.PERSONALIZATION})  # never asked about ads
     assert refusal(store, Person(user_id="u"), ads) == "consent_unknown"
     assert refusal(store, Person(user_id="u"), ads, "US") is None
@@ -60,7 +62,7 @@ def test_every_purpose_involved_must_be_allowed(store: OnlineStore) -> None:
 
 @pytest.mark.parametrize("purpose", [Purpose.ESSENTIAL, Purpose.CONTENT_SAFETY])
 def test_a_purpose_without_consent_of_its_own_admits_nobody(store: OnlineStore, purpose: Purpose) -> None:
-    put(store, "consents", "u", {"allows_personalization": True})
+    put(store, "consents", "u", {"allows_analytics": True, "allows_personalization": True})
     assert refusal(store, Person(user_id="u"), PERSONAL | {purpose}, "US") == "purpose_not_permitted"
 
 
@@ -70,14 +72,14 @@ def test_an_unknown_user_has_the_markets_default(store: OnlineStore) -> None:
 
 
 def test_a_profile_nobody_described_is_refused_even_with_consent(store: OnlineStore) -> None:
-    put(store, "consents", "u", {"allows_personalization": True})
+    put(store, "consents", "u", {"allows_analytics": True, "allows_personalization": True})
     assert refusal(store, Person(user_id="u", profile_id="p"), market="US") == "unknown_viewer"
 
 
 def test_the_profiles_owner_decides(store: OnlineStore) -> None:
     put(store, "profiles", "p", {"is_kids": False, "user_id": PEOPLE.hash("owner")})
-    put(store, "consents", "owner", {"allows_personalization": False})
-    put(store, "consents", "other", {"allows_personalization": True})
+    put(store, "consents", "owner", {"allows_analytics": True, "allows_personalization": False})
+    put(store, "consents", "other", {"allows_analytics": True, "allows_personalization": True})
     assert refusal(store, Person(profile_id="p")) == "consent_refused"
     assert refusal(store, Person(profile_id="p", user_id="owner")) == "consent_refused"
     assert refusal(store, Person(profile_id="p", user_id="other")) == "profile_of_another_user"
@@ -85,30 +87,32 @@ def test_the_profiles_owner_decides(store: OnlineStore) -> None:
 
 def test_an_ownerless_profile_is_the_named_users(store: OnlineStore) -> None:
     put(store, "profiles", "p", {"is_kids": False, "user_id": None})
-    put(store, "consents", "u", {"allows_personalization": True})
+    put(store, "consents", "u", {"allows_analytics": True, "allows_personalization": True})
     assert refusal(store, Person(profile_id="p", user_id="u")) is None
     assert refusal(store, Person(profile_id="p")) == "consent_unknown"
 
 
 def test_what_was_said_under_the_newest_salt_counts(store: OnlineStore) -> None:
     older = Pseudonymizer(("old",)).hash("u")
-    store.put_many("consents", [(older, json.dumps({"allows_personalization": True}).encode())])
+    store.put_many(
+        "consents", [(older, json.dumps({"allows_analytics": True, "allows_personalization": True}).encode())]
+    )
     assert refusal(store, Person(user_id="u")) is None
-    put(store, "consents", "u", {"allows_personalization": False})
+    put(store, "consents", "u", {"allows_analytics": True, "allows_personalization": False})
     assert refusal(store, Person(user_id="u")) == "consent_refused"
 
 
 def test_the_owner_recorded_under_an_older_salt_may_speak_under_the_newest(store: OnlineStore) -> None:
     older = Pseudonymizer(("old",)).hash("u")
     put(store, "profiles", "p", {"is_kids": False, "user_id": older})
-    put(store, "consents", "u", {"allows_personalization": False})
+    put(store, "consents", "u", {"allows_analytics": True, "allows_personalization": False})
     assert refusal(store, Person(profile_id="p", user_id="u")) == "consent_refused"
 
 
 def test_many_people_each_get_their_own_verdict(store: OnlineStore) -> None:
     put(store, "profiles", "adult", {"is_kids": False, "user_id": PEOPLE.hash("u")})
     put(store, "profiles", "kid", {"is_kids": True, "user_id": PEOPLE.hash("u")})
-    put(store, "consents", "u", {"allows_personalization": True})
+    put(store, "consents", "u", {"allows_analytics": True, "allows_personalization": True})
     asked = [Person(profile_id=name) for name in ("kid", "adult", "none", "adult")] + [Person(user_id="u")]
     found = ConsentGate(PEOPLE).refusals(store, asked, PERSONAL, None)
     assert found == ["kids_profile", None, "unknown_viewer", None, None]

@@ -55,7 +55,7 @@ def write_training_set(
     for split, split_rows in rows.items():
         for row in split_rows:
             row["row_id"], row_id = row_id, row_id + 1
-        _write(folder / f"split={split}", split_rows)
+        write_split(folder / f"split={split}", split_rows)
     catalogue = sorted(names)
     popularity = Counter(title for row in rows["train"] for title in row["label"])  # type: ignore[attr-defined]
     manifest = {
@@ -117,7 +117,8 @@ def _row(viewer: int, history: list[str], label: list[str], times: list[int]) ->
     }
 
 
-def _write(folder: Path, rows: list[dict[str, object]]) -> None:
+def write_split(folder: Path, rows: list[dict[str, object]]) -> None:
+    """Writes the rows of one split, in two files, in the columns that `pipelines/training_set.py` writes."""
     schema = pa.schema(
         [
             ("row_id", pa.int64()),
