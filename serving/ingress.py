@@ -6,6 +6,7 @@ with 8; the Python proxy 3.5 ms and 380 requests/s. Ray reads these choices from
 
 import os
 import platform
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,14 @@ from typing import Literal
 
 from serving.errors import IngressError, PortInUseError
 from serving.settings import ServingSettings
+
+_QUIET_PORTS = range(20_000, 32_768)
+_PORTS_TRIED = 100
+_INNER_PORTS = (
+    "RAY_SERVE_HAPROXY_METRICS_PORT",
+    "RAY_SERVE_HAPROXY_STATS_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+)
 
 Ingress = Literal["haproxy", "python"]
 HAPROXY_THREADS = 4
@@ -61,9 +70,7 @@ def configure(ingress: Ingress, settings: ServingSettings, environ: MutableMappi
             # which includes requests; the # turns that into a comment of HAProxy's configuration.
             "RAY_SERVE_HAPROXY_LOG_TARGET": f"{settings.syslog} local0 warning #",
             # Fixed by default, so that two services on one machine would collide.
-            "RAY_SERVE_HAPROXY_METRICS_PORT": free_port(settings.host),
-            "RAY_SERVE_HAPROXY_STATS_PORT": free_port(settings.host),
-            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": free_port(settings.host),
+            **dict(zip(_INNER_PORTS, map(str, free_ports(len(_INNER_PORTS), besides=settings.port)), strict=True)),
         }
     for name, value in wanted.items():
         environ.setdefault(name, str(value))
@@ -100,16 +107,34 @@ def check_port(host: str, port: int) -> int:
     Raises PortInUseError.
     """
     try:
-        return _bound_port(host, port)
+        return _bound_port(host, port or free_ports(1)[0])
     except OSError as error:
         raise PortInUseError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; stop who does, or choose another port"
         ) from None
 
 
-def free_port(host: str) -> int:
-    """A port of `host` that nobody listens on now."""
-    return _bound_port(host, 0)
+def free_ports(count: int, besides: int = 0) -> list[int]:
+    """`count` ports that nobody listens on now, on any interface, and that stay free until they are used.
+
+    Not the ones the system would offer: those are of the range for outgoing connections (from 32768 on Linux), and
+    one of these may take them before HAProxy, which starts seconds later. Ray's own workers use 10002 to 19999.
+    Raises PortInUseError.
+    """
+    # A generator of its own: a caller that seeds the global one would choose the same ports each time.
+    candidates = random.Random().sample([port for port in _QUIET_PORTS if port != besides], _PORTS_TRIED)
+    found = [port for port in candidates if _is_free(port)][:count]
+    if len(found) < count:
+        raise PortInUseError(f"fewer than {count} of {_PORTS_TRIED} ports from {_QUIET_PORTS.start} on are free")
+    return found
+
+
+def _is_free(port: int) -> bool:
+    try:
+        _bound_port("0.0.0.0", port)
+    except OSError:
+        return False
+    return True
 
 
 def _bound_port(host: str, port: int) -> int:
