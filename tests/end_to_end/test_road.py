@@ -34,7 +34,9 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),  # MLflow's own use of SQLAlchemy
 ]
-PLATFORM = SimulationConfig(households=150, days=14, seed=5, heartbeat_s=600)
+# As small as lets a sequence model beat popularity by more than noise.
+PLATFORM = SimulationConfig(households=240, days=21, seed=5, heartbeat_s=600, titles=120, channels=6)
+LEARNING = {"epochs": 15, "dim": 32}
 
 
 @dataclass
@@ -69,7 +71,7 @@ def road(own_broker: str, ray_session: None, tmp_path_factory: pytest.TempPathFa
             latest_training_set(folder),
             tracking_uri=settings.tracking_uri,
             storage=folder / "checkpoints",
-            configuration={"epochs": 8, "dim": 32},
+            configuration=LEARNING,
         )
         reports["evaluate"] = evaluate("recommendation", tracking_uri=settings.tracking_uri)
         reports["publish"] = publish("recommendation", tracking_uri=settings.tracking_uri)
@@ -173,7 +175,7 @@ def test_going_again_finds_nothing_to_do(road):
         latest_training_set(road.settings.work_dir),
         tracking_uri=road.settings.tracking_uri,
         storage=road.settings.work_dir / "checkpoints",
-        configuration={"epochs": 8, "dim": 32},
+        configuration=LEARNING,
     )
     assert again.wrote["version"] == "1"
 
