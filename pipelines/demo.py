@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -68,6 +69,8 @@ def run_demo(settings: Settings, *, keep: bool) -> None:
                 say(f"API page  {address}/docs" + ("" if keep else "  (while it serves: make demo KEEP=1)"))
                 say(f"MLflow    {mlflow_page}")
                 if keep:
+                    for number in (signal.SIGINT, signal.SIGTERM):  # Ray has put handlers of its own there
+                        signal.signal(number, signal.default_int_handler)
                     say("serving until you press Ctrl-C")
                     service.wait()
 
@@ -195,7 +198,19 @@ def _mlflow_page(settings: Settings, *, keep: bool) -> Iterator[str]:
         start_new_session=True,
     )
     try:
+        _wait_for(f"http://127.0.0.1:{port}")
         yield f"http://127.0.0.1:{port}"
     finally:
-        page.terminate()
+        os.killpg(page.pid, signal.SIGTERM)  # with the processes it has started
         page.wait(30)
+
+
+def _wait_for(address: str) -> None:
+    """Return when the address answers, or after a minute: the page is worth waiting for, not failing for."""
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s:
+        try:
+            httpx.get(address, timeout=5)
+            return
+        except httpx.TransportError:
+            time.sleep(0.5)  # not listening yet
