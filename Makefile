@@ -31,13 +31,13 @@ faults: $(READY) ## Run every fault test on many seeds
 	@REEL_FAULT_SEEDS=50 $(BIN)/python -m pytest tests/faults
 
 kafka: $(READY) ## Start a local Kafka broker (Java 17 and Maven; PORT=9092 to choose the port)
-	@$(BIN)/python -m pipelines.broker start $(if $(PORT),--port $(PORT))
+	@$(BIN)/python -m pipelines.kafka.broker start $(if $(PORT),--port $(PORT))
 
 kafka-stop: $(READY) ## Stop the local Kafka broker
-	@$(BIN)/python -m pipelines.broker stop
+	@$(BIN)/python -m pipelines.kafka.broker stop
 
 clean: ## Remove everything Reel made here (.reel: tables, models, broker); keeps .venv
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m pipelines.broker stop; fi
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m pipelines.kafka.broker stop; fi
 	rm -rf .reel .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 lock: $(READY) ## Resolve the dependencies anew

@@ -22,20 +22,13 @@ from features.playbacks import viewing_log
 from features.purposes import Purpose
 from features.tiles import tiles
 from features.windows import Cadence, valued_at_ms
-from pipelines import tables
 from pipelines.cluster import buckets_for, run_tasks, shuffle
 from pipelines.errors import ReelError
-from pipelines.lakehouse import (
-    Lakehouse,
-    TableFiles,
-    newest_event_ms,
-    read_all,
-    read_tasks,
-    replace_files,
-    scan_of_bucket,
-    scan_tasks,
-    write_files,
-)
+from pipelines.lakehouse import tables
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.commits import replace_files
+from pipelines.lakehouse.files import TableFiles, write_files
+from pipelines.lakehouse.scans import newest_event_ms, read_all, read_tasks, scan_of_bucket, scan_tasks
 from pipelines.online import OnlineTarget, materialize_context, most_viewed
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings

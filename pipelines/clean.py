@@ -21,22 +21,13 @@ from pyiceberg.table import FileScanTask, Table
 
 from features.profiles import PERSON_IDS, ProfileRegistry, strip_kids
 from features.pseudonyms import Pseudonymizer
-from pipelines import tables
 from pipelines.cluster import buckets_for, shuffle
-from pipelines.contract import load_contract
-from pipelines.lakehouse import (
-    Lakehouse,
-    TableFiles,
-    commit_files,
-    file_groups,
-    new_scan_tasks,
-    progress_of,
-    read_all,
-    read_tasks,
-    scan_tasks,
-    string_bounds,
-    write_files,
-)
+from pipelines.contract.events import load_contract
+from pipelines.lakehouse import tables
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.commits import commit_files, progress_of
+from pipelines.lakehouse.files import TableFiles, write_files
+from pipelines.lakehouse.scans import file_groups, new_scan_tasks, read_all, read_tasks, scan_tasks, string_bounds
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.secrets import pseudonymizer
 from pipelines.settings import Settings

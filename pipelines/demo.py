@@ -21,16 +21,16 @@ from features.groups.user_viewing_history import USER_VIEWING_HISTORY
 from features.packing import unpack_values
 from features.purposes import Purpose
 from models.recommendation.task import TASK
-from pipelines.broker import LocalBroker
 from pipelines.build_features import build_features
 from pipelines.clean import clean
 from pipelines.cluster import connected
 from pipelines.console import UNWRAPPED, progress_bar, say
-from pipelines.embedded_log import PREFIX
 from pipelines.errors import JavaMissing, MavenMissing
 from pipelines.evaluate import evaluate
 from pipelines.feed import feed_simulation
 from pipelines.ingest import ingest
+from pipelines.kafka.broker import LocalBroker
+from pipelines.kafka.embedded import PREFIX
 from pipelines.processes import find_free_port, why_not_free
 from pipelines.publish import publish
 from pipelines.report import StationReport

@@ -18,7 +18,7 @@ from features.consent import ConsentHistory, resolve
 from features.profiles import PERSON_IDS, ProfileRegistry, strip_kids
 from features.pseudonyms import Pseudonymizer
 from features.redaction import redact
-from pipelines.contract import EventSchema
+from pipelines.contract.events import EventSchema
 
 # Columns in which a client or a service may have written anything, deep links and players' own words among it.
 FREE_TEXT_COLUMNS = {"error_message", "cancel_reason", "referrer", "active_screen"}

@@ -8,12 +8,12 @@ output  Kafka topics
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pipelines.contract import load_contract
+from pipelines.contract.events import load_contract
+from pipelines.contract.registry import open_registry
 from pipelines.event_batch import EventBatch
-from pipelines.event_log import bootstrap_servers
+from pipelines.kafka.log import bootstrap_servers
+from pipelines.kafka.produce import Producer, ensure_topics
 from pipelines.movielens import events, read_movielens
-from pipelines.produce import Producer, ensure_topics
-from pipelines.registry import open_registry
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
 from pipelines.simulator import SimulationConfig, simulate

@@ -17,14 +17,15 @@ import yaml
 from features.consent import ConsentHistory
 from features.profiles import ProfileRegistry
 from features.pseudonyms import Pseudonymizer
-from pipelines import tables
-from pipelines.contract import load_contract
+from pipelines.contract.events import load_contract
 from pipelines.door import Door
-from pipelines.event_log import Message, open_log
 from pipelines.intake import Intake, Reading, Rows
-from pipelines.lakehouse import Lakehouse, read_all
+from pipelines.kafka.log import Message, open_log
+from pipelines.kafka.offsets import Available, OffsetRange
+from pipelines.lakehouse import tables
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.scans import read_all
 from pipelines.messages import MessageDecoder, SetAside
-from pipelines.offsets import Available, OffsetRange
 from pipelines.quarantine import quarantine_rows
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.secrets import pseudonymizer, quarantine_key

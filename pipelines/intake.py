@@ -22,9 +22,10 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from pipelines.cluster import run_tasks
-from pipelines.event_log import EventLog, Message
-from pipelines.lakehouse import TableFiles, commit_files, progress_of, write_files
-from pipelines.offsets import Available, OffsetRange, Progress, batches, plan
+from pipelines.kafka.log import EventLog, Message
+from pipelines.kafka.offsets import Available, OffsetRange, Progress, batches, plan
+from pipelines.lakehouse.commits import commit_files, progress_of
+from pipelines.lakehouse.files import TableFiles, write_files
 from pipelines.report import add_counts
 
 MESSAGES_PER_DECODE = 50_000

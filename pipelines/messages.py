@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.avro_decode import decode
-from pipelines.contract import Contract, EventSchema, load_contract
+from pipelines.contract.avro_decode import decode
+from pipelines.contract.events import Contract, EventSchema, load_contract
+from pipelines.contract.registry import SchemaRegistry, open_registry
 from pipelines.errors import UnknownSchemaId
-from pipelines.event_log import Message
-from pipelines.registry import SchemaRegistry, open_registry
+from pipelines.kafka.log import Message
 
 HEADER_BYTES = 5  # the byte 0, then the schema id (Confluent's wire format)
 

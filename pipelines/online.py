@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from features.declarations import FeatureGroup
 from features.packing import pack
-from pipelines import tables
-from pipelines.lakehouse import Lakehouse, bucket_of, read_all
+from pipelines.lakehouse import tables
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.scans import bucket_of, read_all
 from serving.online_store import open_online_store
 
 POPULAR_TITLES = 200

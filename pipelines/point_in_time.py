@@ -19,7 +19,8 @@ from pyiceberg.table import FileScanTask
 from features.declarations import FeatureGroup
 from features.point_in_time import as_of_join
 from pipelines.cluster import as_list
-from pipelines.lakehouse import TableFiles, bucket_of, read_tasks, scan_of_bucket
+from pipelines.lakehouse.files import TableFiles
+from pipelines.lakehouse.scans import bucket_of, read_tasks, scan_of_bucket
 
 ROW = "__row"
 KEY = "__key"

@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pipelines.errors import ReelError
-from pipelines.event_log import Message
+from pipelines.kafka.log import Message
 from pipelines.messages import SetAside
 
 _NONCE_BYTES = 12

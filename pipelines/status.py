@@ -3,7 +3,9 @@
 from datetime import UTC, datetime
 
 from models.recommendation.task import TASK
-from pipelines.lakehouse import Lakehouse, progress_of, row_count
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.commits import progress_of
+from pipelines.lakehouse.scans import row_count
 from pipelines.report import StationReport, timed
 from pipelines.settings import Settings
 from pipelines.tracking import Tracking

@@ -27,10 +27,12 @@ from features.groups.user_viewing_history import USER_VIEWING_HISTORY
 from features.playbacks import viewing_log
 from features.purposes import Purpose
 from features.values import values_at
-from pipelines import tables
 from pipelines.cluster import buckets_for, regroup, result_of, run_tasks
 from pipelines.errors import ReelError
-from pipelines.lakehouse import Lakehouse, TableFiles, read_all, scan_tasks
+from pipelines.lakehouse import tables
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.files import TableFiles
+from pipelines.lakehouse.scans import read_all, scan_tasks
 from pipelines.point_in_time import attach, stored_values
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings

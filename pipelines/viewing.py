@@ -12,8 +12,10 @@ from pyiceberg.table import FileScanTask
 
 from features.consent import ConsentHistory, decide
 from features.purposes import Purpose
-from pipelines import tables
-from pipelines.lakehouse import Lakehouse, TableFiles, by_bucket, file_groups, read_all, read_tasks, scan_tasks
+from pipelines.lakehouse import tables
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.files import TableFiles
+from pipelines.lakehouse.scans import by_bucket, file_groups, read_all, read_tasks, scan_tasks
 
 ROWS_PER_TASK = 250_000
 EXCLUDED = "excluded"

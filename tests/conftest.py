@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from pipelines.broker import DEFAULT_FOLDER, BrokerAddress, LocalBroker
 from pipelines.errors import JavaMissing, MavenMissing
+from pipelines.kafka.broker import DEFAULT_FOLDER, BrokerAddress, LocalBroker
 from pipelines.processes import find_free_port
 
 OBJECT_STORE_BYTES = 500_000_000
@@ -55,7 +55,7 @@ def kafka_bootstrap(kafka_libs: Path, project_root: Path, tmp_path_factory: pyte
     folder = tmp_path_factory.mktemp("kafka")
     # It waits for the end of its input, which comes when this session closes it, and also if this session is killed.
     guard = subprocess.Popen(
-        ["sh", "-c", 'read _; exec "$0" -m pipelines.broker stop --folder "$1"', sys.executable, str(folder)],
+        ["sh", "-c", 'read _; exec "$0" -m pipelines.kafka.broker stop --folder "$1"', sys.executable, str(folder)],
         cwd=project_root,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -10,11 +10,13 @@ from typing import Any
 import pyarrow as pa
 from pyiceberg.expressions import AlwaysTrue
 
-from pipelines.contract import Contract, load_contract
-from pipelines.embedded_log import EmbeddedLog
-from pipelines.lakehouse import Lakehouse, TableFiles, read_tasks, scan_tasks
-from pipelines.produce import Producer, ensure_topics
-from pipelines.registry import open_registry
+from pipelines.contract.events import Contract, load_contract
+from pipelines.contract.registry import open_registry
+from pipelines.kafka.embedded import EmbeddedLog
+from pipelines.kafka.produce import Producer, ensure_topics
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.files import TableFiles
+from pipelines.lakehouse.scans import read_tasks, scan_tasks
 from pipelines.settings import KafkaSettings, LakehouseSettings, Settings
 
 SALT = "a salt of the tests"

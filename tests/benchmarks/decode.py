@@ -17,8 +17,8 @@ from typing import Any
 import fastavro
 import pyarrow as pa
 
-from pipelines.codec import Decoded, decode, encode
-from pipelines.contract import EventSchema, load_contract
+from pipelines.contract.codec import Decoded, decode, encode
+from pipelines.contract.events import EventSchema, load_contract
 from tests.pipelines.event_rows import example_row, fastavro_row, nested, rows_of, table_of
 
 ROUNDS = 5

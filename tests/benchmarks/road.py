@@ -21,15 +21,15 @@ from pathlib import Path
 import psutil
 
 from features.purposes import Purpose
-from pipelines.broker import LocalBroker
 from pipelines.build_features import build_features
 from pipelines.clean import clean
 from pipelines.cluster import connected
-from pipelines.embedded_log import PREFIX
 from pipelines.errors import JavaMissing, MavenMissing
 from pipelines.evaluate import evaluate
 from pipelines.feed import feed_simulation
 from pipelines.ingest import ingest
+from pipelines.kafka.broker import LocalBroker
+from pipelines.kafka.embedded import PREFIX
 from pipelines.report import StationReport
 from pipelines.settings import PROJECT_ROOT, Settings
 from pipelines.simulator import SimulationConfig

@@ -16,7 +16,9 @@ from pipelines.clean import clean
 from pipelines.evaluate import evaluate
 from pipelines.feed import feed_simulation
 from pipelines.ingest import ingest
-from pipelines.lakehouse import Lakehouse, TableFiles, read_tasks, row_count, scan_tasks
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.files import TableFiles
+from pipelines.lakehouse.scans import read_tasks, row_count, scan_tasks
 from pipelines.processes import find_free_port
 from pipelines.publish import publish
 from pipelines.report import StationReport

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.feed import feed_simulation
-from pipelines.lakehouse import Lakehouse, TableFiles, read_tasks, scan_tasks
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.files import TableFiles
+from pipelines.lakehouse.scans import read_tasks, scan_tasks
 from pipelines.settings import IngestSettings, KafkaSettings, RegistrySettings, Settings
 from pipelines.simulator import SimulationConfig
 from tests.platform import SALT

@@ -9,7 +9,7 @@ import fastavro
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from pipelines.contract import Column, EventSchema
+from pipelines.contract.events import Column, EventSchema
 
 Row = dict[str, Any]  # flat: column name to value, instants in milliseconds
 

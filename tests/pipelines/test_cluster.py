@@ -13,8 +13,8 @@ import ray
 
 from pipelines.cluster import connected, regroup, result_of, run_tasks, shuffle
 from pipelines.errors import ReelError
-from pipelines.kafka_read import ReadStalledError
-from pipelines.offsets import BrokerUnreachableError, OffsetRange
+from pipelines.kafka.offsets import BrokerUnreachableError, OffsetRange
+from pipelines.kafka.read import ReadStalledError
 from pipelines.settings import RaySettings, Settings
 
 pytestmark = pytest.mark.usefixtures("ray_session")

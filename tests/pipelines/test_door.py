@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from features.consent import ConsentHistory
 from features.profiles import ProfileRegistry
 from features.pseudonyms import Pseudonymizer
-from pipelines import tables
-from pipelines.contract import load_contract
+from pipelines.contract.events import load_contract
 from pipelines.door import Door, truncate_addresses
 from pipelines.ingest import essential_events
+from pipelines.lakehouse import tables
 from pipelines.settings import PROJECT_ROOT
 from tests.pipelines.event_rows import example_row, flat_rows, table_of
 

@@ -7,11 +7,11 @@ import pytest
 
 from features.errors import DeclarationError, FeatureError
 from features.pseudonyms import NoSaltError
-from pipelines.embedded_log import EmbeddedLogError
 from pipelines.errors import DeliveryFailed, PortInUse, ReelError, SimulationConfigError, UnknownSchemaId, UsageError
-from pipelines.kafka_read import ReadStalledError
-from pipelines.lakehouse import ConcurrentCommitError
-from pipelines.offsets import BrokerUnreachableError, OffsetRange, UnknownTopicError
+from pipelines.kafka.embedded import EmbeddedLogError
+from pipelines.kafka.offsets import BrokerUnreachableError, OffsetRange, UnknownTopicError
+from pipelines.kafka.read import ReadStalledError
+from pipelines.lakehouse.commits import ConcurrentCommitError
 
 FAILURES = [
     ReelError("it failed"),

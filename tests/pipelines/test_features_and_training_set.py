@@ -17,7 +17,7 @@ from models.training_set import read_manifest
 from pipelines.build_features import NothingToBuildError, build_features
 from pipelines.clean import clean
 from pipelines.ingest import ingest
-from pipelines.tables import TITLES
+from pipelines.lakehouse.tables import TITLES
 from pipelines.training_set import EmptyTrainingSetError, build_training_set, latest_training_set
 from serving.online_store import open_online_store
 from tests.platform import DAY, HOUR, MINUTE, SALT, T0, Platform, consent, described, hashed, title, watched

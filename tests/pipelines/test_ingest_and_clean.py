@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pipelines.clean import clean
 from pipelines.ingest import ingest
-from pipelines.lakehouse import Lakehouse
-from pipelines.offsets import ClusterChangedError, UnknownTopicError
+from pipelines.kafka.offsets import ClusterChangedError, UnknownTopicError
+from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.quarantine import unseal
 from pipelines.secrets import quarantine_key
 from pipelines.settings import IngestSettings, PrivacySettings

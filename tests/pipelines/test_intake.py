@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.embedded_log import EmbeddedLog
-from pipelines.event_log import Message
 from pipelines.intake import Intake, Reading, Rows, _not_yet_consumed
-from pipelines.lakehouse import ConcurrentCommitError, Lakehouse, commit_files, progress_of, read_all
-from pipelines.offsets import Available, ClusterChangedError, OffsetRange, OffsetsLostError
+from pipelines.kafka.embedded import EmbeddedLog
+from pipelines.kafka.log import Message
+from pipelines.kafka.offsets import Available, ClusterChangedError, OffsetRange, OffsetsLostError
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.commits import ConcurrentCommitError, commit_files, progress_of
+from pipelines.lakehouse.scans import read_all
+from pipelines.lakehouse.tables import TableSpec
 from pipelines.settings import Settings
-from pipelines.tables import TableSpec
 
 SCHEMA = pa.schema(
     [

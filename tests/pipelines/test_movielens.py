@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from pipelines.contract import load_contract
+from pipelines.contract.events import load_contract
 from pipelines.errors import NotMovieLensError
 from pipelines.movielens import events, read_movielens
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import ReelError
+from pipelines.lakehouse.tables import QUARANTINE
 from pipelines.messages import SetAside
 from pipelines.quarantine import BrokenSealError, quarantine_rows, seal, unseal
-from pipelines.tables import QUARANTINE
 
 KEY = bytes(range(32))
 CIPHER = AESGCM(KEY)

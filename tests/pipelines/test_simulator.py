@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from pipelines.contract import load_contract
+from pipelines.contract.events import load_contract
 from pipelines.errors import SimulationConfigError
 from pipelines.simulator import RubbishMessage, SimulationConfig, simulate
 

@@ -1,0 +1,151 @@
+"""An event log in one SQLite file, for machines without Java: topics, partitions and offsets as Kafka has them.
+
+It stands in for a broker when `kafka.bootstrap_servers` is `embedded:PATH`. Ingest, and everything after it, treats
+it exactly as Kafka: it plans offsets, reads ranges and records what it has consumed.
+"""
+
+import sqlite3
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.errors import ReelError
+from pipelines.kafka.offsets import Available, OffsetRange, UnknownTopicError
+
+PREFIX = "embedded:"
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS cluster (id TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS topic (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS message (
+        topic TEXT NOT NULL, partition INTEGER NOT NULL, offset INTEGER NOT NULL,
+        key BLOB, value BLOB, timestamp_ms INTEGER NOT NULL,
+        PRIMARY KEY (topic, partition, offset)
+    ) WITHOUT ROWID;
+"""
+
+
+class EmbeddedLogError(ReelError):
+    """The file of the log cannot be used."""
+
+    def __init__(self, path: Path, reason: object) -> None:
+        super().__init__(f"the embedded event log {path} cannot be used ({reason}); check kafka.bootstrap_servers")
+
+
+@dataclass(frozen=True)
+class LogMessage:
+    """One message; answers the calls of confluent_kafka's `Message` that Reel makes."""
+
+    _offset: int
+    _key: bytes | None
+    _value: bytes | None
+
+    def offset(self) -> int:
+        """Where it stands in its partition."""
+        return self._offset
+
+    def key(self) -> bytes | None:
+        """What it was partitioned by."""
+        return self._key
+
+    def value(self) -> bytes | None:
+        """Its bytes; None is a tombstone."""
+        return self._value
+
+
+class EmbeddedLog:
+    """The log in the file `path`, made on first use. Safe for several processes.
+
+    Every method raises EmbeddedLogError when the file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EmbeddedLogError(path, error) from None
+        with self._connect() as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(_SCHEMA)
+            connection.execute(
+                "INSERT INTO cluster SELECT ? WHERE NOT EXISTS (SELECT 1 FROM cluster)", (f"embedded-{uuid.uuid4()}",)
+            )
+
+    @classmethod
+    def of(cls, bootstrap_servers: str) -> "EmbeddedLog | None":
+        """The log that `embedded:PATH` names; None for the address of a broker."""
+        if not bootstrap_servers.startswith(PREFIX):
+            return None
+        return cls(Path(bootstrap_servers.removeprefix(PREFIX)))
+
+    def ensure_topics(self, topics: Sequence[str], partitions: int) -> None:
+        """Make the topics that are not there yet."""
+        with self._connect() as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO topic (name, partitions) VALUES (?, ?)", [(name, partitions) for name in topics]
+            )
+
+    def append(
+        self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None], timestamps_ms: Sequence[int]
+    ) -> None:
+        """Append messages durably, in order, each to the partition of its key. Raises UnknownTopicError."""
+        with self._connect() as connection:
+            # IMMEDIATE: of two writers the second waits, so that no offset is given twice.
+            connection.execute("BEGIN IMMEDIATE")
+            partitions = self._partitions(connection, topic)
+            following = {partition: self._latest(connection, topic, partition) for partition in range(partitions)}
+            rows = []
+            for key, value, timestamp_ms in zip(keys, values, timestamps_ms, strict=True):
+                partition = zlib.crc32(key or b"") % partitions
+                rows.append((topic, partition, following[partition], key, value, int(timestamp_ms)))
+                following[partition] += 1
+            connection.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def available(self, topics: Sequence[str]) -> Available:
+        """The log's id and the bounds of `topics`. Raises UnknownTopicError."""
+        with self._connect() as connection:
+            (cluster_id,) = connection.execute("SELECT id FROM cluster").fetchone()
+            bounds = {
+                topic: {
+                    partition: (0, self._latest(connection, topic, partition))
+                    for partition in range(self._partitions(connection, topic))
+                }
+                for topic in topics
+            }
+        return Available(cluster_id, bounds)
+
+    def read(self, wanted: OffsetRange, batch: int) -> Iterator[list[LogMessage]]:
+        """Messages of a range, in order, at most `batch` at a time."""
+        with self._connect() as connection:
+            found = connection.execute(
+                "SELECT offset, key, value FROM message "
+                "WHERE topic = ? AND partition = ? AND offset >= ? AND offset < ? ORDER BY offset",
+                (wanted.topic, wanted.partition, wanted.start, wanted.end),
+            )
+            while rows := found.fetchmany(batch):
+                yield [LogMessage(*row) for row in rows]
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one transaction: committed at the end of the block, undone if it fails, then closed."""
+        try:
+            with closing(sqlite3.connect(self.path, timeout=60)) as connection, connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise EmbeddedLogError(self.path, error) from None
+
+    def _partitions(self, connection: sqlite3.Connection, topic: str) -> int:
+        found = connection.execute("SELECT partitions FROM topic WHERE name = ?", (topic,)).fetchone()
+        if found is None:
+            raise UnknownTopicError(topic, [name for (name,) in connection.execute("SELECT name FROM topic")])
+        return int(found[0])
+
+    @staticmethod
+    def _latest(connection: sqlite3.Connection, topic: str, partition: int) -> int:
+        (latest,) = connection.execute(
+            "SELECT COALESCE(MAX(offset) + 1, 0) FROM message WHERE topic = ? AND partition = ?", (topic, partition)
+        ).fetchone()
+        return int(latest)

@@ -1,0 +1,1 @@
+"""The Iceberg lakehouse: its tables, and reading, writing and committing them."""

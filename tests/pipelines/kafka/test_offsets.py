@@ -1,0 +1,250 @@
+"""Offsets: whatever happens between a plan and a commit, every message is read, and none of them twice."""
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import Producer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.kafka.log import KafkaLog
+from pipelines.kafka.offsets import (
+    Available,
+    BrokerUnreachableError,
+    ClusterChangedError,
+    OffsetRange,
+    OffsetsLostError,
+    Progress,
+    UnknownTopicError,
+    available,
+    batches,
+    client_configuration,
+    plan,
+)
+from pipelines.settings import KafkaSettings, Settings
+
+NOTHING = Progress(None, {})
+TABLE = "bronze.events"
+
+
+def offsets_of(ranges):
+    return Counter((r.topic, r.partition, offset) for r in ranges for offset in range(r.start, r.end))
+
+
+def holding(bounds):
+    """Everything a cluster holds, offset by offset, from bounds by (topic, partition)."""
+    return Counter(
+        (*place, offset) for place, (earliest, latest) in bounds.items() for offset in range(earliest, latest)
+    )
+
+
+def cluster(bounds, cluster_id="c1"):
+    nested = {}
+    for (topic, partition), ends in bounds.items():
+        nested.setdefault(topic, {})[partition] = ends
+    return Available(cluster_id, nested)
+
+
+def recorded(progress):
+    """The progress as the next run finds it: through the JSON of a snapshot's summary."""
+    return Progress.from_json(json.loads(json.dumps(progress.to_json(), sort_keys=True)))
+
+
+places = st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 2))
+bounds_of_a_cluster = st.dictionaries(places, st.tuples(st.integers(0, 5), st.integers(0, 20)).map(sorted).map(tuple))
+sizes = st.integers(1, 8)
+
+
+@settings(deadline=None)
+@given(bounds=bounds_of_a_cluster, runs=st.data())
+def test_every_offset_is_consumed_once_whatever_happens_between_plan_and_commit(bounds, runs):
+    progress, consumed = NOTHING, Counter()
+    for _ in range(runs.draw(st.integers(0, 4))):
+        todo = batches(plan(TABLE, progress, cluster(bounds)), runs.draw(sizes), runs.draw(sizes))
+        # The run dies after any of its commits: what was read without a commit leaves nothing behind.
+        for batch in todo[: runs.draw(st.integers(0, len(todo)))]:
+            finished = runs.draw(st.permutations(batch))
+            progress = recorded(progress.advanced("c1", finished))
+            consumed += offsets_of(finished)
+        for place in runs.draw(st.lists(places, max_size=3)):  # new messages, new partitions, new topics
+            earliest, latest = bounds.get(place, (0, 0))
+            bounds[place] = earliest, latest + runs.draw(st.integers(0, 5))
+
+    for batch in batches(plan(TABLE, progress, cluster(bounds)), 3, 2):
+        progress = progress.advanced("c1", batch)
+        consumed += offsets_of(batch)
+    assert consumed == holding(bounds)
+    assert plan(TABLE, recorded(progress), cluster(bounds)) == []
+
+
+@settings(deadline=None)
+@given(bounds=bounds_of_a_cluster, per_batch=sizes, per_task=sizes)
+def test_batches_cut_ranges_without_losing_or_doubling_one(bounds, per_batch, per_task):
+    ranges = plan(TABLE, NOTHING, cluster(bounds))
+    cut = batches(ranges, per_batch, per_task)
+    assert offsets_of([piece for batch in cut for piece in batch]) == offsets_of(ranges)
+    assert all(batch for batch in cut)
+    assert all(0 < piece.size <= per_task for batch in cut for piece in batch)
+    assert all(sum(piece.size for piece in batch) <= per_batch for batch in cut)
+    # A commit may only say "read up to here": within a partition, pieces follow each other without a gap.
+    for whole in ranges:
+        own = [
+            piece
+            for batch in cut
+            for piece in batch
+            if (piece.topic, piece.partition) == (whole.topic, whole.partition)
+        ]
+        assert [piece.start for piece in own] == [whole.start, *(piece.end for piece in own[:-1])]
+        assert own[-1].end == whole.end
+
+
+def test_partitions_advance_together():
+    ranges = [OffsetRange("t", 0, 0, 40), OffsetRange("t", 1, 0, 40), OffsetRange("t", 2, 5, 10)]
+    first, *_ = batches(ranges, per_batch=25, per_task=10)
+    assert first == [OffsetRange("t", 0, 0, 10), OffsetRange("t", 1, 0, 10), OffsetRange("t", 2, 5, 10)]
+
+
+@given(
+    offsets=st.dictionaries(
+        st.text(max_size=3), st.dictionaries(st.integers(0, 99), st.integers(0, 2**62), min_size=1)
+    ),
+    cluster_id=st.none() | st.text(max_size=5),
+)
+def test_progress_survives_its_record(offsets, cluster_id):
+    progress = Progress(cluster_id, offsets)
+    assert recorded(progress) == progress
+    assert Progress.from_json({}) == NOTHING
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6))
+def test_progress_never_goes_back(ends):
+    progress = NOTHING
+    for end in ends:
+        progress = progress.advanced("c1", [OffsetRange("t", 0, 0, end)])
+    assert progress == Progress("c1", {"t": {0: max(ends)}})
+
+
+def test_advancing_leaves_the_old_progress_alone():
+    before = Progress("c1", {"t": {0: 3}, "u": {0: 1}})
+    after = before.advanced("c1", [OffsetRange("t", 0, 3, 7), OffsetRange("t", 1, 0, 2)])
+    assert before == Progress("c1", {"t": {0: 3}, "u": {0: 1}})
+    assert after == Progress("c1", {"t": {0: 7, 1: 2}, "u": {0: 1}})
+
+
+def test_a_first_run_begins_where_kafka_does():
+    now = cluster({("t", 0): (5, 9), ("t", 1): (0, 0), ("t", 2): (7, 7)})
+    assert plan(TABLE, NOTHING, now) == [OffsetRange("t", 0, 5, 9)]
+
+
+@pytest.mark.parametrize("accept_lost", [False, True])
+def test_another_cluster_is_refused(accept_lost):
+    with pytest.raises(ClusterChangedError, match=r"bronze\.events was filled from Kafka cluster c1, this is c2"):
+        plan(TABLE, Progress("c1", {"t": {0: 5}}), cluster({("t", 0): (0, 9)}, "c2"), accept_lost=accept_lost)
+
+
+@pytest.mark.parametrize("accept_lost", [False, True])
+def test_a_topic_that_was_made_anew_is_refused(accept_lost):
+    with pytest.raises(ClusterChangedError, match=r"consumed t\[3\] up to offset 120, but Kafka ends at 40"):
+        plan(TABLE, Progress("c1", {"t": {3: 120}}), cluster({("t", 3): (0, 40)}), accept_lost=accept_lost)
+
+
+def test_lost_messages_stop_the_run_and_say_how_many():
+    progress = Progress("c1", {"t": {0: 10, 1: 10, 2: 30}})
+    now = cluster({("t", 0): (17, 40), ("t", 1): (10, 40), ("t", 2): (31, 31)})
+    with pytest.raises(OffsetsLostError) as lost:
+        plan(TABLE, progress, now)
+    assert "7 of t[0] (offsets 10 to 16); 1 of t[2] (offsets 30 to 30)" in str(lost.value)
+    assert "t[1]" not in str(lost.value)
+    assert "--accept-lost" in str(lost.value)
+
+
+@settings(deadline=None)
+@given(
+    committed=st.dictionaries(places, st.integers(0, 10)),
+    bounds=st.dictionaries(places, st.tuples(st.integers(0, 20), st.integers(10, 25)).map(sorted).map(tuple)),
+    per_batch=sizes,
+)
+def test_accepted_losses_are_accepted_once_and_the_rest_is_read(committed, bounds, per_batch):
+    # Whatever is on record is not beyond what Kafka has.
+    bounds = {place: (earliest, max(latest, committed.get(place, 0))) for place, (earliest, latest) in bounds.items()}
+    progress = Progress("c1", {})
+    for (topic, partition), end in committed.items():
+        progress = progress.advanced("c1", [OffsetRange(topic, partition, 0, end)])
+
+    consumed = Counter()
+    for batch in batches(plan(TABLE, progress, cluster(bounds), accept_lost=True), per_batch, 3):
+        progress = recorded(progress.advanced("c1", batch))
+        consumed += offsets_of(batch)
+    assert consumed == holding(
+        {place: (max(earliest, committed.get(place, 0)), latest) for place, (earliest, latest) in bounds.items()}
+    )
+    assert plan(TABLE, progress, cluster(bounds)) == []
+
+
+def test_a_loss_that_leaves_nothing_to_read_is_recorded():
+    progress = Progress("c1", {"t": {0: 3}})
+    now = cluster({("t", 0): (8, 8)})
+    (batch,) = batches(plan(TABLE, progress, now, accept_lost=True), 100, 10)
+    assert offsets_of(batch) == Counter()
+    assert progress.advanced("c1", batch) == Progress("c1", {"t": {0: 8}})
+
+
+def kafka_log(bootstrap, timeout_s=10.0):
+    chosen = Settings(kafka=KafkaSettings(timeout_s=timeout_s))
+    return KafkaLog(client_configuration(chosen, bootstrap), timeout_s, 5.0)
+
+
+def test_an_unreachable_broker_is_said_within_the_timeout(free_port: int):
+    started = time.monotonic()
+    with pytest.raises(
+        BrokerUnreachableError, match=rf"no Kafka broker answered at 127\.0\.0\.1:{free_port} within 2 s"
+    ):
+        kafka_log(f"127.0.0.1:{free_port}", 2.0).available(["t"])
+    assert time.monotonic() - started < 6
+
+
+@pytest.mark.kafka
+def test_what_a_broker_has(kafka_bootstrap: str, make_topic: Callable[..., str]):
+    topic, empty = make_topic(partitions=2), make_topic()
+    producer = Producer({"bootstrap.servers": kafka_bootstrap})
+    for number in range(5):
+        producer.produce(topic, str(number), partition=1)
+    assert producer.flush(30) == 0
+    now = kafka_log(kafka_bootstrap).available([topic, empty])
+    assert now.bounds == {topic: {0: (0, 0), 1: (0, 5)}, empty: {0: (0, 0)}}
+    assert now.cluster_id
+    assert kafka_log(kafka_bootstrap).available([]).cluster_id == now.cluster_id
+    assert plan(TABLE, NOTHING, now) == [OffsetRange(topic, 1, 0, 5)]
+
+
+@pytest.mark.kafka
+def test_a_topic_that_is_not_there(kafka_bootstrap: str, make_topic: Callable[..., str]):
+    known = make_topic()
+    with pytest.raises(UnknownTopicError, match=rf"has no topic 'client\.plyback'; it has:.*{re.escape(known)}"):
+        kafka_log(kafka_bootstrap).available([known, "client.plyback"])
+    # Asking must not have made it.
+    with pytest.raises(UnknownTopicError):
+        available({"bootstrap.servers": kafka_bootstrap}, ["client.plyback"], 10)
+
+
+@pytest.mark.kafka
+def test_an_open_transaction_is_not_there_yet(kafka_bootstrap: str, make_topic: Callable[..., str]):
+    topic = make_topic()
+    producer = Producer({"bootstrap.servers": kafka_bootstrap, "transactional.id": topic})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, "one")
+    producer.commit_transaction(30)
+    producer.begin_transaction()
+    producer.produce(topic, "two")
+    assert producer.flush(30) == 0
+    log = kafka_log(kafka_bootstrap)
+    (open_range,) = plan(TABLE, NOTHING, log.available([topic]))
+    assert (open_range.start, open_range.end) == (0, 2)  # "one" and the marker of its commit
+    producer.commit_transaction(30)
+    (whole,) = plan(TABLE, NOTHING, log.available([topic]))
+    assert whole.end == 4
