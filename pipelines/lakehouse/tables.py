@@ -28,6 +28,26 @@ ORIGIN = pa.schema(
     ]
 )
 
+# What came with the message: the trace it belongs to (spec 11.2), and every header in order, repeated keys included.
+CARRIED = pa.schema(
+    [
+        pa.field("trace_id", pa.string()),
+        pa.field("headers", pa.list_(pa.struct([pa.field("key", pa.string()), pa.field("value", pa.binary())]))),
+    ]
+)
+
+# What the address and the agent tell, worked out before both are cut (spec 3.2). Null where nothing is known.
+ENRICHED = pa.schema(
+    [
+        pa.field("geo_country", pa.string()),
+        pa.field("geo_region", pa.string()),
+        pa.field("geo_city", pa.string()),
+        pa.field("time_zone", pa.string()),
+        pa.field("isp", pa.string()),
+        pa.field("device_class", pa.string()),
+    ]
+)
+
 # What a person is known by in every table: pseudonyms, and the token that aggregates count viewers by.
 VIEWER = pa.schema(
     [
@@ -131,7 +151,7 @@ def bronze_events(contract: Contract, event_partition: str) -> TableSpec:
             if field.name not in _TRANSPORT_COLUMNS:
                 columns.setdefault(field.name, pa.field(field.name, stored_type(field.type)))
     # `profile.updated` has an `is_kids` of its own, which means the same.
-    columns |= {field.name: field for field in VIEWER}
+    columns |= {field.name: field for field in (*VIEWER, *ENRICHED, *CARRIED)}
     return TableSpec(
         "bronze.events",
         pa.schema([*ORIGIN, *columns.values()]),
