@@ -7,27 +7,23 @@ output  Iceberg `bronze.events`, `quarantine.events`, `privacy.profiles`, `priva
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-import pyarrow as pa
 import yaml
 
 from features.consent import ConsentHistory
 from features.profiles import ProfileRegistry
-from features.pseudonyms import Pseudonymizer
+from pipelines.admission import EventAdmission, people_rows
 from pipelines.contract.events import load_contract
 from pipelines.door import Door
-from pipelines.intake import Intake, Reading, Rows
-from pipelines.kafka.log import Message, open_log
+from pipelines.intake import Intake, Reading
+from pipelines.kafka.log import open_log
 from pipelines.kafka.offsets import Available, OffsetRange
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import read_all
-from pipelines.messages import MessageDecoder, SetAside
-from pipelines.quarantine import quarantine_rows
-from pipelines.report import StationReport, add_counts, timed
+from pipelines.messages import MessageDecoder
+from pipelines.report import StationReport, timed
 from pipelines.secrets import pseudonymizer, quarantine_key
 from pipelines.settings import PROJECT_ROOT, Settings
 
@@ -46,37 +42,92 @@ def ingest(
 
     `on_plan` hears how many offsets there are to read, `on_progress` of each part of them done.
     """
-    with timed("ingest") as report:
+    return Ingestion(settings, topics).run(accept_lost=accept_lost, on_plan=on_plan, on_progress=on_progress)
+
+
+class Ingestion:
+    """Everything ingest needs, opened once, so that it can be run again and again."""
+
+    def __init__(self, settings: Settings, topics: Sequence[str] = ()) -> None:
         contract = load_contract(settings.schemas)
-        lakehouse = Lakehouse.open(settings)
-        log = open_log(settings)
-        wanted = tuple(topics) or settings.kafka.topics or contract.topics
-        # People last in the asking and first in the reading: whoever an event is about has then been described.
-        now = log.available([topic for topic in wanted if topic != PEOPLE_TOPIC])
-        people_now = log.available([PEOPLE_TOPIC])
-        reading = Reading(log, settings.ingest.messages_per_task, settings.ingest.messages_per_commit)
-        decoder = MessageDecoder(settings.registry_location, str(settings.schemas))
-
-        people = Intake({spec.name: lakehouse.table(spec) for spec in (tables.profiles(), tables.consents())})
-        people_ranges = people.plan(people_now, accept_lost=accept_lost)
-        bronze = tables.bronze_events(contract, settings.lakehouse.event_partition)
-        events = Intake({spec.name: lakehouse.table(spec) for spec in (bronze, tables.quarantine_events())})
-        merged = Available(now.cluster_id, {**now.bounds, **(people_now.bounds if PEOPLE_TOPIC in wanted else {})})
-        event_ranges = events.plan(merged, accept_lost=accept_lost)
-        on_plan(sum(r.size for r in people_ranges) + sum(r.size for r in event_ranges))
-
-        hasher = pseudonymizer(settings)
-        described = people.run(people_now, people_ranges, partial(people_rows, decoder, hasher), reading, on_progress)
-        door = Door(
-            hasher,
-            ConsentHistory.of(read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS)),
-            ProfileRegistry.of(read_all(lakehouse.existing("privacy.profiles"), tables.PROFILES)),
-            essential_events(),
+        self.topics = tuple(topics) or settings.kafka.topics or contract.topics
+        self._settings = settings
+        self._lakehouse = Lakehouse.open(settings)
+        self._log = open_log(settings)
+        self._hasher = pseudonymizer(settings)
+        self._key = quarantine_key(settings)
+        self._decoder = MessageDecoder(settings.registry_location, str(settings.schemas))
+        self._reading = Reading(self._log, settings.ingest.messages_per_task, settings.ingest.messages_per_commit)
+        self._people_specs = (tables.profiles(), tables.consents())
+        self._event_specs = (
+            tables.bronze_events(contract, settings.lakehouse.event_partition),
+            tables.quarantine_events(),
         )
-        admission = EventAdmission(decoder, door, quarantine_key(settings), now.cluster_id, int(time.time() * 1000))
-        counts = events.run(merged, event_ranges, admission, reading, on_progress)
-        _fill(report, wanted, counts, described)
-    return report
+        self._people_snapshots: tuple[int | None, ...] | None = None
+        self._door: Door | None = None
+
+    def run(
+        self,
+        *,
+        accept_lost: bool = False,
+        at_most: int | None = None,
+        on_plan: Callable[[int], None] = lambda messages: None,
+        on_progress: Callable[[int], None] = lambda messages: None,
+    ) -> StationReport:
+        """Bring in what there is now, `at_most` so many messages when given: the rest waits in Kafka."""
+        with timed("ingest") as report:
+            # People last in the asking and first in the reading: whoever an event is about has then been described.
+            now = self._log.available([topic for topic in self.topics if topic != PEOPLE_TOPIC])
+            people_now = self._log.available([PEOPLE_TOPIC])
+            if PEOPLE_TOPIC in self.topics:
+                now = Available(now.cluster_id, {**now.bounds, **people_now.bounds})
+            people = Intake({spec.name: self._lakehouse.table(spec) for spec in self._people_specs})
+            events = Intake({spec.name: self._lakehouse.table(spec) for spec in self._event_specs})
+            people_ranges = people.plan(people_now, accept_lost=accept_lost)
+            event_ranges = _at_most(events.plan(now, accept_lost=accept_lost), at_most)
+            on_plan(sum(span.size for span in (*people_ranges, *event_ranges)))
+
+            facts = {"reel.station": "ingest"}
+            described = people.run(
+                people_now,
+                people_ranges,
+                partial(people_rows, self._decoder, self._hasher),
+                self._reading,
+                on_progress,
+                facts,
+            )
+            admission = EventAdmission(
+                self._decoder, self._current_door(people), self._key, now.cluster_id, int(time.time() * 1000)
+            )
+            counts = events.run(now, event_ranges, admission, self._reading, on_progress, facts)
+            _fill(report, self.topics, counts, described)
+        return report
+
+    def _current_door(self, people: Intake) -> Door:
+        """The door as the registries are now; they are read anew only when they changed."""
+        snapshots = tuple(table.metadata.current_snapshot_id for _, table in sorted(people.tables.items()))
+        if self._door is None or snapshots != self._people_snapshots:
+            self._door = Door(
+                self._hasher,
+                ConsentHistory.of(read_all(people.tables["privacy.consents"], tables.CONSENTS)),
+                ProfileRegistry.of(read_all(people.tables["privacy.profiles"], tables.PROFILES)),
+                essential_events(),
+            )
+            self._people_snapshots = snapshots
+        return self._door
+
+
+def _at_most(ranges: Sequence[OffsetRange], messages: int | None) -> list[OffsetRange]:
+    """The same share of every range, so that partitions go on together; at least one message of each."""
+    total = sum(span.size for span in ranges)
+    if messages is None or total <= messages:
+        return list(ranges)
+    return [
+        OffsetRange(span.topic, span.partition, span.start, span.start + max(1, span.size * messages // total))
+        if span.size
+        else span
+        for span in ranges
+    ]
 
 
 def _fill(report: StationReport, topics: Sequence[str], counts: dict[str, int], described: dict[str, int]) -> None:
@@ -88,77 +139,6 @@ def _fill(report: StationReport, topics: Sequence[str], counts: dict[str, int], 
     report.did |= {f"set aside: {reason}": n for reason, n in of("quarantined ").items()}
     report.did |= {f"admitted: {event}": n for event, n in of("event ").items()}
     report.wrote = {**of("wrote "), **of("wrote ", described)}
-
-
-@dataclass(frozen=True)
-class EventAdmission:
-    """Messages through the door: rows for bronze and for quarantine."""
-
-    decoder: MessageDecoder
-    door: Door
-    key: bytes
-    cluster_id: str
-    run_ms: int
-
-    def __call__(self, source: OffsetRange, messages: Sequence[Message]) -> Rows:
-        """Decode, admit, and say what became of each message."""
-        offsets = np.fromiter((message.offset() for message in messages), np.int64, len(messages))
-        decoded = self.decoder.decode(messages)
-        set_aside = list(decoded.bad)
-        counts: dict[str, int] = {}
-        admitted: list[pa.Table] = []
-        for schema, rows, at in decoded.events:
-            admission = self.door.admit(schema, rows)
-            admitted.append(self._with_origin(admission.rows, source, offsets[at[admission.kept]]))
-            counts[f"event {schema.name}"] = len(admission.kept)
-            add_counts(counts, admission.dropped, "dropped ")
-            for reason, indices in admission.rejected.items():
-                set_aside += [SetAside(int(at[index]), reason, None) for index in indices]
-        set_aside.sort(key=lambda one: one.index)
-        for one in set_aside:
-            add_counts(counts, {f"quarantined {one.reason}": 1})
-        sealed = quarantine_rows(self.key, messages, set_aside)
-        found = {
-            "quarantine.events": self._with_origin(
-                sealed, source, offsets[np.asarray([one.index for one in set_aside], np.int64)]
-            )
-        }
-        if admitted:
-            found["bronze.events"] = pa.concat_tables(admitted, promote_options="default")
-        return Rows(found, counts)
-
-    def _with_origin(self, rows: pa.Table, source: OffsetRange, offsets: np.ndarray) -> pa.Table:
-        count = rows.num_rows
-        origin = {
-            "cluster_id": pa.repeat(pa.scalar(self.cluster_id), count),
-            "topic": pa.repeat(pa.scalar(source.topic), count),
-            "partition": pa.repeat(pa.scalar(source.partition, pa.int32()), count),
-            "offset": pa.array(offsets, pa.int64()),
-            "ingested_at": pa.repeat(pa.scalar(self.run_ms, pa.timestamp("ms", tz="UTC")), count),
-        }
-        for name, values in origin.items():
-            rows = rows.append_column(name, values)
-        return rows
-
-
-def people_rows(
-    decoder: MessageDecoder, hasher: Pseudonymizer, source: OffsetRange, messages: Sequence[Message]
-) -> Rows:
-    """Rows of the profile and consent registries among messages of `user.events`."""
-    offsets = np.fromiter((message.offset() for message in messages), np.int64, len(messages))
-    kept: dict[str, pa.Table] = {}
-    for schema, rows, at in decoder.decode(messages).events:
-        target = {"profile.updated": tables.PROFILES, "consent.changed": tables.CONSENTS}.get(schema.name)
-        if target is None:
-            continue
-        key = target.names[0]
-        rows = rows.append_column("offset", pa.array(offsets[at]))
-        for name in ("user_id", "profile_id"):
-            rows = rows.set_column(rows.column_names.index(name), name, hasher.hash_column(rows[name]))
-        rows = rows.filter(rows[key].is_valid())
-        name = "privacy.profiles" if schema.name == "profile.updated" else "privacy.consents"
-        kept[name] = rows.select([*target.names, "offset"])
-    return Rows(kept, {})
 
 
 def essential_events() -> frozenset[str]:

@@ -9,44 +9,60 @@ For every batch:
 
 A crash before step 4 leaves files that no table names; after it, nothing is read again. Tables cannot be committed
 as one, so each carries its own offsets: after a crash between two commits of step 4 the ranges are read again from
-the lower of the two, and every table skips what it already has.
+the lower of the two, and every table skips what it already has. While one batch is committed the next is being read.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from pipelines.cluster import run_tasks
-from pipelines.kafka.log import EventLog, Message
-from pipelines.kafka.offsets import Available, OffsetRange, Progress, batches, plan
+from pipelines.kafka.log import EventLog
+from pipelines.kafka.message import Messages
+from pipelines.kafka.offsets import Available, OffsetRange, Offsets, Progress, plan
 from pipelines.lakehouse.commits import commit_files, progress_of
 from pipelines.lakehouse.files import TableFiles, write_files
 from pipelines.report import add_counts
+from pipelines.work import Batch, Work, batches
 
+COUNTS = "reel.counts"
 MESSAGES_PER_DECODE = 50_000
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What became of some messages: rows for each table, which must have `topic`, `partition`, `offset`."""
+class Part:
+    """Rows for `table`, of one `kind`: those of a kind are written into files of their own."""
 
-    tables: Mapping[str, pa.Table]
-    counts: Mapping[str, int]
-
-
-Transform = Callable[[OffsetRange, Sequence[Message]], Rows]
+    table: str
+    kind: str
+    rows: pa.Table  # must have `partition` and `offset`
 
 
 @dataclass(frozen=True)
-class RangeDone:
-    """One range, read to its end and written."""
+class Rows:
+    """What became of some messages."""
 
-    done: OffsetRange
+    parts: Sequence[Part]
+    counts: Mapping[str, int]
+
+
+Transform = Callable[[Messages], Rows]
+"""From messages to rows, in a Ray task."""
+
+
+@dataclass(frozen=True)
+class WorkDone:
+    """Some ranges, read to their ends and written."""
+
+    batch: int
+    done: Work
     files: Mapping[str, list[DataFile]]
     counts: Mapping[str, int]
 
@@ -78,48 +94,54 @@ class Intake:
         transform: Transform,
         reading: "Reading",
         on_progress: Callable[[int], None],
+        facts: Mapping[str, str],
     ) -> dict[str, int]:
         """Steps 3 and 4 for every batch; the counts of all. `on_progress` hears of every range's size."""
+        planned = batches(ranges, reading.messages_per_commit, reading.messages_per_task)
         totals: dict[str, int] = {}
-        for batch in batches(ranges, reading.messages_per_commit, reading.messages_per_task):
-            work = self._task(transform, reading.log)
-            finished: list[RangeDone] = []
-            for result in run_tasks(work, batch):
-                finished.append(result)
-                on_progress(result.done.size)
-                add_counts(totals, result.counts)
-            self._commit(now.cluster_id, finished)
+        finished: dict[int, list[WorkDone]] = {number: [] for number in range(len(planned))}
+        following = 0
+        pieces = [(number, work) for number, batch in enumerate(planned) for work in batch]
+        for result in run_tasks(self._task(transform, reading.log), pieces):
+            finished[result.batch].append(result)
+            on_progress(sum(span.size for span in result.done))
+            add_counts(totals, result.counts)
+            # In their order, so that what is recorded as consumed never has a gap.
+            while following < len(planned) and len(finished[following]) == len(planned[following]):
+                self._commit(now.cluster_id, planned[following], finished.pop(following), facts)
+                following += 1
         return totals
 
-    def _task(self, transform: Transform, log: EventLog) -> Callable[[OffsetRange], RangeDone]:
+    def _task(self, transform: Transform, log: EventLog) -> Callable[[tuple[int, Work]], WorkDone]:
         targets = {name: (TableFiles.of(table), self.progress[name].offsets) for name, table in self.tables.items()}
 
-        def read_and_write(wanted: OffsetRange) -> RangeDone:
-            chunks: dict[str, list[pa.Table]] = {name: [] for name in targets}
+        def read_and_write(numbered: tuple[int, Work]) -> WorkDone:
+            batch, work = numbered
+            files: dict[str, list[DataFile]] = {name: [] for name in targets}
             counts: dict[str, int] = {}
-            for messages in log.read(wanted, MESSAGES_PER_DECODE):
-                rows = transform(wanted, messages)
-                add_counts(counts, {**rows.counts, "messages": len(messages)})
-                for name, table in rows.tables.items():
-                    chunks[name].append(_not_yet_consumed(table, wanted, targets[name][1]))
-            files = {}
-            for name, (target, _) in targets.items():
-                together = pa.concat_tables(chunks[name], promote_options="default") if chunks[name] else None
-                files[name] = write_files(target, together) if together is not None else []
-                add_counts(counts, {f"wrote {name}": sum(file.record_count for file in files[name])})
-            return RangeDone(wanted, files, counts)
+            for _, spans in groupby(work, key=lambda span: span.topic):
+                of_topic = list(spans)
+                written = _read_topic(log, of_topic, transform, targets, counts)
+                for name, new in written.items():
+                    files[name] += new
+            return WorkDone(batch, work, files, counts)
 
         return read_and_write
 
-    def _commit(self, cluster_id: str, finished: Sequence[RangeDone]) -> None:
-        ranges = sorted((one.done for one in finished), key=lambda r: (r.topic, r.partition, r.start))
+    def _commit(self, cluster_id: str, batch: Batch, finished: Sequence[WorkDone], facts: Mapping[str, str]) -> None:
+        ranges = sorted((span for work in batch for span in work), key=lambda r: (r.topic, r.partition, r.start))
+        counts: dict[str, int] = {}
+        for one in finished:
+            add_counts(counts, one.counts)
+        summary = {**facts, COUNTS: json.dumps(counts, sort_keys=True), "reel.run-ms": str(int(time.time() * 1000))}
         for name in self.tables:
             files = [file for one in finished for file in one.files[name]]
             advanced = self.progress[name].advanced(cluster_id, ranges)
             if advanced == self.progress[name]:
                 continue  # this table was ahead: it had all of the batch
-            facts = {"reel.run-ms": str(int(time.time() * 1000))}
-            self.tables[name] = commit_files(self.tables[name], files, advanced.to_json(), facts)
+            # What others record there, of what they bring into the same table, stays.
+            recorded = {**progress_of(self.tables[name]), **advanced.to_json()}
+            self.tables[name] = commit_files(self.tables[name], files, recorded, summary)
             self.progress[name] = advanced
 
 
@@ -132,8 +154,38 @@ class Reading:
     messages_per_commit: int
 
 
-def _not_yet_consumed(rows: pa.Table, wanted: OffsetRange, consumed: Mapping[str, Mapping[int, int]]) -> pa.Table:
-    first = consumed.get(wanted.topic, {}).get(wanted.partition, 0)
-    if first <= wanted.start:
+def _read_topic(
+    log: EventLog,
+    spans: Sequence[OffsetRange],
+    transform: Transform,
+    targets: Mapping[str, tuple[TableFiles, Offsets]],
+    counts: dict[str, int],
+) -> dict[str, list[DataFile]]:
+    """Read some ranges of one topic and write what became of them: one file a kind and partition of the table."""
+    chunks: dict[tuple[str, str], list[pa.Table]] = {}
+    for messages in log.read(spans, MESSAGES_PER_DECODE):
+        rows = transform(messages)
+        add_counts(counts, {**rows.counts, "messages": len(messages)})
+        for part in rows.parts:
+            kept = _not_yet_consumed(part.rows, messages.topic, targets[part.table][1])
+            chunks.setdefault((part.table, part.kind), []).append(kept)
+    files: dict[str, list[DataFile]] = {name: [] for name in targets}
+    while chunks:
+        (name, kind), tables = chunks.popitem()
+        new = write_files(targets[name][0], pa.concat_tables(tables, promote_options="default"))
+        files[name] += new
+        add_counts(counts, {f"wrote {name}": sum(file.record_count for file in new)})
+        del tables, kind  # written, so their memory is free for the next
+    return files
+
+
+def _not_yet_consumed(rows: pa.Table, topic: str, consumed: Mapping[str, Mapping[int, int]]) -> pa.Table:
+    firsts = consumed.get(topic)
+    if not firsts or not rows.num_rows:
         return rows
-    return rows.filter(pc.greater_equal(rows["offset"], first))
+    partitions = rows["partition"].to_numpy()
+    first = np.zeros(max(int(partitions.max()), *firsts) + 1, np.int64)
+    for partition, offset in firsts.items():
+        first[partition] = offset
+    fresh = rows["offset"].to_numpy() >= first[partitions]
+    return rows if fresh.all() else rows.filter(pa.array(fresh))

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipelines.contract.avro_decode import decode
 from pipelines.contract.events import Contract, EventSchema, load_contract
 from pipelines.contract.registry import SchemaRegistry, open_registry
-from pipelines.errors import UnknownSchemaId
-from pipelines.kafka.log import Message
+from pipelines.errors import IncompatibleSchema, UnknownSchemaId
 
 HEADER_BYTES = 5  # the byte 0, then the schema id (Confluent's wire format)
 
@@ -30,9 +30,9 @@ class SetAside:
 
 @dataclass(frozen=True)
 class DecodedMessages:
-    """Per event its schema, its rows and which message each row was; and what could not be read."""
+    """Per schema its event, its rows and which message each row was; and what could not be read."""
 
-    events: list[tuple[EventSchema, pa.Table, np.ndarray]]
+    events: list[tuple[EventSchema, pa.Table, NDArray[np.int64]]]
     bad: list[SetAside]
 
 
@@ -43,35 +43,48 @@ class MessageDecoder:
     registry_location: str
     schemas: str
 
-    def decode(self, messages: Sequence[Message]) -> DecodedMessages:
-        """Decode `messages` per event; whatever cannot be is named with its reason, never raised."""
-        bad: list[SetAside] = []
-        by_schema: dict[int, dict[int, bytes]] = {}  # schema id -> which message -> its Avro body
-        for index, message in enumerate(messages):
-            value = message.value()
-            if not value:
-                bad.append(SetAside(index, "empty", None))
-            elif len(value) < HEADER_BYTES or value[0] != 0:
-                bad.append(SetAside(index, "not_wire_format", None))
-            else:
-                schema_id = int.from_bytes(value[1:HEADER_BYTES], "big")
-                by_schema.setdefault(schema_id, {})[index] = value[HEADER_BYTES:]
-        events: list[tuple[EventSchema, pa.Table, np.ndarray]] = []
-        for schema_id, bodies in by_schema.items():
+    def decode(self, values: Sequence[bytes | None]) -> DecodedMessages:
+        """Decode messages per schema; whatever cannot be is named with its reason, never raised."""
+        bad, by_schema = _by_schema(values)
+        events: list[tuple[EventSchema, pa.Table, NDArray[np.int64]]] = []
+        for schema_id, at in by_schema.items():
             try:
                 writer = _writer(self.registry_location, schema_id)
             except UnknownSchemaId:
-                bad += [SetAside(index, "unknown_schema_id", schema_id) for index in bodies]
+                bad += [SetAside(index, "unknown_schema_id", schema_id) for index in at.tolist()]
                 continue
             reader = _readers(self.schemas).get(f"{writer.get('namespace', '')}.{writer.get('name', '')}")
             if reader is None:
-                bad += [SetAside(index, "unknown_event", schema_id) for index in bodies]
+                bad += [SetAside(index, "unknown_event", schema_id) for index in at.tolist()]
                 continue
-            decoded = decode(writer, list(bodies.values()), reader)
-            at = np.fromiter(bodies, np.int64, len(bodies))
+            bodies = values if len(at) == len(values) else [values[index] for index in at.tolist()]
+            try:
+                decoded = decode(writer, bodies, reader, HEADER_BYTES)  # type: ignore[arg-type]  # a None has no id
+            except IncompatibleSchema:
+                bad += [SetAside(index, "incompatible_schema", schema_id) for index in at.tolist()]
+                continue
             bad += [SetAside(int(at[position]), str(reason), schema_id) for position, reason in decoded.bad]
             events.append((reader, decoded.table, at[decoded.ordinals]))
         return DecodedMessages(events, bad)
+
+
+def _by_schema(values: Sequence[bytes | None]) -> tuple[list[SetAside], dict[int, NDArray[np.int64]]]:
+    """Which messages name which schema id, in the order of their first; and those that name none."""
+    heads = b"".join([(value or b"")[:HEADER_BYTES].ljust(HEADER_BYTES, b"\xff") for value in values])
+    bytes_of = np.frombuffer(heads, np.uint8).reshape(-1, HEADER_BYTES)
+    is_wire = bytes_of[:, 0] == 0
+    bad: list[SetAside] = []
+    for index in np.flatnonzero(~is_wire).tolist():
+        bad.append(SetAside(index, "not_wire_format" if values[index] else "empty", None))
+    # A value that ends within its header was filled up with 0xff, which is no schema id either.
+    for index in np.flatnonzero(is_wire & (bytes_of[:, -1] == 0xFF)).tolist():
+        if len(values[index] or b"") < HEADER_BYTES:
+            is_wire[index] = False
+            bad.append(SetAside(index, "not_wire_format", None))
+    ids = np.ascontiguousarray(bytes_of[:, 1:]).view(">u4").ravel()
+    wire = np.flatnonzero(is_wire)
+    found, first = np.unique(ids[wire], return_index=True)
+    return bad, {int(schema_id): wire[ids[wire] == schema_id] for schema_id in found[np.argsort(first, kind="stable")]}
 
 
 @cache

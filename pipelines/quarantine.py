@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pipelines.errors import ReelError
-from pipelines.kafka.log import Message
+from pipelines.kafka.message import Messages
 from pipelines.messages import SetAside
 
 _NONCE_BYTES = 12
@@ -24,7 +24,7 @@ class BrokenSealError(ReelError):
         )
 
 
-def quarantine_rows(key: bytes, messages: Sequence[Message], set_aside: Sequence[SetAside]) -> pa.Table:
+def quarantine_rows(key: bytes, messages: Messages, set_aside: Sequence[SetAside]) -> pa.Table:
     """Reason, claimed schema id, and the sealed value and key of each message in `set_aside`, in its order."""
     cipher = AESGCM(key)
     return pa.table(
@@ -33,9 +33,9 @@ def quarantine_rows(key: bytes, messages: Sequence[Message], set_aside: Sequence
             "schema_id": pa.array([_int32(one.schema_id) for one in set_aside], pa.int32()),
             # A tombstone has no value; sealing its absence as b"" keeps one rule for the column.
             "encrypted_value": pa.array(
-                [seal(cipher, messages[one.index].value() or b"") for one in set_aside], pa.binary()
+                [seal(cipher, messages.values[one.index] or b"") for one in set_aside], pa.binary()
             ),
-            "encrypted_key": pa.array([_seal_key(cipher, messages[one.index].key()) for one in set_aside], pa.binary()),
+            "encrypted_key": pa.array([_seal_key(cipher, messages.keys[one.index]) for one in set_aside], pa.binary()),
         }
     )
 

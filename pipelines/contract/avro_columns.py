@@ -18,6 +18,11 @@ class ColumnBuffer(ABC):
         self._column = column
         self._valid = np.zeros(rows, bool)
 
+    @property
+    def is_null(self) -> bool:
+        """Nothing was put."""
+        return not self._valid.any()
+
     @abstractmethod
     def put(self, rows: Rows, values: Array | float, lengths: Array | int = 0) -> None:
         """Store values for `rows`: numbers, enum indices, item counts, or where texts begin (with `lengths`)."""

@@ -65,18 +65,19 @@ class Cursor:
     """A read position in each of `bodies`, whose lengths are `sizes` (int64).
 
     `constants` are bytes put where texts can point to them too (defaults of fields the writer does not have); they
-    begin at `constants_start`. After a failed read the message's values are meaningless but harmless.
+    begin at `constants_start`. After a failed read the message's values are meaningless but harmless. The first
+    `header_bytes` of every body, which it must have, are not read.
     """
 
-    def __init__(self, bodies: Sequence[bytes], sizes: Array, constants: bytes = b"") -> None:
+    def __init__(self, bodies: Sequence[bytes], sizes: Array, constants: bytes = b"", header_bytes: int = 0) -> None:
         self.buffer = b"".join([*bodies, constants, _PADDING])
         self._bytes = np.frombuffer(self.buffer, np.uint8)
         self._words = np.ndarray((len(self.buffer) - 7,), "<u8", self.buffer, strides=(1,))
         self._end = np.cumsum(sizes)
-        self._position = self._end - sizes
+        self._position = self._end - sizes + header_bytes
         self._reason = np.full(len(bodies), _GOOD, np.uint8)
         self.constants_start = len(self.buffer) - len(_PADDING) - len(constants)
-        self.fail(ALL, sizes == 0, BadReason.EMPTY_BODY)
+        self.fail(ALL, sizes == header_bytes, BadReason.EMPTY_BODY)
 
     def __len__(self) -> int:
         return len(self._end)

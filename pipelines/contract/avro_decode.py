@@ -7,8 +7,10 @@ output: the good messages as Arrow columns, the bad ones as (index, reason)
 About 10 times a per-message decoder on one core; `python -m tests.benchmarks.decode` measures it.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -51,19 +53,20 @@ class Decoded:
     bad: list[tuple[int, BadReason]]
 
 
-def decode(writer_schema: Avro, bodies: Sequence[bytes], reader: EventSchema) -> Decoded:
+def decode(writer_schema: Avro, bodies: Sequence[bytes], reader: EventSchema, header_bytes: int = 0) -> Decoded:
     """Decode `bodies`, written with `writer_schema` (parsed JSON), as the event `reader`.
 
+    The first `header_bytes` of every body are passed over: every body must have as many.
     Fields the reader does not know are skipped; those the writer does not know get their default; int is promoted to
     long. A body is bad if it is not exactly one record, or holds an instant outside 1970..2099, a NaN or infinity,
     or a list of more than `MAX_LIST_ITEMS`. No body can make this use more memory than a small multiple of its size.
     Raises `IncompatibleSchema` if the writer's schema as a whole cannot be read as the reader's.
     """
-    plan = _Plan(writer_schema, reader)
+    plan = _plan(json.dumps(writer_schema, sort_keys=True), reader)
     tables, ordinals, bad = [], [], []
     sizes = np.fromiter(map(len, bodies), np.int64, len(bodies))
     for start, stop in _chunks(sizes):
-        cursor = Cursor(bodies[start:stop], sizes[start:stop], plan.constants)
+        cursor = Cursor(bodies[start:stop], sizes[start:stop], plan.constants, header_bytes)
         table = plan.read(cursor)
         if not cursor.good.all():
             table = table.filter(pa.array(cursor.good))
@@ -86,6 +89,11 @@ def _chunks(sizes: Array) -> Iterator[tuple[int, int]]:
         start, done = stop, int(ends[stop - 1])
 
 
+@lru_cache(maxsize=256)
+def _plan(writer_json: str, reader: EventSchema) -> "_Plan":
+    return _Plan(json.loads(writer_json), reader)
+
+
 class _Plan:
     """What to do with each field of the writer, decided once per pair of schemas."""
 
@@ -105,7 +113,10 @@ class _Plan:
         buffers = {column.name: new_buffer(column, len(cursor)) for column in self._event.columns}
         self._step(cursor, buffers, ALL)
         cursor.finish()
-        arrays = [buffers[column.name].to_arrow(cursor) for column in self._event.columns]
+        arrays = [
+            pa.nulls(len(cursor), column.arrow) if buffer.is_null else buffer.to_arrow(cursor)
+            for column, buffer in zip(self._event.columns, buffers.values(), strict=True)
+        ]
         # Bad rows leave holes in required columns; the caller takes them out, so the schema is set, not checked.
         return pa.Table.from_arrays(arrays, schema=self._event.arrow)
 

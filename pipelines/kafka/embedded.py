@@ -4,15 +4,16 @@ It stands in for a broker when `kafka.bootstrap_servers` is `embedded:PATH`. Ing
 it exactly as Kafka: it plans offsets, reads ranges and records what it has consumed.
 """
 
+import json
 import sqlite3
 import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.errors import ReelError
+from pipelines.kafka.message import Headers, Messages
 from pipelines.kafka.offsets import Available, OffsetRange, UnknownTopicError
 
 PREFIX = "embedded:"
@@ -21,7 +22,7 @@ _SCHEMA = """
     CREATE TABLE IF NOT EXISTS topic (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS message (
         topic TEXT NOT NULL, partition INTEGER NOT NULL, offset INTEGER NOT NULL,
-        key BLOB, value BLOB, timestamp_ms INTEGER NOT NULL,
+        key BLOB, value BLOB, timestamp_ms INTEGER NOT NULL, headers TEXT,
         PRIMARY KEY (topic, partition, offset)
     ) WITHOUT ROWID;
 """
@@ -32,27 +33,6 @@ class EmbeddedLogError(ReelError):
 
     def __init__(self, path: Path, reason: object) -> None:
         super().__init__(f"the embedded event log {path} cannot be used ({reason}); check kafka.bootstrap_servers")
-
-
-@dataclass(frozen=True)
-class LogMessage:
-    """One message; answers the calls of confluent_kafka's `Message` that Reel makes."""
-
-    _offset: int
-    _key: bytes | None
-    _value: bytes | None
-
-    def offset(self) -> int:
-        """Where it stands in its partition."""
-        return self._offset
-
-    def key(self) -> bytes | None:
-        """What it was partitioned by."""
-        return self._key
-
-    def value(self) -> bytes | None:
-        """Its bytes; None is a tombstone."""
-        return self._value
 
 
 class EmbeddedLog:
@@ -70,6 +50,9 @@ class EmbeddedLog:
         with self._connect() as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(_SCHEMA)
+            connection.execute("BEGIN IMMEDIATE")  # of several that open a new log at once one makes it
+            if "headers" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(message)")}:
+                connection.execute("ALTER TABLE message ADD COLUMN headers TEXT")  # a log from before there were any
             connection.execute(
                 "INSERT INTO cluster SELECT ? WHERE NOT EXISTS (SELECT 1 FROM cluster)", (f"embedded-{uuid.uuid4()}",)
             )
@@ -89,20 +72,30 @@ class EmbeddedLog:
             )
 
     def append(
-        self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None], timestamps_ms: Sequence[int]
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        timestamps_ms: Sequence[int],
+        headers: Sequence[Headers | None] | None = None,
     ) -> None:
         """Append messages durably, in order, each to the partition of its key. Raises UnknownTopicError."""
+        headers = [None] * len(values) if headers is None else headers
         with self._connect() as connection:
             # IMMEDIATE: of two writers the second waits, so that no offset is given twice.
             connection.execute("BEGIN IMMEDIATE")
             partitions = self._partitions(connection, topic)
             following = {partition: self._latest(connection, topic, partition) for partition in range(partitions)}
             rows = []
-            for key, value, timestamp_ms in zip(keys, values, timestamps_ms, strict=True):
+            for key, value, timestamp_ms, carried in zip(keys, values, timestamps_ms, headers, strict=True):
                 partition = zlib.crc32(key or b"") % partitions
-                rows.append((topic, partition, following[partition], key, value, int(timestamp_ms)))
+                rows.append((topic, partition, following[partition], key, value, int(timestamp_ms), _as_text(carried)))
                 following[partition] += 1
-            connection.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany(
+                "INSERT INTO message (topic, partition, offset, key, value, timestamp_ms, headers) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
 
     def available(self, topics: Sequence[str]) -> Available:
         """The log's id and the bounds of `topics`. Raises UnknownTopicError."""
@@ -117,16 +110,20 @@ class EmbeddedLog:
             }
         return Available(cluster_id, bounds)
 
-    def read(self, wanted: OffsetRange, batch: int) -> Iterator[list[LogMessage]]:
-        """Messages of a range, in order, at most `batch` at a time."""
+    def read(self, wanted: Sequence[OffsetRange], batch: int) -> Iterator[Messages]:
+        """Messages of some ranges, each in order, at most `batch` at a time."""
         with self._connect() as connection:
-            found = connection.execute(
-                "SELECT offset, key, value FROM message "
-                "WHERE topic = ? AND partition = ? AND offset >= ? AND offset < ? ORDER BY offset",
-                (wanted.topic, wanted.partition, wanted.start, wanted.end),
-            )
-            while rows := found.fetchmany(batch):
-                yield [LogMessage(*row) for row in rows]
+            for span in wanted:
+                found = connection.execute(
+                    "SELECT offset, key, value, headers FROM message "
+                    "WHERE topic = ? AND partition = ? AND offset >= ? AND offset < ? ORDER BY offset",
+                    (span.topic, span.partition, span.start, span.end),
+                )
+                while rows := found.fetchmany(batch):
+                    offsets, keys, values, headers = zip(*rows, strict=True)
+                    yield Messages.of_partition(
+                        span.topic, span.partition, offsets, keys, values, [_as_headers(text) for text in headers]
+                    )
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
@@ -149,3 +146,15 @@ class EmbeddedLog:
             "SELECT COALESCE(MAX(offset) + 1, 0) FROM message WHERE topic = ? AND partition = ?", (topic, partition)
         ).fetchone()
         return int(latest)
+
+
+def _as_text(headers: Headers | None) -> str | None:
+    if headers is None:
+        return None
+    return json.dumps([(name, None if value is None else value.hex()) for name, value in headers])
+
+
+def _as_headers(text: str | None) -> Headers | None:
+    if text is None:
+        return None
+    return [(name, None if value is None else bytes.fromhex(value)) for name, value in json.loads(text)]

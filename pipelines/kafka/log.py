@@ -2,27 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from pipelines.errors import ReelError
 from pipelines.kafka.broker import local_bootstrap
 from pipelines.kafka.embedded import EmbeddedLog
+from pipelines.kafka.message import Messages
 from pipelines.kafka.offsets import Available, OffsetRange, available, client_configuration
-from pipelines.kafka.read import read_range
+from pipelines.kafka.read import read_ranges
 from pipelines.settings import Settings
-
-
-class Message(Protocol):
-    """What Reel asks of a message, whichever log it comes from."""
-
-    def offset(self) -> int:
-        """Where it stands in its partition."""
-
-    def key(self) -> bytes | None:
-        """What it was partitioned by."""
-
-    def value(self) -> bytes | None:
-        """Its bytes; None is a tombstone."""
 
 
 class EventLog(Protocol):
@@ -31,8 +19,10 @@ class EventLog(Protocol):
     def available(self, topics: Sequence[str]) -> Available:
         """The log's identity, and the offsets of every partition of `topics`."""
 
-    def read(self, wanted: OffsetRange, batch: int) -> Iterator[Sequence[Message]]:
-        """Messages of a range in order, `batch` at a time; returns only when the range was read to its end."""
+    def read(self, wanted: Sequence[OffsetRange], batch: int) -> Iterator[Messages]:
+        """Messages of some ranges of one topic, each partition's in order, about `batch` at a time; returns only
+        when every range was read to its end.
+        """
 
 
 @dataclass(frozen=True)
@@ -47,10 +37,9 @@ class KafkaLog:
         """As `EventLog.available`. Raises BrokerUnreachableError or UnknownTopicError."""
         return available(self.configuration, topics, self.timeout_s)
 
-    def read(self, wanted: OffsetRange, batch: int) -> Iterator[Sequence[Message]]:
+    def read(self, wanted: Sequence[OffsetRange], batch: int) -> Iterator[Messages]:
         """As `EventLog.read`. Raises ReadStalledError when the broker stops delivering."""
-        # A message that was delivered has an offset, which confluent_kafka's types leave open.
-        return cast(Iterator[Sequence[Message]], read_range(self.configuration, wanted, batch, self.stall_s))
+        return read_ranges(self.configuration, wanted, batch, self.stall_s)
 
 
 class NoBrokerError(ReelError):

@@ -170,28 +170,3 @@ def plan(table: str, progress: Progress, now: Available, *, accept_lost: bool = 
             "Nothing was read; run again with --accept-lost to go on without them"
         )
     return ranges
-
-
-def batches(ranges: Sequence[OffsetRange], per_batch: int, per_task: int) -> list[list[OffsetRange]]:
-    """`ranges` cut into tasks of at most `per_task` offsets, gathered into batches of about `per_batch`.
-
-    Partitions advance together, so that a batch is a slice of time rather than one partition's whole backlog.
-    """
-    per_task = min(per_task, per_batch)
-    queues = [
-        [
-            OffsetRange(whole.topic, whole.partition, start, min(start + per_task, whole.end))
-            for start in range(whole.start, max(whole.end, whole.start + 1), per_task)
-        ]
-        for whole in ranges
-    ]
-    turns = [queue[turn] for turn in range(max(map(len, queues), default=0)) for queue in queues if turn < len(queue)]
-    gathered: list[list[OffsetRange]] = []
-    size = 0
-    for piece in turns:
-        if not gathered or size + piece.size > per_batch:
-            gathered.append([])
-            size = 0
-        gathered[-1].append(piece)
-        size += piece.size
-    return gathered

@@ -1,13 +1,38 @@
-"""Data files of a table: written from any Ray task, invisible until a commit names them."""
+"""Data files of a table: written from any Ray task, invisible until a commit names them.
 
+pyiceberg's own writer gives every file every column of the table, and scans all rows once for each partition. Bronze
+has hundreds of columns of which an event has thirty, so a file here holds only the columns that have a value in it
+(Iceberg reads a missing one as null, by field id), and rows are cut into partitions by one sort.
+"""
+
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import _dataframe_to_data_files
-from pyiceberg.manifest import DataFile
+from pyiceberg.io.pyarrow import (
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+    schema_to_pyarrow,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.partitioning import PartitionField, PartitionFieldValue, PartitionKey
 from pyiceberg.table import Table
+from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.transforms import DayTransform, HourTransform
+from pyiceberg.typedef import Record
+
+ROWS_PER_ROW_GROUP = 131_072
+_MILLISECONDS = {HourTransform: 3_600_000, DayTransform: 86_400_000}
+# Different in every row, so that a dictionary would be built only to be given up.
+_DISTINCT_COLUMNS = {"event_id", "trace_id", "offset"}
 
 
 @dataclass(frozen=True)
@@ -22,29 +47,141 @@ class TableFiles:
         """The table as it is now."""
         return cls(table.metadata, table.io)
 
-    @property
+    @cached_property
     def arrow_schema(self) -> pa.Schema:
         """The table's columns as Arrow types."""
         return self.metadata.schema().as_arrow()
+
+    @cached_property
+    def _typed(self) -> pa.Schema:
+        """The table's columns as they are written: each with its Iceberg field id."""
+        return schema_to_pyarrow(self.metadata.schema(), include_field_ids=True)
 
 
 def write_files(table: TableFiles, rows: pa.Table) -> list[DataFile]:
     """Write `rows` as data files of `table`, uncommitted: invisible until `commit_files` names them.
 
-    Columns are matched by name; one that `rows` lacks is null. Safe from any Ray task.
+    Columns are matched by name and cast to the table's type, dictionary-encoded ones too; one that `rows` lacks, or
+    that is null throughout, is left out of the file and reads as null. Safe from any Ray task.
     """
     if rows.num_rows == 0:
         return []
-    wanted = table.arrow_schema
+    return [_write(table, key, part) for key, part in _partitions(table, _aligned(table, rows))]
+
+
+def _aligned(table: TableFiles, rows: pa.Table) -> pa.Table:
+    fields, columns = [], []
+    for field in table._typed:
+        if field.name not in rows.column_names:
+            continue
+        column = rows[field.name]
+        if field.nullable and column.null_count == rows.num_rows:
+            continue
+        kind = field.type
+        if pa.types.is_dictionary(column.type) and column.type.value_type == kind:
+            field = field.with_type(column.type)
+        elif column.type != kind:
+            column = _cast(column, kind)
+        fields.append(field)
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _partitions(table: TableFiles, rows: pa.Table) -> Iterator[tuple[PartitionKey | None, pa.Table]]:
+    """`rows` cut by the table's partition spec; rows of one partition keep their order."""
+    spec, schema = table.metadata.spec(), table.metadata.schema()
+    if spec.is_unpartitioned():
+        yield None, rows
+        return
+    names = [schema.find_column_name(field.source_id) for field in spec.fields]
     columns = [
-        _cast(rows[field.name], field.type) if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
-        for field in wanted
+        _transformed(table, field, rows[name] if name in rows.column_names else pa.nulls(rows.num_rows))
+        for field, name in zip(spec.fields, names, strict=True)
     ]
-    aligned = pa.Table.from_arrays(columns, schema=wanted)
-    return list(_dataframe_to_data_files(table.metadata, aligned, table.io))
+    codes = np.zeros(rows.num_rows, dtype=np.int64)
+    for column in columns:
+        codes = codes * (len(column.dictionary) + 1) + np.asarray(column.indices.fill_null(len(column.dictionary)))
+    present, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    order = np.argsort(inverse, kind="stable") if len(present) > 1 else None
+    ends = np.cumsum(np.bincount(inverse))
+    for part, row in enumerate(first.tolist()):
+        key = PartitionKey(
+            [
+                PartitionFieldValue(field, column[row].as_py())
+                for field, column in zip(spec.fields, columns, strict=True)
+            ],
+            spec,
+            schema,
+        )
+        start = int(ends[part - 1]) if part else 0
+        yield key, rows if order is None else rows.take(pa.array(order[start : ends[part]]))
 
 
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+def _transformed(table: TableFiles, field: PartitionField, column: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
+    """The partition value of every row, dictionary-encoded, so that few values are ever touched in Python."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    whole = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+    width_ms = _MILLISECONDS.get(type(field.transform))
+    if width_ms is not None:
+        # The same floor division the transform makes, on whole columns.
+        micros = whole.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+        values = pa.array(np.asarray(micros) // (width_ms * 1000), pa.int32())
+        return values.dictionary_encode()
+    if pa.types.is_dictionary(whole.type):
+        encoded, restore = whole, True
+    else:
+        encoded, restore = whole.dictionary_encode(), False
+    source = table.metadata.schema().find_field(field.source_id).field_type
+    changed = field.transform.pyarrow_transform(source)(encoded.dictionary)
+    again = changed.dictionary_encode()  # two values may have become one, or a dictionary may hold one twice
+    del restore
+    return pa.DictionaryArray.from_arrays(again.indices.take(encoded.indices), again.dictionary)
+
+
+def _write(table: TableFiles, key: PartitionKey | None, rows: pa.Table) -> DataFile:
+    metadata, properties = table.metadata, table.metadata.properties
+    location = load_location_provider(metadata.location, properties)
+    path = location.new_data_location(f"{uuid.uuid4()}.parquet", key)
+    output = table.io.new_output(path)
+    with (
+        output.create(overwrite=True) as stream,
+        pq.ParquetWriter(
+            stream,
+            rows.schema,
+            # Without Arrow's own schema a reader sees plain strings, however they were held here.
+            store_schema=False,
+            compression=properties.get("write.parquet.compression-codec", "zstd"),
+            compression_level=int(properties.get("write.parquet.compression-level", "1")),
+            use_dictionary=[
+                field.name for field in rows.schema if _is_text(field.type) and field.name not in _DISTINCT_COLUMNS
+            ],
+            write_page_index=False,
+        ) as writer,
+    ):
+        writer.write_table(rows, row_group_size=ROWS_PER_ROW_GROUP)
+    schema = metadata.schema().select(*rows.column_names)
+    statistics = data_file_statistics_from_parquet_metadata(
+        writer.writer.metadata, compute_statistics_plan(schema, properties), parquet_path_to_id_mapping(schema)
+    )
+    return DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=path,
+        file_format=FileFormat.PARQUET,
+        partition=key.partition if key is not None else Record(),
+        file_size_in_bytes=len(output),
+        sort_order_id=None,
+        spec_id=metadata.default_spec_id,
+        equality_ids=None,
+        key_metadata=None,
+        **statistics.to_serialized_dict(),
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> Any:
     if not pa.types.is_map(kind):
         return column.cast(kind)
     # Arrow aborts the process when a cast changes the type of a map's keys (25.0), so the map is put together anew.

@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.intake import Intake, Reading, Rows, _not_yet_consumed
+from pipelines.intake import Intake, Part, Reading, Rows, _not_yet_consumed
 from pipelines.kafka.embedded import EmbeddedLog
-from pipelines.kafka.log import Message
+from pipelines.kafka.message import Messages
 from pipelines.kafka.offsets import Available, ClusterChangedError, OffsetRange, OffsetsLostError
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import ConcurrentCommitError, commit_files, progress_of
@@ -97,7 +98,7 @@ def test_a_loss_of_the_table_that_is_behind_is_seen(lakehouse):
 def test_a_table_keeps_only_what_it_has_not_consumed(start, size, consumed):
     wanted = OffsetRange("a", 1, start, start + size)
     rows = table_of(wanted, [f"text {offset}" for offset in range(wanted.start, wanted.end)])
-    kept = _not_yet_consumed(rows, wanted, consumed)
+    kept = _not_yet_consumed(rows, wanted.topic, consumed)
     first = consumed.get("a", {}).get(1, 0)
     assert kept["offset"].to_pylist() == [offset for offset in range(wanted.start, wanted.end) if offset >= first]
     assert kept.schema == rows.schema
@@ -115,21 +116,22 @@ def table_of(source: OffsetRange, texts: Sequence[str], offsets: Sequence[int] |
     )
 
 
-def sort_out(source: OffsetRange, messages: Sequence[Message], wanted: Sequence[str] = (GOOD.name, BAD.name)) -> Rows:
+def sort_out(messages: Messages, wanted: Sequence[str] = (GOOD.name, BAD.name)) -> Rows:
     """Texts that begin with a `!` are bad; those that are empty are dropped."""
-    read = [(message.offset(), (message.value() or b"").decode()) for message in messages]
-    sorted_out = {
-        GOOD.name: [one for one in read if one[1] and not one[1].startswith("!")],
-        BAD.name: [one for one in read if one[1].startswith("!")],
-    }
-    return Rows(
+    rows = pa.table(
         {
-            name: table_of(source, [text for _, text in ones], [offset for offset, _ in ones])
-            for name, ones in sorted_out.items()
-            if name in wanted
+            "topic": [messages.topic] * len(messages),
+            "partition": pa.array(messages.partitions),
+            "offset": pa.array(messages.offsets),
+            "text": [(value or b"").decode() for value in messages.values],
         },
-        {"dropped": sum(not text for _, text in read)},
+        schema=SCHEMA,
     )
+    is_bad = pc.starts_with(rows["text"], "!")
+    is_empty = pc.equal(rows["text"], "")
+    sorted_out = {GOOD.name: pc.invert(pc.or_(is_bad, is_empty)), BAD.name: is_bad}
+    parts = [Part(name, name, rows.filter(mask)) for name, mask in sorted_out.items() if name in wanted]
+    return Rows(parts, {"dropped": pc.sum(is_empty).as_py()})
 
 
 def stored(lakehouse: Lakehouse, spec: TableSpec) -> Counter:
@@ -139,11 +141,11 @@ def stored(lakehouse: Lakehouse, spec: TableSpec) -> Counter:
 
 def logged(log: EmbeddedLog, topics=("a", "b")) -> Counter:
     return Counter(
-        (topic, partition, message.offset(), message.value().decode())
+        (topic, partition, offset, value.decode())
         for topic, partitions in log.available(topics).bounds.items()
         for partition, (start, end) in partitions.items()
-        for messages in log.read(OffsetRange(topic, partition, start, end), 100)
-        for message in messages
+        for messages in log.read([OffsetRange(topic, partition, start, end)], 100)
+        for offset, value in zip(messages.offsets.tolist(), messages.values, strict=True)
     )
 
 
@@ -157,7 +159,7 @@ def run(taking: Intake, log: EmbeddedLog, per_commit=20, per_task=7, topics=("a"
     now = log.available(topics)
     seen: list[int] = []
     transform = partial(sort_out, wanted=tuple(taking.tables))
-    totals = taking.run(now, taking.plan(now), transform, Reading(log, per_task, per_commit), seen.append)
+    totals = taking.run(now, taking.plan(now), transform, Reading(log, per_task, per_commit), seen.append, {})
     assert sum(seen) == totals.get("messages", 0)
     return totals
 

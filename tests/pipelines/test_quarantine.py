@@ -1,13 +1,12 @@
 """Quarantine: what is sealed shows nothing, and comes back whole or not at all."""
 
-from dataclasses import dataclass
-
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import ReelError
+from pipelines.kafka.message import Messages
 from pipelines.lakehouse.tables import QUARANTINE
 from pipelines.messages import SetAside
 from pipelines.quarantine import BrokenSealError, quarantine_rows, seal, unseal
@@ -16,21 +15,10 @@ KEY = bytes(range(32))
 CIPHER = AESGCM(KEY)
 
 
-@dataclass
-class Sent:
-    """A message as the log gives it."""
-
-    sent_key: bytes | None
-    sent_value: bytes | None
-
-    def offset(self) -> int:
-        return 0
-
-    def key(self) -> bytes | None:
-        return self.sent_key
-
-    def value(self) -> bytes | None:
-        return self.sent_value
+def sent(*messages: tuple[bytes | None, bytes | None]) -> Messages:
+    """Messages of these keys and values."""
+    keys, values = zip(*messages, strict=True)
+    return Messages.of_partition("t", 0, range(len(values)), keys, values)
 
 
 @settings(deadline=None)
@@ -78,12 +66,12 @@ def test_another_key_opens_nothing():
 
 
 def test_rows_of_set_aside_messages():
-    messages = [
-        Sent(b"prf_1", b"rubbish of usr_1"),
-        Sent(None, None),
-        Sent(b"", b""),
-        Sent(b"prf_3", b"\0\0\0\0\7body"),
-    ]
+    messages = sent(
+        (b"prf_1", b"rubbish of usr_1"),
+        (None, None),
+        (b"", b""),
+        (b"prf_3", b"\0\0\0\0\7body"),
+    )
     set_aside = [SetAside(3, "unknown_schema_id", 7), SetAside(0, "not_wire_format", None), SetAside(1, "empty", None)]
     set_aside.append(SetAside(2, "empty", 2**31))  # no registry gives such an id, and the column cannot hold it
     rows = quarantine_rows(KEY, messages, set_aside)
@@ -103,7 +91,7 @@ def test_rows_of_set_aside_messages():
 
 
 def test_nothing_set_aside():
-    rows = quarantine_rows(KEY, [Sent(b"k", b"v")], [])
+    rows = quarantine_rows(KEY, sent((b"k", b"v")), [])
     assert rows.num_rows == 0
     assert [rows.schema.field(name).type for name in rows.column_names] == [
         QUARANTINE.field(name).type for name in rows.column_names

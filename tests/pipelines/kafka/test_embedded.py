@@ -1,7 +1,9 @@
 """The embedded log: offsets as Kafka gives them, whoever writes, and however many at once."""
 
 import multiprocessing
+import sqlite3
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +22,9 @@ def log(tmp_path: Path) -> EmbeddedLog:
 
 def read(log, topic, partition, start, end, batch=1000):
     return [
-        (message.offset(), message.key(), message.value())
-        for messages in log.read(OffsetRange(topic, partition, start, end), batch)
-        for message in messages
+        one
+        for messages in log.read([OffsetRange(topic, partition, start, end)], batch)
+        for one in zip(messages.offsets.tolist(), messages.keys, messages.values, strict=True)
     ]
 
 
@@ -109,7 +111,7 @@ def test_what_was_appended_is_read_once_and_in_order(tmp_path_factory, batches, 
 def test_batches_are_no_longer_than_asked_for(log):
     log.ensure_topics(["t"], 1)
     log.append("t", [None] * 10, [b"x"] * 10, range(10))
-    assert [len(batch) for batch in log.read(OffsetRange("t", 0, 1, 9), 3)] == [3, 3, 2]
+    assert [len(batch) for batch in log.read([OffsetRange("t", 0, 1, 9)], 3)] == [3, 3, 2]
 
 
 def test_a_batch_that_fails_leaves_nothing(log):
@@ -149,3 +151,15 @@ def test_a_file_that_cannot_be_a_log(tmp_path: Path):
         with pytest.raises(EmbeddedLogError, match=said):
             EmbeddedLog(path)
     assert rubbish.read_text().startswith("not a database")
+
+
+def test_headers_come_back_in_their_order_and_an_older_log_has_none(log, tmp_path):
+    log.ensure_topics(["t"], 1)
+    sent = [[("trace_id", b"7f"), ("again", b"1"), ("again", None)], None, []]
+    log.append("t", [None] * 3, [b"a", b"b", b"c"], [0] * 3, sent)
+    (messages,) = log.read([OffsetRange("t", 0, 0, 3)], 10)
+    assert messages.headers == sent
+    with closing(sqlite3.connect(tmp_path / "log.db")) as connection, connection:
+        connection.execute("ALTER TABLE message DROP COLUMN headers")
+    (messages,) = EmbeddedLog(tmp_path / "log.db").read([OffsetRange("t", 0, 0, 3)], 10)
+    assert messages.headers == [None, None, None]

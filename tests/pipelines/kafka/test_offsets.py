@@ -21,11 +21,11 @@ from pipelines.kafka.offsets import (
     Progress,
     UnknownTopicError,
     available,
-    batches,
     client_configuration,
     plan,
 )
 from pipelines.settings import KafkaSettings, Settings
+from pipelines.work import batches
 
 NOTHING = Progress(None, {})
 TABLE = "bronze.events"
@@ -67,7 +67,7 @@ def test_every_offset_is_consumed_once_whatever_happens_between_plan_and_commit(
         todo = batches(plan(TABLE, progress, cluster(bounds)), runs.draw(sizes), runs.draw(sizes))
         # The run dies after any of its commits: what was read without a commit leaves nothing behind.
         for batch in todo[: runs.draw(st.integers(0, len(todo)))]:
-            finished = runs.draw(st.permutations(batch))
+            finished = [span for work in runs.draw(st.permutations(batch)) for span in work]
             progress = recorded(progress.advanced("c1", finished))
             consumed += offsets_of(finished)
         for place in runs.draw(st.lists(places, max_size=3)):  # new messages, new partitions, new topics
@@ -75,37 +75,11 @@ def test_every_offset_is_consumed_once_whatever_happens_between_plan_and_commit(
             bounds[place] = earliest, latest + runs.draw(st.integers(0, 5))
 
     for batch in batches(plan(TABLE, progress, cluster(bounds)), 3, 2):
-        progress = progress.advanced("c1", batch)
-        consumed += offsets_of(batch)
+        spans = [span for work in batch for span in work]
+        progress = progress.advanced("c1", spans)
+        consumed += offsets_of(spans)
     assert consumed == holding(bounds)
     assert plan(TABLE, recorded(progress), cluster(bounds)) == []
-
-
-@settings(deadline=None)
-@given(bounds=bounds_of_a_cluster, per_batch=sizes, per_task=sizes)
-def test_batches_cut_ranges_without_losing_or_doubling_one(bounds, per_batch, per_task):
-    ranges = plan(TABLE, NOTHING, cluster(bounds))
-    cut = batches(ranges, per_batch, per_task)
-    assert offsets_of([piece for batch in cut for piece in batch]) == offsets_of(ranges)
-    assert all(batch for batch in cut)
-    assert all(0 < piece.size <= per_task for batch in cut for piece in batch)
-    assert all(sum(piece.size for piece in batch) <= per_batch for batch in cut)
-    # A commit may only say "read up to here": within a partition, pieces follow each other without a gap.
-    for whole in ranges:
-        own = [
-            piece
-            for batch in cut
-            for piece in batch
-            if (piece.topic, piece.partition) == (whole.topic, whole.partition)
-        ]
-        assert [piece.start for piece in own] == [whole.start, *(piece.end for piece in own[:-1])]
-        assert own[-1].end == whole.end
-
-
-def test_partitions_advance_together():
-    ranges = [OffsetRange("t", 0, 0, 40), OffsetRange("t", 1, 0, 40), OffsetRange("t", 2, 5, 10)]
-    first, *_ = batches(ranges, per_batch=25, per_task=10)
-    assert first == [OffsetRange("t", 0, 0, 10), OffsetRange("t", 1, 0, 10), OffsetRange("t", 2, 5, 10)]
 
 
 @given(
@@ -177,8 +151,9 @@ def test_accepted_losses_are_accepted_once_and_the_rest_is_read(committed, bound
 
     consumed = Counter()
     for batch in batches(plan(TABLE, progress, cluster(bounds), accept_lost=True), per_batch, 3):
-        progress = recorded(progress.advanced("c1", batch))
-        consumed += offsets_of(batch)
+        spans = [span for work in batch for span in work]
+        progress = recorded(progress.advanced("c1", spans))
+        consumed += offsets_of(spans)
     assert consumed == holding(
         {place: (max(earliest, committed.get(place, 0)), latest) for place, (earliest, latest) in bounds.items()}
     )
@@ -188,9 +163,9 @@ def test_accepted_losses_are_accepted_once_and_the_rest_is_read(committed, bound
 def test_a_loss_that_leaves_nothing_to_read_is_recorded():
     progress = Progress("c1", {"t": {0: 3}})
     now = cluster({("t", 0): (8, 8)})
-    (batch,) = batches(plan(TABLE, progress, now, accept_lost=True), 100, 10)
-    assert offsets_of(batch) == Counter()
-    assert progress.advanced("c1", batch) == Progress("c1", {"t": {0: 8}})
+    (((lost,),),) = batches(plan(TABLE, progress, now, accept_lost=True), 100, 10)
+    assert lost.size == 0
+    assert progress.advanced("c1", [lost]) == Progress("c1", {"t": {0: 8}})
 
 
 def kafka_log(bootstrap, timeout_s=10.0):

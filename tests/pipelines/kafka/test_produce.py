@@ -218,10 +218,10 @@ def test_the_embedded_log_takes_the_same_events(tmp_path: Path, contract: Contra
     assert log is not None
     bounds = log.available([event.topic]).bounds[event.topic]
     values = [
-        message.value()
+        value
         for partition, (start, end) in bounds.items()
-        for batch in log.read(OffsetRange(event.topic, partition, start, end), 100)
-        for message in batch
+        for batch in log.read([OffsetRange(event.topic, partition, start, end)], 100)
+        for value in batch.values
     ]
     _, bodies, bad = split_wire_format(values)
     assert len(bad) == 1

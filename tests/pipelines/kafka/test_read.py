@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipelines.kafka.log import KafkaLog
 from pipelines.kafka.offsets import OffsetRange, available, client_configuration
-from pipelines.kafka.read import ReadStalledError, read_range
+from pipelines.kafka.read import ReadStalledError, read_ranges
 from pipelines.settings import Settings
 
 STALL_S = 20.0  # far more than a test may take, so that a reader that waits for what never comes fails it
@@ -52,9 +52,9 @@ def ends(configuration, topic):
 
 def read(configuration, topic, start, end, batch=3, stall_s=STALL_S):
     found = [
-        (message.offset(), message.value().decode())
-        for messages in read_range(configuration, OffsetRange(topic, 0, start, end), batch, stall_s)
-        for message in messages
+        (offset, value.decode())
+        for messages in read_ranges(configuration, [OffsetRange(topic, 0, start, end)], batch, stall_s)
+        for offset, value in zip(messages.offsets.tolist(), messages.values, strict=True)
     ]
     assert [offset for offset, _ in found] == sorted({offset for offset, _ in found})
     return [value for _, value in found]
@@ -79,7 +79,7 @@ def test_any_part_of_a_partition(configuration, kafka_bootstrap, topic):
 @pytest.mark.kafka
 def test_batches_are_no_longer_than_asked_for(configuration, kafka_bootstrap, topic):
     produce(kafka_bootstrap, topic, [str(number) for number in range(20)])
-    lengths = [len(batch) for batch in read_range(configuration, OffsetRange(topic, 0, 0, 20), 7, STALL_S)]
+    lengths = [len(batch) for batch in read_ranges(configuration, [OffsetRange(topic, 0, 0, 20)], 7, STALL_S)]
     assert sum(lengths) == 20
     assert max(lengths) <= 7
     assert min(lengths) > 0
@@ -143,5 +143,28 @@ def test_no_broker(free_port: int):
     with pytest.raises(
         ReadStalledError, match=r"reading t\[0\] stopped at offset 4 of 5: .* 2 s, .*Connection refused"
     ):
-        list(KafkaLog(configuration, 10.0, 2.0).read(OffsetRange("t", 0, 4, 5), 10))
+        list(KafkaLog(configuration, 10.0, 2.0).read([OffsetRange("t", 0, 4, 5)], 10))
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.kafka
+def test_several_partitions_at_once_each_to_its_own_end_again_and_again(configuration, kafka_bootstrap, make_topic):
+    topic, producer = make_topic(partitions=3), Producer({"bootstrap.servers": kafka_bootstrap})
+    for number in range(300):
+        producer.produce(
+            topic, str(number), partition=number % 3, headers=[("trace_id", f"{number:x}"), ("a", b"\xff")]
+        )
+    assert producer.flush(30) == 0
+    for ends in ((100, 40, 0), (1, 100, 100), (33, 7, 99)):  # one client serves all the readings of a process
+        spans = [OffsetRange(topic, partition, 0, end) for partition, end in enumerate(ends)]
+        found: dict[int, list[tuple[int, bytes, object]]] = {0: [], 1: [], 2: []}
+        for messages in read_ranges(configuration, spans, 50, STALL_S):
+            columns = (messages.partitions.tolist(), messages.offsets.tolist(), messages.values, messages.headers)
+            for partition, offset, value, headers in zip(*columns, strict=True):
+                found[partition].append((offset, value, headers))
+        for partition, end in enumerate(ends):
+            assert found[partition] == [
+                (offset, str(number).encode(), [("trace_id", f"{number:x}".encode()), ("a", b"\xff")])
+                for offset, number in enumerate(range(partition, 300, 3))
+                if offset < end
+            ]

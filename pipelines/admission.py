@@ -1,0 +1,115 @@
+"""What becomes of messages: rows for the tables they belong in, counts of everything else.
+
+input   messages of one topic, as they stand in Kafka
+does    decodes them in bulk, takes them through the door, seals what cannot be read
+output  rows of `bronze.events` and `quarantine.events`, or of the registries of profiles and consents
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from features.pseudonyms import Pseudonymizer
+from pipelines.carried import carried_columns
+from pipelines.contract.events import EventSchema
+from pipelines.door import Door
+from pipelines.intake import Part, Rows
+from pipelines.kafka.message import Messages
+from pipelines.lakehouse import tables
+from pipelines.messages import MessageDecoder, SetAside
+from pipelines.quarantine import quarantine_rows
+from pipelines.report import add_counts
+
+BRONZE, QUARANTINE = "bronze.events", "quarantine.events"
+PEOPLE = {
+    "profile.updated": ("privacy.profiles", tables.PROFILES),
+    "consent.changed": ("privacy.consents", tables.CONSENTS),
+}
+
+
+@dataclass(frozen=True)
+class EventAdmission:
+    """Messages through the door: rows for bronze and for quarantine."""
+
+    decoder: MessageDecoder
+    door: Door
+    key: bytes
+    cluster_id: str
+    run_ms: int
+
+    def __call__(self, messages: Messages) -> Rows:
+        """Decode, admit, and say what became of each message."""
+        decoded = self.decoder.decode(messages.values)
+        set_aside = list(decoded.bad)
+        counts: dict[str, int] = {}
+        parts: list[Part] = []
+        for schema, rows, at in decoded.events:
+            admission = self.door.admit(schema, rows)
+            kept = at[admission.kept]
+            admitted = self._with_origin(admission.rows, messages, kept)
+            for name, values in carried_columns(messages.headers, kept).items():
+                admitted = admitted.append_column(name, values)
+            parts.append(Part(BRONZE, schema.fullname, admitted))
+            add_counts(counts, {f"event {schema.name}": len(kept)})
+            add_counts(counts, admission.dropped, "dropped ")
+            for reason, indices in admission.rejected.items():
+                set_aside += [SetAside(int(at[index]), reason, None) for index in indices]
+        if set_aside:
+            parts.append(self._sealed(messages, sorted(set_aside, key=lambda one: one.index), counts))
+        return Rows(parts, counts)
+
+    def _sealed(self, messages: Messages, set_aside: Sequence[SetAside], counts: dict[str, int]) -> Part:
+        for one in set_aside:
+            add_counts(counts, {f"quarantined {one.reason}": 1})
+        sealed = quarantine_rows(self.key, messages, set_aside)
+        at = np.asarray([one.index for one in set_aside], np.int64)
+        return Part(QUARANTINE, QUARANTINE, self._with_origin(sealed, messages, at))
+
+    def _with_origin(self, rows: pa.Table, messages: Messages, at: NDArray[np.int64]) -> pa.Table:
+        count = rows.num_rows
+        origin = {
+            "cluster_id": _repeated(self.cluster_id, count),
+            "topic": _repeated(messages.topic, count),
+            "partition": pa.array(messages.partitions[at], pa.int32()),
+            "offset": pa.array(messages.offsets[at], pa.int64()),
+            "ingested_at": pa.repeat(pa.scalar(self.run_ms, pa.timestamp("ms", tz="UTC")), count),
+        }
+        for name, values in origin.items():
+            rows = rows.append_column(name, values)
+        return rows
+
+
+def people_rows(decoder: MessageDecoder, hasher: Pseudonymizer, messages: Messages) -> Rows:
+    """Rows of the profile and consent registries among messages of `user.events`."""
+    parts: list[Part] = []
+    for schema, rows, at in decoder.decode(messages.values).events:
+        part = people_part(schema, rows, hasher)
+        if part is None:
+            continue
+        kept, is_valid = part
+        at = at[is_valid]
+        kept = kept.append_column("partition", pa.array(messages.partitions[at], pa.int32()))
+        kept = kept.append_column("offset", pa.array(messages.offsets[at], pa.int64()))
+        parts.append(Part(PEOPLE[schema.name][0], schema.fullname, kept))
+    return Rows(parts, {})
+
+
+def people_part(
+    schema: EventSchema, events: pa.Table, hasher: Pseudonymizer
+) -> tuple[pa.Table, NDArray[np.bool_]] | None:
+    """Decoded events as rows of their registry, and which of the events those are; None for any other event."""
+    if schema.name not in PEOPLE:
+        return None
+    target = PEOPLE[schema.name][1]
+    for name in ("user_id", "profile_id"):
+        events = events.set_column(events.column_names.index(name), name, hasher.hash_column(events[name]))
+    # The registry's first column is who it is about: without it an event describes nobody.
+    is_valid = np.asarray(events[target.names[0]].is_valid())
+    return events.filter(pa.array(is_valid)).select(target.names), is_valid
+
+
+def _repeated(text: str, count: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text]))
