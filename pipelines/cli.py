@@ -11,7 +11,7 @@ import typer
 from features.errors import FeatureError
 from features.purposes import Purpose
 from models.errors import ModelError
-from pipelines.console import complain, progress_bar, show
+from pipelines.console import complain, progress_bar, show, show_line
 from pipelines.errors import ReelError
 from pipelines.settings import Settings, load_settings
 from serving.errors import ServingError
@@ -76,15 +76,29 @@ def ingest(
     context: typer.Context,
     topic: Annotated[list[str] | None, typer.Option(help="Only these topics (may be repeated).")] = None,
     accept_lost: Annotated[bool, typer.Option(help="Go on past messages that Kafka deleted unread.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on, batch after batch, cleaning each, until stopped.")
+    ] = False,
+    until_idle: Annotated[
+        float | None, typer.Option(help="With --follow: stop after so many seconds without a message.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Bring what Kafka holds into bronze, exactly once."""
-    from pipelines.ingest import ingest as run
+    if follow:
+        from pipelines.follow import Follower
 
-    with _ray(context.obj), progress_bar("ingesting", shown=not as_json) as bar:
-        report = run(
-            context.obj, topics=topic or (), accept_lost=accept_lost, on_plan=bar.plan, on_progress=bar.advance
-        )
+        with _ray(context.obj):
+            follower = Follower(context.obj, topic or (), on_batch=lambda batch: show_line(batch, as_json=as_json))
+            with follower.stopped_by_signals():
+                report = follower.run(accept_lost=accept_lost, until_idle_s=until_idle)
+    else:
+        from pipelines.ingest import ingest as run
+
+        with _ray(context.obj), progress_bar("ingesting", shown=not as_json) as bar:
+            report = run(
+                context.obj, topics=topic or (), accept_lost=accept_lost, on_plan=bar.plan, on_progress=bar.advance
+            )
     show(report, as_json=as_json)
 
 

@@ -61,6 +61,16 @@ def show(report: StationReport, *, as_json: bool) -> None:
     Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED).print(table)
 
 
+def show_line(report: StationReport, *, as_json: bool) -> None:
+    """One line on one batch of a station that goes on."""
+    if as_json:
+        say(json.dumps(report.as_dict()))
+        return
+    facts = {**report.read, **report.wrote}
+    counted = ", ".join(f"{name} {value:,}" for name, value in facts.items() if isinstance(value, int) and value)
+    say(f"{report.station}  {report.seconds:.1f} s  {counted}")
+
+
 def _add_rows(table: Table, heading: str, facts: Facts) -> None:
     for position, (name, value) in enumerate(facts.items()):
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else value

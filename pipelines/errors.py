@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 class ReelError(Exception):
     """Base of every failure that a `reel` command reports as one clear line; exit code 1: the work failed.
 
-    It keeps its message when it travels from a Ray task.
+    It keeps its message when it travels from a Ray task. `passes` says that the same work may succeed in a while
+    without anybody mending anything: a broker restarts, a catalog is busy.
     """
 
     exit_code: ClassVar[int] = 1
+    passes: ClassVar[bool] = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default an exception is made again by calling its class with the message, which needs other arguments.

@@ -103,6 +103,11 @@ class Ingestion:
             _fill(report, self.topics, counts, described)
         return report
 
+    def waiting(self) -> int:
+        """Offsets that have not been read yet."""
+        events = Intake({spec.name: self._lakehouse.table(spec) for spec in self._event_specs})
+        return sum(span.size for span in events.plan(self._log.available(self.topics)))
+
     def _current_door(self, people: Intake) -> Door:
         """The door as the registries are now; they are read anew only when they changed."""
         snapshots = tuple(table.metadata.current_snapshot_id for _, table in sorted(people.tables.items()))

@@ -119,6 +119,9 @@ class IngestSettings(_Section):
 
     messages_per_task: Count = Field(default=100_000, description="messages one task reads at most")
     messages_per_commit: Count = Field(default=1_000_000, description="messages one commit carries at most")
+    batch_seconds: Seconds = Field(
+        default=10, description="when following: a batch begins this long after the one before it, or when it is full"
+    )
 
 
 class TrainingSettings(_Section):

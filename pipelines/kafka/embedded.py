@@ -15,6 +15,7 @@ from pathlib import Path
 from pipelines.errors import ReelError
 from pipelines.kafka.message import Headers, Messages
 from pipelines.kafka.offsets import Available, OffsetRange, UnknownTopicError
+from pipelines.processes import locked
 
 PREFIX = "embedded:"
 _SCHEMA = """
@@ -47,15 +48,22 @@ class EmbeddedLog:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EmbeddedLogError(path, error) from None
-        with self._connect() as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(_SCHEMA)
-            connection.execute("BEGIN IMMEDIATE")  # of several that open a new log at once one makes it
-            if "headers" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(message)")}:
-                connection.execute("ALTER TABLE message ADD COLUMN headers TEXT")  # a log from before there were any
-            connection.execute(
-                "INSERT INTO cluster SELECT ? WHERE NOT EXISTS (SELECT 1 FROM cluster)", (f"embedded-{uuid.uuid4()}",)
-            )
+        self._prepare()
+
+    def _prepare(self) -> None:
+        # One process at a time: SQLite waits for others in a transaction, but not to change the journal's mode.
+        try:
+            with locked(self.path.with_name(f"{self.path.name}.lock")), self._connect() as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.executescript(_SCHEMA)
+                if "headers" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(message)")}:
+                    connection.execute("ALTER TABLE message ADD COLUMN headers TEXT")  # made before there were any
+                connection.execute(
+                    "INSERT INTO cluster SELECT ? WHERE NOT EXISTS (SELECT 1 FROM cluster)",
+                    (f"embedded-{uuid.uuid4()}",),
+                )
+        except OSError as error:
+            raise EmbeddedLogError(self.path, error) from None
 
     @classmethod
     def of(cls, bootstrap_servers: str) -> "EmbeddedLog | None":

@@ -20,6 +20,8 @@ Offsets = dict[str, dict[int, int]]  # topic -> partition -> next offset to read
 class BrokerUnreachableError(ReelError):
     """No broker answered."""
 
+    passes = True
+
     def __init__(self, bootstrap: str, timeout_s: float, reason: object) -> None:
         super().__init__(
             f"no Kafka broker answered at {bootstrap} within {timeout_s:g} s ({reason}); "

@@ -24,15 +24,13 @@ POLL_S = 0.05
 class ReadStalledError(ReelError):
     """Kafka stopped delivering in the middle of a range."""
 
+    passes = True
+
     def __init__(self, topic: str, partition: int, position: int, end: int, reason: str) -> None:
         super().__init__(
             f"reading {topic}[{partition}] stopped at offset {position} of {end}: {reason}. "
             "Nothing of this batch was committed; run it again when the broker answers"
         )
-        self._received = (topic, partition, position, end, reason)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._received
 
 
 class _Client:

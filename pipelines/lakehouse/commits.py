@@ -24,6 +24,8 @@ PROGRESS = "reel.progress"
 class ConcurrentCommitError(LakehouseError):
     """Another run committed first; nothing of this one was written."""
 
+    passes = True
+
     def __init__(self, table: str) -> None:
         super().__init__(
             f"{table}: another run committed while this one worked, so nothing of this one was committed; "

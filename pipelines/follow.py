@@ -1,0 +1,128 @@
+"""Follow.
+
+input   Kafka topics that go on
+does    ingests and cleans in batches, by time or by size, until it is told to stop
+output  the tables of ingest and of clean, never further behind than a batch while it keeps up
+
+A batch takes at most `ingest.messages_per_commit` messages: when more is waiting the rest stays in Kafka, and memory
+does not grow with the backlog. What a batch has read is on record with its rows, so a follower that was stopped, or
+killed, or that lost its broker, goes on where the last commit left off.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from pipelines.clean import clean
+from pipelines.console import complain
+from pipelines.errors import ReelError
+from pipelines.ingest import Ingestion
+from pipelines.report import StationReport, add_counts, timed
+from pipelines.settings import Settings
+
+LONGEST_PAUSE_S = 30.0
+
+
+class Follower:
+    """Ingest that goes on. `on_batch` hears of every batch that had messages."""
+
+    def __init__(
+        self, settings: Settings, topics: Sequence[str] = (), *, on_batch: Callable[[StationReport], None]
+    ) -> None:
+        self._settings, self._topics, self._on_batch = settings, topics, on_batch
+        self._told_to_stop = threading.Event()
+        self._failures = 0
+
+    def stop(self) -> None:
+        """Finish the batch at hand, then return from `run`."""
+        self._told_to_stop.set()
+
+    @contextmanager
+    def stopped_by_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask to stop; a second one does what it always did."""
+        before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+
+        def ask(number: int, frame: object) -> None:
+            self.stop()
+            complain("stopping after this batch; once more stops at once, and the batch is done again later")
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+        for kind in before:
+            signal.signal(kind, ask)
+        try:
+            yield
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+    def run(self, *, accept_lost: bool = False, until_idle_s: float | None = None) -> StationReport:
+        """Batch after batch, until `stop` is called, or nothing came for `until_idle_s`; the sum of all batches.
+
+        A failure that passes (a broker that restarts, another ingest that was faster) is told and tried again, with
+        growing pauses of up to `LONGEST_PAUSE_S`; any other ends the run.
+        """
+        at_most = self._settings.ingest.messages_per_commit
+        with timed("follow") as total:
+            total.did["batches"] = 0
+            ingestion: Ingestion | None = None
+            last_message = time.monotonic()
+            while not self._told_to_stop.is_set():
+                started = time.monotonic()
+                try:
+                    ingestion = ingestion or Ingestion(self._settings, self._topics)
+                    batch = self._batch(ingestion, at_most, accept_lost)
+                    self._failures = 0
+                except ReelError as error:
+                    if not error.passes:
+                        raise
+                    ingestion = None  # opened anew: whatever it had open may be what failed
+                    self._pause_after(error)
+                    continue
+                messages = int(batch.read["messages"])
+                if messages:
+                    last_message = time.monotonic()
+                    _add(total, batch)
+                    self._on_batch(batch)
+                elif until_idle_s is not None and time.monotonic() - last_message >= until_idle_s:
+                    break
+                if messages < at_most:  # else more is waiting than a batch may take
+                    self._wait(ingestion, started + self._settings.ingest.batch_seconds, at_most)
+        return total
+
+    def _batch(self, ingestion: Ingestion, at_most: int, accept_lost: bool) -> StationReport:
+        with timed("batch") as report:
+            ingested = ingestion.run(accept_lost=accept_lost, at_most=at_most)
+            report.read, report.did, report.wrote = ingested.read, ingested.did, ingested.wrote
+            # Also without news: rows that wait for their profile are settled as time goes by.
+            cleaned = clean(self._settings)
+            add_counts(report.did, {name: n for name, n in cleaned.did.items() if isinstance(n, int)}, "clean: ")
+            report.wrote |= cleaned.wrote
+        return report
+
+    def _wait(self, ingestion: Ingestion, until: float, full: int) -> None:
+        """Until the time of the next batch, or until one is full."""
+        while (left := until - time.monotonic()) > 0 and not self._told_to_stop.wait(min(left, 1.0)):
+            try:
+                if ingestion.waiting() >= full:
+                    return
+            except ReelError as error:
+                if not error.passes:
+                    raise
+                return  # the batch itself finds out, and tells
+
+    def _pause_after(self, error: ReelError) -> None:
+        self._failures += 1
+        pause_s = min(2.0 ** (self._failures - 1), LONGEST_PAUSE_S)
+        complain(f"{error}; trying again in {pause_s:.0f} s")
+        self._told_to_stop.wait(pause_s)
+
+
+def _add(total: StationReport, batch: StationReport) -> None:
+    total.did["batches"] = int(total.did["batches"]) + 1
+    total.read["topics"] = batch.read["topics"]
+    add_counts(total.read, {"messages": int(batch.read["messages"])})
+    add_counts(total.did, {name: n for name, n in batch.did.items() if isinstance(n, int)})
+    add_counts(total.wrote, {name: n for name, n in batch.wrote.items() if isinstance(n, int)})
