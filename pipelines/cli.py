@@ -11,6 +11,7 @@ import typer
 from features.errors import FeatureError
 from features.purposes import Purpose
 from models.errors import ModelError
+from pipelines.cli_contract import contracts
 from pipelines.console import complain, progress_bar, show, show_line
 from pipelines.errors import ReelError
 from pipelines.settings import Settings, load_settings
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 importers = typer.Typer(help="Import public data as events.")
 app.add_typer(importers, name="import")
+app.add_typer(contracts, name="contract")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line instead of a table.")]
 RECOMMENDATION = "recommendation"

@@ -2,13 +2,15 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from pipelines.contract.catalogue import type_of
+from pipelines.contract.events import Column, EventSchema
 from pipelines.report import Facts, StationReport
 
 UNWRAPPED = 160  # columns where the output is no terminal: nothing is cut short in a log
@@ -58,7 +60,7 @@ def show(report: StationReport, *, as_json: bool) -> None:
     table = Table(title=f"{report.station}  {report.seconds:.1f} s", title_justify="left", show_header=False, box=None)
     for heading, facts in (("read", report.read), ("did", report.did), ("wrote", report.wrote)):
         _add_rows(table, heading, facts)
-    Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED).print(table)
+    _output().print(table)
 
 
 def show_line(report: StationReport, *, as_json: bool) -> None:
@@ -86,3 +88,27 @@ def say(line: str) -> None:
 def complain(line: str) -> None:
     """One line on the error stream."""
     sys.stderr.write(f"reel: {line}\n")
+
+
+def show_events(domains: Mapping[str, Sequence[EventSchema]]) -> None:
+    """All events of the contract, a line each."""
+    table = Table("domain", "event", "topic", "consent", "meaning", box=None, title_justify="left")
+    for domain, events in domains.items():
+        for position, event in enumerate(events):
+            table.add_row(domain if position == 0 else "", event.name, event.topic, event.consent_category, event.doc)
+    _output().print(table)
+
+
+def show_event(event: EventSchema, columns: Sequence[Column]) -> None:
+    """One event with its properties."""
+    output = _output()
+    output.print(f"{event.name}: {event.doc}")
+    output.print(f"topic {event.topic}, owner {event.owner}, consent {event.consent_category}, record {event.fullname}")
+    table = Table("property", "type", "personal", "meaning", box=None)
+    for column in columns:
+        table.add_row(column.name, type_of(column), column.personal or "", column.doc)
+    output.print(table)
+
+
+def _output() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED)

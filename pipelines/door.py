@@ -20,9 +20,6 @@ from features.pseudonyms import Pseudonymizer
 from features.redaction import redact
 from pipelines.contract.events import EventSchema
 
-# Columns in which a client or a service may have written anything, deep links and players' own words among it.
-FREE_TEXT_COLUMNS = {"error_message", "cancel_reason", "referrer", "active_screen"}
-
 
 @dataclass(frozen=True)
 class Admission:
@@ -61,13 +58,13 @@ class Door:
                 kept &= ~refused
 
         indices = np.flatnonzero(kept)
-        rows = self._protect(events.take(pa.array(indices)))
+        rows = self._protect(schema, events.take(pa.array(indices)))
         return Admission(rows, indices, {reason: found for reason, found in rejected.items() if len(found)}, dropped)
 
     def _hash_users(self, events: pa.Table) -> pa.Table:
         return _replace(events, "user_id", self.pseudonymizer.hash_column(events["user_id"]))
 
-    def _protect(self, events: pa.Table) -> pa.Table:
+    def _protect(self, schema: EventSchema, events: pa.Table) -> pa.Table:
         """Hash ids, strip kids' ones, truncate addresses, replace personal data in free text."""
         for name in PERSON_IDS:
             if name != "user_id":  # hashed already, to look up its consent
@@ -79,8 +76,9 @@ class Door:
         )
         events = strip_kids(events, is_kids, self.pseudonymizer)
         events = _replace(events, "ip", truncate_addresses(events["ip"])).drop_columns(["user_agent"])
-        for name in FREE_TEXT_COLUMNS & set(events.column_names):
-            events = _replace(events, name, redact(events[name]))
+        for column in schema.columns:
+            if column.personal == "free_text":
+                events = _replace(events, column.name, redact(events[column.name]))
         events = _replace(events, "is_kids", pa.array(is_kids, mask=has_profile & ~described))
         return _replace(events, "profile_described", pa.array(described, mask=~has_profile))
 

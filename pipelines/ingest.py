@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import yaml
-
 from features.consent import ConsentHistory
 from features.profiles import ProfileRegistry
 from pipelines.admission import EventAdmission, people_rows
+from pipelines.contract.essential import essential_events
 from pipelines.contract.events import load_contract
 from pipelines.door import Door
 from pipelines.intake import Intake, Reading
@@ -25,7 +24,7 @@ from pipelines.lakehouse.scans import read_all
 from pipelines.messages import MessageDecoder
 from pipelines.report import StationReport, timed
 from pipelines.secrets import pseudonymizer, quarantine_key
-from pipelines.settings import PROJECT_ROOT, Settings
+from pipelines.settings import Settings
 
 PEOPLE_TOPIC = "user.events"
 
@@ -50,6 +49,7 @@ class Ingestion:
 
     def __init__(self, settings: Settings, topics: Sequence[str] = ()) -> None:
         contract = load_contract(settings.schemas)
+        self._essential = essential_events(contract)
         self.topics = tuple(topics) or settings.kafka.topics or contract.topics
         self._settings = settings
         self._lakehouse = Lakehouse.open(settings)
@@ -116,7 +116,7 @@ class Ingestion:
                 self._hasher,
                 ConsentHistory.of(read_all(people.tables["privacy.consents"], tables.CONSENTS)),
                 ProfileRegistry.of(read_all(people.tables["privacy.profiles"], tables.PROFILES)),
-                essential_events(),
+                self._essential,
             )
             self._people_snapshots = snapshots
         return self._door
@@ -144,9 +144,3 @@ def _fill(report: StationReport, topics: Sequence[str], counts: dict[str, int], 
     report.did |= {f"set aside: {reason}": n for reason, n in of("quarantined ").items()}
     report.did |= {f"admitted: {event}": n for event, n in of("event ").items()}
     report.wrote = {**of("wrote "), **of("wrote ", described)}
-
-
-def essential_events() -> frozenset[str]:
-    """Events kept whatever a person's consent: the list in configs/essential_events.yaml."""
-    listed = yaml.safe_load((PROJECT_ROOT / "configs" / "essential_events.yaml").read_text())
-    return frozenset(listed["essential_events"])

@@ -49,11 +49,11 @@ def bodies_of(event: EventSchema, count: int) -> list[bytes]:
 # ------------------------------------------------------------------------------------------- good messages
 
 
-@pytest.mark.parametrize("name", [event.name for event in CONTRACT.events])
+@pytest.mark.parametrize("name", [event.fullname for event in CONTRACT.events])
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_encodes_byte_for_byte_like_fastavro_and_decodes_to_the_same_rows(name: str, data: st.DataObject) -> None:
-    event = CONTRACT.event(name)
+    event = CONTRACT.by_fullname(name)
     rows = data.draw(st.lists(flat_rows(event), max_size=8))
     bodies = encode(event, table_of(event, rows))
     assert bodies == [fastavro_body(event.avro, row) for row in rows]
