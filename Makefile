@@ -5,9 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+AGAINST ?= HEAD~1
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 
-.PHONY: help demo test lint bench kafka kafka-stop clean lock faults
+.PHONY: help demo test lint contract bench kafka kafka-stop clean lock faults
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -23,6 +24,11 @@ lint: $(READY) ## Check style, types and layering
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+contract: $(READY) ## Check that no event breaks what went before (AGAINST=origin/main, else the commit before)
+	@if [ "$(AGAINST)" != HEAD~1 ] || git rev-parse --quiet --verify HEAD~1:configs/schemas >/dev/null; then \
+		$(BIN)/reel contract check --revision "$(AGAINST)"; \
+	else echo "contract: this clone has no earlier schemas, so there is nothing to compare with"; fi
 
 bench: $(READY) ## Measure the whole road; one JSON line at the end
 	@$(BIN)/python -m tests.benchmarks.road

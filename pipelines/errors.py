@@ -62,10 +62,27 @@ class UnknownSchemaId(ReelError):
 
 
 class RegistryUnavailable(ReelError):
-    """The schema registry does not answer, or refuses."""
+    """The schema registry does not answer, or not now."""
+
+    passes: ClassVar[bool] = True
 
     def __init__(self, registry: object, reason: object) -> None:
         super().__init__(f"the schema registry {registry} is not available ({reason}); check registry.url")
+
+
+class RegistryRefused(ReelError):
+    """The schema registry answers, but not as one that Reel may use: another service, no access, a broken file."""
+
+    def __init__(self, registry: object, reason: object) -> None:
+        super().__init__(f"the schema registry {registry} cannot be used ({reason}); check registry.url")
+
+
+class NoBaseline(UsageError):
+    """There is nothing that the event contract could be compared with where it was asked for."""
+
+
+class ContractBroken(ReelError):
+    """A change of the event contract breaks those who read or write events."""
 
 
 class DeliveryFailed(ReelError):

@@ -3,12 +3,14 @@
 Made from the contract alone, so that it cannot say anything else: a page for the browser, one for the repository.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from pipelines.contract.events import CONSENT_CATEGORIES, PERSONAL, Column, Contract, EventSchema
 
 PAGE_TITLE = "Event catalogue"
+EVENT_HEADINGS = ("domain", "event", "topic", "consent", "meaning")
+PROPERTY_HEADINGS = ("property", "type", "personal", "meaning")
 
 
 def markdown(contract: Contract) -> str:
@@ -21,8 +23,14 @@ def html(contract: Contract) -> str:
     domains = "\n".join(_domain_html(domain, events) for domain, events in by_domain(contract).items())
     options = "".join(f'<option value="{name}">{name}: {text}</option>' for name, text in CONSENT_CATEGORIES.items())
     counts = f"{len(contract.events)} events on {len(contract.topics)} topics"
+    envelope = envelope_columns(contract)
     return _PAGE.format(
-        title=PAGE_TITLE, counts=counts, options=options, domains=domains, envelope=_rows(envelope_columns(contract))
+        title=PAGE_TITLE,
+        counts=counts,
+        options=options,
+        words=_words("envelope", *map(_said, envelope)),
+        envelope=_table(envelope),
+        domains=domains,
     )
 
 
@@ -44,8 +52,22 @@ def own_columns(event: EventSchema) -> list[Column]:
     return [column for column in event.columns if column.path[0] != "envelope"]
 
 
-def type_of(column: Column) -> str:
-    """A column's type in a reader's words: its values where they are few, `?` where it may be null."""
+def event_rows(contract: Contract) -> Iterator[tuple[str, ...]]:
+    """A row of texts for every event, as `EVENT_HEADINGS` says; a domain is named on the first of its events only."""
+    for domain, events in by_domain(contract).items():
+        for position, event in enumerate(events):
+            yield domain if position == 0 else "", event.name, event.topic, event.consent_category, event.doc
+
+
+def property_rows(columns: Sequence[Column]) -> Iterator[tuple[str, ...]]:
+    """A row of texts for every property, as `PROPERTY_HEADINGS` says; with the message's own name where it differs."""
+    for column in columns:
+        renamed = "" if column.path[-1] == column.name else f" In the message: {'.'.join(column.path)}."
+        yield column.name, _type_of(column), column.personal or "", column.doc + renamed
+
+
+def _type_of(column: Column) -> str:
+    """A column's type in a reader's words: an enum's values, and whether it may be null."""
     kind = " / ".join(column.symbols) if column.symbols else str(column.arrow).replace("<item: string>", " of string")
     kind = "instant" if kind.startswith("timestamp") else kind
     return f"{kind}, or null" if column.nullable else kind
@@ -76,39 +98,48 @@ def _markdown_lines(contract: Contract) -> Iterator[str]:
                 yield from _markdown_table(own_columns(event))
 
 
-def _markdown_table(columns: list[Column]) -> Iterator[str]:
-    yield "| property | type | personal | meaning |"
-    yield "|---|---|---|---|"
-    for column in columns:
-        yield f"| `{column.name}` | {type_of(column)} | {column.personal or ''} | {column.doc} |"
+def _markdown_table(columns: Sequence[Column]) -> Iterator[str]:
+    yield f"| {' | '.join(PROPERTY_HEADINGS)} |"
+    yield "|---" * len(PROPERTY_HEADINGS) + "|"
+    for name, *others in property_rows(columns):
+        yield " | ".join([f"| `{name}`", *(text.replace("|", r"\|") for text in others)]) + " |"
 
 
-def _domain_html(domain: str, events: list[EventSchema]) -> str:
+def _domain_html(domain: str, events: Sequence[EventSchema]) -> str:
     return f"<h2>{escape(domain)}</h2>" + "".join(_event_html(event) for event in events)
 
 
 def _event_html(event: EventSchema) -> str:
     properties = own_columns(event)
-    words = " ".join([event.name, event.topic, event.owner, event.doc, *(column.name for column in properties)])
-    table = f"<table>{_HEAD}{_rows(properties)}</table>" if properties else "<p>It has no property of its own.</p>"
+    words = _words(event.name, event.fullname, event.topic, event.owner, event.doc, *map(_said, properties))
     return (
-        f'<details data-words="{escape(words.lower())}" data-consent="{event.consent_category}">'
+        f'<details data-words="{words}" data-consent="{event.consent_category}">'
         f"<summary><code>{escape(event.name)}</code> <span>{escape(event.doc)}</span>"
         f'<b class="{event.consent_category}">{event.consent_category}</b></summary>'
         f"<p>Topic <code>{escape(event.topic)}</code> · owner {escape(event.owner)} · "
-        f"record <code>{escape(event.fullname)}</code></p>{table}</details>"
+        f"record <code>{escape(event.fullname)}</code></p>"
+        f"{_table(properties) if properties else '<p>It has no property of its own.</p>'}</details>"
     )
 
 
-def _rows(columns: list[Column]) -> str:
-    return "".join(
-        f"<tr><td><code>{escape(column.name)}</code></td><td>{escape(type_of(column))}</td>"
-        f"<td>{escape(column.personal or '')}</td><td>{escape(column.doc)}</td></tr>"
-        for column in columns
+def _words(*texts: str) -> str:
+    """What the search box looks in."""
+    return escape(" ".join(texts).lower())
+
+
+def _said(column: Column) -> str:
+    return " ".join([column.name, column.personal or "", *column.symbols])
+
+
+def _table(columns: Sequence[Column]) -> str:
+    head = "".join(f"<th>{heading}</th>" for heading in PROPERTY_HEADINGS)
+    rows = "".join(
+        f"<tr><td><code>{escape(name)}</code></td>{''.join(f'<td>{escape(text)}</td>' for text in others)}</tr>"
+        for name, *others in property_rows(columns)
     )
+    return f"<table><tr>{head}</tr>{rows}</table>"
 
 
-_HEAD = "<tr><th>property</th><th>type</th><th>personal</th><th>meaning</th></tr>"
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -130,23 +161,26 @@ td, th {{ border-top: 1px solid var(--line); padding: .3rem .6rem; text-align: l
 <form onsubmit="return false"><input id="words" type="search" placeholder="Search names, properties, topics, owners"
  aria-label="Search" autofocus><select id="consent" aria-label="Consent"><option value="">any consent</option>{options}
 </select></form>
-<details open data-words="envelope" data-consent=""><summary><code>envelope</code>
-<span>What every event says of itself.</span></summary>
-<table><tr><th>property</th><th>type</th><th>personal</th><th>meaning</th></tr>{envelope}</table></details>
+<details open data-words="{words}" data-consent=""><summary><code>envelope</code>
+<span>What every event says of itself.</span></summary>{envelope}</details>
 {domains}
+<p id="none" hidden>No event has all these words.</p>
 <script>
 const words = document.getElementById("words"), consent = document.getElementById("consent");
 function sift() {{
+  let found = 0;
   const wanted = words.value.toLowerCase().split(/\\s+/).filter(Boolean);
   for (const one of document.querySelectorAll("details")) {{
     one.hidden = !(wanted.every(word => one.dataset.words.includes(word)) &&
       (!consent.value || one.dataset.consent === consent.value));
+    found += !one.hidden;
   }}
   for (const title of document.querySelectorAll("h2")) {{
     let next = title.nextElementSibling, seen = false;
     while (next && next.tagName === "DETAILS") {{ seen ||= !next.hidden; next = next.nextElementSibling; }}
     title.hidden = !seen;
   }}
+  document.getElementById("none").hidden = found > 0;
 }}
 words.oninput = consent.onchange = sift;
 </script></body></html>

@@ -15,6 +15,12 @@ def essential_events(contract: Contract, path: Path = LIST) -> frozenset[str]:
     """The names on the list. Raises `ContractError` where list and schemas disagree: both are promises to viewers."""
     listed = frozenset(yaml.safe_load(path.read_text())["essential_events"])
     declared = frozenset(event.name for event in contract.events if event.consent_category == "essential")
+    others = {event.name for event in contract.events if event.consent_category != "essential"}
+    if undecided := sorted(declared & others):
+        raise ContractError(
+            f"{', '.join(undecided)} is essential on one topic and not on another, but {path} goes by name; "
+            "give both schemas one consent_category, or one of them another event_name"
+        )
     if only_listed := sorted(listed - declared):
         raise ContractError(
             f"{path} lists {', '.join(only_listed)}, which no schema declares with consent_category essential; "

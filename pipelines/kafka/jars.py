@@ -37,13 +37,13 @@ def find_java() -> str:
     return java
 
 
-def fetch_jars(libs: Path) -> None:
-    """Have Maven copy the broker's jars to `libs`, unless all that today's pom.xml names are there.
+def fetch_jars(libs: Path, pom: Path = _POM) -> None:
+    """Have Maven copy the jars that `pom` names (the broker's, if none is given) to `libs`, unless they are there.
 
     Several processes may call it at once: one fetches, the others wait. The folder appears whole or not at all.
     Raises MavenMissing, KafkaJarsNotFetched.
     """
-    pom_hash = hashlib.sha256(_POM.read_bytes()).hexdigest()
+    pom_hash = hashlib.sha256(pom.read_bytes()).hexdigest()
     libs.parent.mkdir(parents=True, exist_ok=True)
     with locked(libs.with_name(f"{libs.name}.lock")):
         stamp = libs / _STAMP
@@ -51,19 +51,19 @@ def fetch_jars(libs: Path) -> None:
             return
         maven = shutil.which("mvn")
         if maven is None:
-            raise MavenMissing(f"the jars of the local Kafka broker are not in {libs} yet: install Maven (mvn)")
-        _log.info("Maven fetches the jars of Apache Kafka (once, 43 MB)")
+            raise MavenMissing(f"the jars that {pom} names are not in {libs} yet: install Maven (mvn)")
+        _log.info("Maven fetches the jars that %s names (once)", pom)
         with tempfile.TemporaryDirectory(prefix="libs-", dir=libs.parent) as scratch:
             fresh = Path(scratch) / "libs"
-            _copy_with_maven(maven, fresh)
+            _copy_with_maven(maven, fresh, pom)
             (fresh / _STAMP).write_text(pom_hash)
             if libs.exists():
                 libs.rename(Path(scratch) / "outdated")
             fresh.rename(libs)
 
 
-def _copy_with_maven(maven: str, target: Path) -> None:
-    command = [maven, "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={target}"]
+def _copy_with_maven(maven: str, target: Path, pom: Path) -> None:
+    command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={target}"]
     try:
         done = subprocess.run(
             command,
@@ -74,8 +74,9 @@ def _copy_with_maven(maven: str, target: Path) -> None:
             timeout=_MAVEN_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired as late:
-        raise KafkaJarsNotFetched(f"Maven did not fetch Kafka's jars within {_MAVEN_TIMEOUT_S} s") from late
+        raise KafkaJarsNotFetched(f"Maven did not fetch the jars within {_MAVEN_TIMEOUT_S} s") from late
     if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
-        why = next((line for line in said if line.startswith("[ERROR]")), said[-1])
-        raise KafkaJarsNotFetched(f"Maven could not fetch Kafka's jars: {why.removeprefix('[ERROR] ')}")
+        said = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
+        errors = [line.removeprefix("[ERROR]").strip() for line in said if line.startswith("[ERROR]")]
+        why = next((line for line in (*errors, *reversed(said)) if line), "it said nothing")
+        raise KafkaJarsNotFetched(f"Maven could not fetch the jars that {pom} names: {why}")

@@ -1,6 +1,7 @@
 """The event contract: what the shipped schemas say, and that a contradiction among schemas is named."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,28 @@ def test_names_topics_and_types(contract: Contract) -> None:
     assert types["is_kids"] == pa.bool_()
     assert len(contract.topics) == 24
     assert {"catalog.changes", "client.playback", "user.events", "qoe.metrics"} <= set(contract.topics)
+
+
+def test_the_envelope_says_what_of_it_is_personal(contract: Contract) -> None:
+    for event in contract.events:
+        assert {c.name: c.personal for c in event.columns if c.path[0] == "envelope" and c.personal} == {
+            **dict.fromkeys(("user_id", "profile_id", "session_id", "device_id"), "identifier"),
+            "ip": "address",
+            "user_agent": "agent",
+        }
+
+
+def test_every_doc_says_what_is_allowed(contract: Contract) -> None:
+    said_of_numbers = re.compile(
+        r"or more|above 0|below 0|at most|\b0 .*to \d|1970 to|counted from|since 1970|in the same unit|ratios 0 to 1"
+    )
+    for column in (column for event in contract.events for column in event.columns):
+        if column.symbols:
+            assert all(symbol in column.doc for symbol in column.symbols), column
+        elif pa.types.is_boolean(column.arrow):
+            assert "true if" in column.doc or "true for" in column.doc or "true on" in column.doc, column
+        elif not (pa.types.is_string(column.arrow) or pa.types.is_list(column.arrow)):
+            assert said_of_numbers.search(column.doc), column
 
 
 def test_the_registered_text_is_self_contained_and_stable(contract: Contract) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import fastavro
@@ -11,7 +12,7 @@ import pytest
 
 from pipelines.contract.codec import decode, encode
 from pipelines.contract.essential import LIST, essential_events
-from pipelines.contract.events import EventSchema, load_contract
+from pipelines.contract.events import Contract, EventSchema, load_contract
 from pipelines.errors import ContractError
 from pipelines.lakehouse.tables import bronze_events
 from pipelines.settings import PROJECT_ROOT
@@ -124,7 +125,8 @@ def test_bronze_holds_every_property_of_every_event():
 
 def test_free_text_is_declared_where_people_write():
     written = {column.name for event in CONTRACT.events for column in event.columns if column.personal == "free_text"}
-    assert {"query_text", "error_message", "cancel_reason", "active_screen", "referrer"} <= written
+    assert {"query_text", "error_message", "cancel_reason", "referrer"} <= written
+    assert {"active_screen", "screen_name", "referrer_screen"} <= written  # deep links may carry an address
 
 
 def test_events_that_share_a_name_are_told_apart_by_their_topic():
@@ -154,3 +156,10 @@ def test_the_list_of_essential_events_and_the_schemas_agree(tmp_path):
         essential_events(CONTRACT, shorter)
     with pytest.raises(ContractError, match=r"longer\.yaml lists playback\.started, which no schema declares"):
         essential_events(CONTRACT, longer)
+
+
+def test_a_name_on_two_topics_is_essential_on_both_or_on_none():
+    changed = CONTRACT.event("notification.clicked", "notifications.events")
+    events = [replace(event, consent_category="essential") if event is changed else event for event in CONTRACT.events]
+    with pytest.raises(ContractError, match=r"notification\.clicked is essential on one topic and not on another"):
+        essential_events(Contract(tuple(events)))

@@ -8,8 +8,9 @@ from typing import Any
 import fastavro
 import pytest
 
-from pipelines.contract.evolution import check_evolution
+from pipelines.contract.evolution import Mode, check_evolution, check_history, evolution_breaks
 from pipelines.errors import IncompatibleSchema
+from tests.pipelines.contract.schema_pairs import schema_pair
 
 Schema = dict[str, Any]
 OLD: Schema = {
@@ -97,3 +98,89 @@ def test_breaking_changes_are_refused(change: Callable[[Schema], None], message:
     change(new)
     with pytest.raises(IncompatibleSchema, match=message):
         check_evolution(OLD, new)
+
+
+def test_every_break_is_told_not_the_first_alone() -> None:
+    new = copy.deepcopy(OLD)
+    new["fields"] = [*new["fields"][1:], {"name": "more", "type": "long"}]
+    assert [(each.path, each.rule) for each in evolution_breaks(Mode.REEL, new, [OLD])] == [
+        ("n.Event.id", "field_removed"),
+        ("n.Event.more", "field_added_without_default"),
+    ]
+    with pytest.raises(IncompatibleSchema, match=r"n\.Event\.id: .*; n\.Event\.more: .* needs a new topic"):
+        check_evolution(OLD, new)
+
+
+def test_what_reel_allows_every_mode_of_confluent_allows() -> None:
+    allowed = 0
+    for seed in range(1500):
+        old, new = schema_pair(seed)
+        if not evolution_breaks(Mode.REEL, new, [old]):
+            allowed += old != new
+            assert not any(evolution_breaks(mode, new, [old]) for mode in Mode), seed
+    assert allowed > 50
+
+
+def record(*fields: str) -> Schema:
+    """Fields like `x:int`, or with a default `x:int=0`."""
+    made = []
+    for field in fields:
+        name, _, rest = field.partition(":")
+        kind, _, default = rest.partition("=")
+        made.append({"name": name, "type": kind, **({"default": int(default)} if default else {})})
+    return {"type": "record", "name": "R", "fields": made}
+
+
+# By the definitions of Confluent's documentation: the new schema reads the old data (backward), the old the new's
+# (forward), of the version before or of all; and by Reel's rule. `v1, v2 -> v3`, and the modes that refuse v3.
+EVERY = {*Mode} - {Mode.NONE}
+BACKWARD = {Mode.BACKWARD, Mode.BACKWARD_TRANSITIVE, Mode.FULL, Mode.FULL_TRANSITIVE}
+FORWARD = {Mode.FORWARD, Mode.FORWARD_TRANSITIVE, Mode.FULL, Mode.FULL_TRANSITIVE}
+
+
+@pytest.mark.parametrize(
+    ("versions", "refusing"),
+    [
+        ([record("x:int"), record("x:int"), record("x:int", "y:int=0")], set()),
+        ([record("x:int"), record("x:int"), record("x:int", "y:int")], BACKWARD | {Mode.REEL}),
+        ([record("x:int"), record("x:int", "y:int"), record("x:int")], FORWARD | {Mode.REEL}),
+        ([record("x:int"), record("x:int", "y:int=0"), record("x:int")], {Mode.REEL}),
+        ([record("x:int"), record("x:int"), record("x:string")], EVERY),
+        ([record("x:int"), record("x:int"), record("x:long")], FORWARD | {Mode.REEL}),
+        ([record("x:long"), record("x:long"), record("x:int")], BACKWARD | {Mode.REEL}),
+        # v2 to v3 is well; v1 to v3 is what only the transitive modes see.
+        (
+            [record("x:int"), record("x:int", "y:int=0"), record("x:int", "y:int")],
+            {Mode.BACKWARD_TRANSITIVE, Mode.FULL_TRANSITIVE, Mode.REEL},
+        ),
+        (
+            [record("x:int", "y:int"), record("x:int", "y:int=0"), record("x:int")],
+            {*FORWARD, Mode.REEL} - {Mode.FORWARD, Mode.FULL},
+        ),
+        ([], set()),
+    ],
+)
+def test_each_mode_refuses_what_its_definition_says(versions: list[Schema], refusing: set[Mode]) -> None:
+    *earlier, new = versions or [record("x:int")]
+    assert {mode for mode in Mode if evolution_breaks(mode, new, earlier)} == refusing
+
+
+def test_a_default_that_an_enum_got_later_does_not_help_its_first_readers() -> None:
+    def kind(**enum: Any) -> Schema:
+        return {"type": "record", "name": "R", "fields": [{"name": "k", "type": {"type": "enum", "name": "K", **enum}}]}
+
+    first, second = kind(symbols=["A"]), kind(symbols=["A"], default="A")
+    third = kind(symbols=["A", "B"], default="A")
+    check_evolution(first, second)
+    check_evolution(second, third)
+    with pytest.raises(IncompatibleSchema, match=r"R\.k: it gained the symbols B, and older readers have no default"):
+        check_history([first, second], third)
+
+
+def test_a_type_that_contains_itself_is_compared_once() -> None:
+    def node(*more: Any) -> Schema:
+        return {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}, *more]}
+
+    check_evolution(node(), node({"name": "x", "type": "int", "default": 0}))
+    with pytest.raises(IncompatibleSchema, match=r"^Node\.x: it was removed or renamed; a breaking change"):
+        check_evolution(node({"name": "x", "type": "int", "default": 0}), node())

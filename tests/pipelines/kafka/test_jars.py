@@ -69,7 +69,7 @@ def test_no_maven_is_said(programs: Path, tmp_path: Path) -> None:
 
 def test_mavens_reason_is_said_and_no_folder_left(programs: Path, tmp_path: Path) -> None:
     write_program(programs / "mvn", "echo '[ERROR] the mirror does not answer'; echo '[ERROR] see the manual'; exit 1")
-    with pytest.raises(KafkaJarsNotFetched, match=r"jars: the mirror does not answer$"):
+    with pytest.raises(KafkaJarsNotFetched, match=r"pom.xml names: the mirror does not answer$"):
         fetch_jars(tmp_path / "libs")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "libs.lock"]
 
