@@ -19,8 +19,12 @@ from enum import StrEnum
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from features.chronicle import Chronicle, milliseconds
+from features.distinct import is_one_of
 from features.errors import FeatureError
+from features.pseudonyms import Pseudonyms
 from features.purposes import Purpose
 
 # Opt-out: collected unless refused. Every other market is opt-in (spec 8.1).
@@ -65,11 +69,18 @@ def required_consents(purpose: Purpose) -> tuple[Purpose, ...]:
     return (Purpose.ANALYTICS,) if purpose is Purpose.ANALYTICS else (Purpose.ANALYTICS, purpose)
 
 
-@dataclass(frozen=True)
-class ConsentHistory:
-    """Who allowed what, and when it became known: one row per user and instant, sorted by time."""
+# An answer as a number, so that of two the stricter is the lesser.
+_NO, _YES, _NOT_SAID = 0, 1, 2
+_NEVER_MS = np.iinfo(np.int64).min
+Answers = NDArray[np.int8]  # _NO, _YES or _NOT_SAID for each row and purpose of CONSENT_COLUMNS, shape (n, 3)
 
-    changes: pl.DataFrame
+
+@dataclass(frozen=True, eq=False)
+class ConsentHistory:
+    """Who allowed what, and when it became known: one row per user and instant."""
+
+    changes: Chronicle
+    answers: Answers  # of each change
 
     @classmethod
     def of(cls, consents: pa.Table) -> "ConsentHistory":
@@ -79,26 +90,38 @@ class ConsentHistory:
         """
         frame = pl.DataFrame(
             {
-                "user_id": _strings(consents["user_id"]),
-                "known_ms": _milliseconds(consents["event_timestamp"]),
-                **{name: pl.Series(consents[name].to_pylist(), dtype=pl.Boolean) for name in _HISTORY_COLUMNS.values()},
+                "user_id": pl.Series(values=consents["user_id"].combine_chunks(), dtype=pl.String),
+                "known_ms": milliseconds(consents["event_timestamp"]),
+                **{name: _answers(consents[name]) for name in _HISTORY_COLUMNS.values()},
             }
         )
-        return cls(frame.group_by("user_id", "known_ms").agg(pl.all().min()).sort("known_ms"))
+        changes = frame.group_by("user_id", "known_ms").agg(pl.all().min()).sort("user_id", "known_ms")
+        answers = np.stack([changes[name].to_numpy() for name in _HISTORY_COLUMNS.values()], axis=1)
+        return cls(
+            Chronicle.of(changes["user_id"].to_arrow().cast(pa.string()), changes["known_ms"].to_numpy()), answers
+        )
+
+    def latest(self, people: Pseudonyms, instants_ms: NDArray[np.int64]) -> Answers:
+        """The latest answers of each row's person known at or before its instant, under whichever salt they stand."""
+        places = self.changes.places(people.names, people.codes)
+        if not len(places):
+            return np.full((len(instants_ms), len(CONSENT_COLUMNS)), _NOT_SAID, dtype=np.int8)
+        rows = self.changes.latest(places, instants_ms)
+        known_ms = np.where(rows < 0, _NEVER_MS, self.changes.known_ms[rows])
+        is_latest = (rows >= 0) & (known_ms == known_ms.max(axis=0))
+        said: Answers = np.where(is_latest[..., np.newaxis], self.answers[rows], _NOT_SAID).min(axis=0)
+        return said
 
     def as_known_at(self, user_ids: pl.Series, instants_ms: pl.Series) -> pl.DataFrame:
         """The latest consent of each user known at or before each instant; nulls where none was known."""
-        asked = pl.DataFrame({"user_id": user_ids.cast(pl.String), "asked_ms": instants_ms.cast(pl.Int64)})
-        ordered = asked.with_row_index("row").sort("asked_ms", maintain_order=True)
-        known = ordered.join_asof(
-            self.changes,
-            left_on="asked_ms",
-            right_on="known_ms",
-            by="user_id",
-            strategy="backward",
-            check_sortedness=False,
+        people = Pseudonyms.of(user_ids.cast(pl.String).to_arrow().cast(pa.string()))
+        said = self.latest(people, instants_ms.cast(pl.Int64).to_numpy())
+        return pl.DataFrame(
+            {
+                name: pl.Series(values=pa.array(said[:, place] == _YES, mask=said[:, place] == _NOT_SAID))
+                for place, name in enumerate(_HISTORY_COLUMNS.values())
+            }
         )
-        return known.sort("row").select(*_HISTORY_COLUMNS.values())
 
 
 @dataclass(frozen=True)
@@ -114,18 +137,23 @@ def market_default(market: str | None) -> bool:
     return market in OPT_OUT_MARKETS
 
 
-def resolve(events: pa.Table, history: ConsentHistory) -> pa.Table:
+def resolve(events: pa.Table, history: ConsentHistory, people: Pseudonyms | None = None) -> pa.Table:
     """The events with their three consent columns filled in.
 
     The event's own consent object holds; without one, the latest consent known at its event_timestamp; without
-    that, the market's default. `events` needs user_id (hashed), market, event_timestamp and the consent columns.
+    that, the market's default. `events` needs market, event_timestamp and the consent columns, and user_id (hashed)
+    unless `people` says whose they are under every salt.
     """
-    known = history.as_known_at(_strings(events["user_id"]), _milliseconds(events["event_timestamp"]))
-    default = _strings(events["market"]).is_in(list(OPT_OUT_MARKETS)).fill_null(value=False)
-    for purpose, column in CONSENT_COLUMNS.items():
-        own = pl.Series(values=events[column].combine_chunks(), dtype=pl.Boolean)
-        resolved = pl.select(pl.coalesce(own, known[_HISTORY_COLUMNS[purpose]], default)).to_series()
-        events = events.set_column(events.column_names.index(column), pa.field(column, pa.bool_()), resolved.to_arrow())
+    own = [_answers(events[column]) for column in CONSENT_COLUMNS.values()]
+    if all((answers != _NOT_SAID).all() for answers in own):
+        return events
+    people = Pseudonyms.of(events["user_id"]) if people is None else people
+    known = history.latest(people, milliseconds(events["event_timestamp"]))
+    default = is_one_of(events["market"], OPT_OUT_MARKETS)
+    for place, column in enumerate(CONSENT_COLUMNS.values()):
+        said = np.where(own[place] == _NOT_SAID, known[:, place], own[place])
+        allowed = pa.array(np.where(said == _NOT_SAID, default, said == _YES))
+        events = events.set_column(events.column_names.index(column), pa.field(column, pa.bool_()), allowed)
     return events
 
 
@@ -145,9 +173,9 @@ def decide(rows: pa.Table, purpose: Purpose, history: ConsentHistory, at_ms: int
     for consent in required:
         refused |= ~_booleans(rows[CONSENT_COLUMNS[consent]], missing=False)
     if at_ms is not None:
-        latest = history.as_known_at(_strings(rows["user_id"]), pl.repeat(at_ms, rows.num_rows, eager=True))
+        latest = history.latest(Pseudonyms.of(rows["user_id"]), np.full(rows.num_rows, at_ms))
         for consent in required:
-            withdrawn |= ~latest[_HISTORY_COLUMNS[consent]].fill_null(value=True).to_numpy()
+            withdrawn |= latest[:, list(CONSENT_COLUMNS).index(consent)] == _NO
     allowed = ~(kids | refused | withdrawn)
     reasons = {
         Exclusion.KIDS_PROFILE: int(kids.sum()),
@@ -157,12 +185,11 @@ def decide(rows: pa.Table, purpose: Purpose, history: ConsentHistory, at_ms: int
     return Decision(allowed, {str(reason): count for reason, count in reasons.items() if count})
 
 
-def _strings(column: pa.ChunkedArray) -> pl.Series:
-    return pl.Series(values=column.combine_chunks(), dtype=pl.String)
-
-
-def _milliseconds(column: pa.ChunkedArray) -> pl.Series:
-    return pl.Series(values=column.cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()).combine_chunks(), dtype=pl.Int64)
+def _answers(column: pa.ChunkedArray) -> Answers:
+    if column.null_count == len(column):
+        return np.full(len(column), _NOT_SAID, dtype=np.int8)
+    answers: Answers = column.cast(pa.int8()).fill_null(_NOT_SAID).to_numpy()
+    return answers
 
 
 def _booleans(column: pa.ChunkedArray, *, missing: bool) -> np.ndarray:

@@ -93,7 +93,7 @@ def viewing_log(playback: pa.Table, titles: pa.Table) -> pa.Table:
         if table["event_timestamp"].null_count:
             raise LogError(f"{what} has {table['event_timestamp'].null_count:,} row(s) without event_timestamp")
     events = _frame(playback, PLAYBACK_COLUMNS)
-    log = _said(_playing(_in_playbacks(events)))
+    log = _said(playing(in_playbacks(events)))
     log = _with_weekday(_with_title(log, _frame(titles, TITLE_COLUMNS)))
     log = log.sort("profile_id", "event_timestamp", "event_id", nulls_last=True)
     return log.select(VIEWING_LOG.schema.names).to_arrow().cast(VIEWING_LOG.schema)
@@ -106,7 +106,7 @@ def _frame(table: pa.Table, columns: tuple[str, ...]) -> pl.DataFrame:
     return frame.with_columns(pl.col(times).dt.cast_time_unit("ms").dt.convert_time_zone("UTC"))
 
 
-def _in_playbacks(events: pl.DataFrame) -> pl.DataFrame:
+def in_playbacks(events: pl.DataFrame) -> pl.DataFrame:
     """Events by (playback, time, id), with `playback`: a number for each playback."""
     is_known = pl.col("playback_id").is_not_null()
     session = pl.when(is_known).then(None).otherwise(pl.coalesce("session_id", "viewer_token"))
@@ -125,8 +125,8 @@ def _in_playbacks(events: pl.DataFrame) -> pl.DataFrame:
     return events.with_columns(playback=(is_first | is_next.fill_null(False)).cum_sum())
 
 
-def _playing(events: pl.DataFrame) -> pl.DataFrame:
-    """Events up to the first stop of each playback, with `watch_ms`, `is_start` and `is_stop`."""
+def playing(events: pl.DataFrame) -> pl.DataFrame:
+    """Of `in_playbacks`, events up to the first stop of each, with `watch_ms`, `is_start` and `is_stop`."""
     name = pl.col("event_name")
     switched = (
         pl.when(name.is_in([_STARTED, "playback.resumed"])).then(True)

@@ -5,19 +5,25 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from features.pseudonyms import Pseudonymizer
+from features.chronicle import Chronicle, Rows, milliseconds
+from features.distinct import codes_of, encoded, spread
+from features.pseudonyms import Pseudonymizer, Pseudonyms
 
 PERSON_IDS = ("user_id", "profile_id", "session_id", "device_id")
 MILLISECONDS_PER_DAY = 86_400_000
+_FAR_MS = np.iinfo(np.int64).max
+
+Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProfileRegistry:
-    """What is known of every profile: one row per profile and instant, sorted by time."""
+    """What is known of every profile: one row per profile and instant."""
 
-    descriptions: pl.DataFrame
+    descriptions: Chronicle
+    is_kids: Flags  # of each description
 
     @classmethod
     def of(cls, profiles: pa.Table) -> "ProfileRegistry":
@@ -25,72 +31,79 @@ class ProfileRegistry:
 
         Of two descriptions in the same millisecond nobody can tell which came later, so the child's counts.
         """
-        known_ms = profiles["event_timestamp"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64())
         frame = pl.DataFrame(
             {
                 "profile_id": pl.Series(values=profiles["profile_id"].combine_chunks(), dtype=pl.String),
-                "known_ms": pl.Series(values=known_ms.combine_chunks(), dtype=pl.Int64),
+                "known_ms": milliseconds(profiles["event_timestamp"]),
                 "is_kids": pl.Series(values=profiles["is_kids"].combine_chunks(), dtype=pl.Boolean),
             }
         )
-        return cls(frame.group_by("profile_id", "known_ms").agg(pl.col("is_kids").max()).sort("known_ms"))
+        rows = frame.group_by("profile_id", "known_ms").agg(pl.col("is_kids").max()).sort("profile_id", "known_ms")
+        keys = rows["profile_id"].to_arrow().cast(pa.string())
+        return cls(Chronicle.of(keys, rows["known_ms"].to_numpy()), rows["is_kids"].to_numpy())
 
-    def describe(self, profile_ids: pl.Series, instants_ms: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    def describe(self, profile_ids: pl.Series, instants_ms: pl.Series) -> tuple[Flags, Flags]:
         """(is_kids, is_described) of each profile, shapes (n,).
 
         The description in force at the instant holds; before the first one, the first one does. A profile that
         nobody has described is not known to be a child's, nor known not to be: is_described is False.
         """
-        asked = pl.DataFrame(
-            {"profile_id": profile_ids.cast(pl.String), "asked_ms": instants_ms.cast(pl.Int64)}
-        ).with_row_index("row")
-        first = self.descriptions.group_by("profile_id", maintain_order=True).agg(
-            pl.col("is_kids").first().alias("was_kids_first")
-        )
-        known = (
-            asked.sort("asked_ms", maintain_order=True)
-            .join_asof(
-                self.descriptions,
-                left_on="asked_ms",
-                right_on="known_ms",
-                by="profile_id",
-                strategy="backward",
-                check_sortedness=False,
-            )
-            .join(first, on="profile_id", how="left", maintain_order="left")
-            .sort("row")
-            .select(pl.coalesce("is_kids", "was_kids_first").alias("is_kids"))
-            .to_series()
-        )
-        return known.fill_null(value=False).to_numpy(), known.is_not_null().to_numpy()
+        profiles = Pseudonyms.of(profile_ids.cast(pl.String).to_arrow().cast(pa.string()))
+        return self.describe_each(profiles, instants_ms.cast(pl.Int64).to_numpy())
+
+    def describe_each(self, profiles: Pseudonyms, instants_ms: Rows) -> tuple[Flags, Flags]:
+        """The same of profiles that may be described under any of several salts."""
+        chronicle = self.descriptions
+        places = chronicle.places(profiles.names, profiles.codes)
+        if not len(places):
+            return np.zeros(len(instants_ms), dtype=bool), np.zeros(len(instants_ms), dtype=bool)
+        rows, firsts = chronicle.latest(places, instants_ms), chronicle.first(places)
+        newest_ms = np.where(rows < 0, -_FAR_MS, chronicle.known_ms[rows])
+        oldest_ms = np.where(firsts < 0, _FAR_MS, chronicle.known_ms[firsts])
+        in_force = (rows >= 0) & (newest_ms == newest_ms.max(axis=0))
+        first = (firsts >= 0) & (oldest_ms == oldest_ms.min(axis=0))
+        holds: Flags = np.where((rows >= 0).any(axis=0), in_force & self.is_kids[rows], first & self.is_kids[firsts])
+        return np.asarray(holds.any(axis=0)), np.asarray((firsts >= 0).any(axis=0))
 
 
-def strip_kids(events: pa.Table, is_kids: np.ndarray, pseudonymizer: Pseudonymizer) -> pa.Table:
+def strip_kids(events: pa.Table, is_kids: Flags, pseudonymizer: Pseudonymizer) -> pa.Table:
     """`events` (ids hashed) with a `viewer_token`, and without any id where `is_kids` (bool, shape (n,)).
 
     The token is what aggregates count viewers by: the profile's hash, or for a kids' profile a keyed token of the
-    UTC day of the event, which leads back to nobody and links no two days.
+    UTC day of the event, which leads back to nobody and links no two days. Ids that come as dictionary arrays stay
+    so, and no dictionary keeps a child's id.
     """
-    profiles = _one_chunk(events["profile_id"])
-    tokens = profiles.to_numpy(zero_copy_only=False).copy()
-    days = (
-        events["event_timestamp"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()).to_numpy() // MILLISECONDS_PER_DAY
-    )
-    known: dict[tuple[str, int], str] = {}
-    for row in np.flatnonzero(is_kids & np.asarray(profiles.is_valid())):
-        key = (tokens[row], int(days[row]))
-        if key not in known:
-            known[key] = pseudonymizer.daily_token(*key)
-        tokens[row] = known[key]
-    events = _replace(events, "viewer_token", pa.array(tokens, pa.string()))
-    mask = pa.array(is_kids)
+    kind = events.schema.field("profile_id").type
+    token = _tokens(encoded(events["profile_id"]), events["event_timestamp"], is_kids, pseudonymizer)
+    events = _replace(events, "viewer_token", token if pa.types.is_dictionary(kind) else token.cast(kind))
+    if not is_kids.any():
+        return events
     for name in PERSON_IDS:
-        events = _replace(events, name, pc.if_else(mask, pa.scalar(None, pa.string()), _one_chunk(events[name])))
+        kind = events.schema.field(name).type
+        column = encoded(events[name])
+        stripped = spread(column.dictionary, np.where(is_kids, -1, codes_of(column)))
+        events = _replace(events, name, stripped if pa.types.is_dictionary(kind) else stripped.cast(kind))
     return events
 
 
-def _one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+def _tokens(
+    profiles: pa.DictionaryArray, instants: pa.ChunkedArray, is_kids: Flags, pseudonymizer: Pseudonymizer
+) -> pa.DictionaryArray:
+    codes = codes_of(profiles)
+    kids = np.flatnonzero(is_kids & (codes >= 0))
+    if not len(kids):
+        return profiles
+    days = milliseconds(instants)[kids] // MILLISECONDS_PER_DAY
+    first_day, people = days.min(), len(profiles.dictionary)
+    pairs, pair_of_row = np.unique((days - first_day) * people + codes[kids], return_inverse=True)
+    children = profiles.dictionary.take(pa.array(pairs % people)).to_pylist()
+    tokens = [
+        pseudonymizer.daily_token(child, day)
+        for child, day in zip(children, (first_day + pairs // people).tolist(), strict=True)
+    ]
+    codes = codes.copy()
+    codes[kids] = people + pair_of_row
+    return spread(pa.concat_arrays([profiles.dictionary, pa.array(tokens, pa.string())]), codes)
 
 
 def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

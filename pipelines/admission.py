@@ -16,7 +16,7 @@ from features.pseudonyms import Pseudonymizer
 from pipelines.carried import carried_columns
 from pipelines.contract.events import EventSchema
 from pipelines.door import Door
-from pipelines.intake import Part, Rows
+from pipelines.intake import DROPPED, Part, Rows
 from pipelines.kafka.message import Messages
 from pipelines.lakehouse import tables
 from pipelines.messages import MessageDecoder, SetAside
@@ -54,7 +54,8 @@ class EventAdmission:
                 admitted = admitted.append_column(name, values)
             parts.append(Part(BRONZE, schema.fullname, admitted))
             add_counts(counts, {f"event {schema.name}": len(kept)})
-            add_counts(counts, admission.dropped, "dropped ")
+            add_counts(counts, admission.dropped, DROPPED)
+            add_counts(counts, admission.restricted, "restricted ")
             for reason, indices in admission.rejected.items():
                 set_aside += [SetAside(int(at[index]), reason, None) for index in indices]
         if set_aside:

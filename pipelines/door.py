@@ -1,140 +1,159 @@
 """The door: what of an event may come in, and as what (spec 8.2, 8.3, 8.5).
 
-input   decoded events of one schema (Arrow), with plain ids
-does    required fields, consent, kids' protection, salted hashes, truncated addresses, personal data in free text
-output  rows that may be stored, rows to set aside with a reason, and counts of what was dropped
+input   decoded events of one schema (Arrow), with plain ids, full addresses and agents
+does    required fields, sane values, consent, kids' protection, enrichment, salted hashes, truncated addresses,
+        personal data in free text
+output  rows that may be stored, rows to set aside with a reason, and counts of what was dropped or is restricted
 """
 
 import ipaddress
+import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from features.chronicle import milliseconds
 from features.consent import ConsentHistory, resolve
-from features.profiles import PERSON_IDS, ProfileRegistry, strip_kids
-from features.pseudonyms import Pseudonymizer
+from features.distinct import codes_of, encoded, spread
+from features.profiles import ProfileRegistry, strip_kids
+from features.pseudonyms import Pseudonymizer, Pseudonyms
 from features.redaction import redact
 from pipelines.contract.events import EventSchema
+from pipelines.enrichment import Enricher
+from pipelines.sanity import faults
+
+Flags = NDArray[np.bool_]
+_ADDRESSES_REMEMBERED = 65_536
 
 
 @dataclass(frozen=True)
 class Admission:
-    """What the door lets in, for one batch of one event. `kept` and `rejected` are indices into the batch."""
+    """What the door lets in, for one batch of one event. `kept` and `rejected` are indices into the batch.
+
+    Ids, addresses, `event_name` and what enrichment found are dictionary<int32, string> columns of `rows`; no
+    dictionary holds a value that no row has.
+    """
 
     rows: pa.Table  # bronze columns, aligned with `kept`
-    kept: np.ndarray
-    rejected: Mapping[str, np.ndarray]  # reason -> indices to set aside
+    kept: NDArray[np.int64]
+    rejected: Mapping[str, NDArray[np.int64]]  # reason -> indices to set aside
     dropped: Mapping[str, int]  # reason -> events that may not be stored at all
+    restricted: Mapping[str, int] = field(default_factory=dict)  # restriction -> kept events that are under it
 
 
 @dataclass(frozen=True)
 class Door:
-    """The rules, with the salts and the registries they need."""
+    """The rules, with the salts, the registries and the databases they need."""
 
     pseudonymizer: Pseudonymizer
     consents: ConsentHistory
     profiles: ProfileRegistry
     essential_events: frozenset[str]
+    enricher: Enricher = field(default_factory=Enricher)
 
     def admit(self, schema: EventSchema, events: pa.Table) -> Admission:
         """Apply every rule to `events` (the flat columns of `schema`)."""
-        rejected = _required_fields(schema, events)
+        rejected = faults(schema, events)
         kept = np.ones(events.num_rows, dtype=bool)
         for indices in rejected.values():
             kept[indices] = False
 
-        events = self._hash_users(events)
+        users = self.pseudonymizer.pseudonyms(events["user_id"])
         dropped: dict[str, int] = {}
-        of_a_person = _of_a_person(events)
-        if of_a_person.any():
-            events = resolve(events, self.consents)
+        if schema.consent_category != "none":
+            events = resolve(events, self.consents, users)
             if schema.name not in self.essential_events:
-                refused = kept & of_a_person & ~_true(events["consent_analytics"])
+                refused = kept & _of_a_person(events) & ~_true(events["consent_analytics"])
                 dropped = {"analytics_refused": int(refused.sum())} if refused.any() else {}
                 kept &= ~refused
 
-        indices = np.flatnonzero(kept)
-        rows = self._protect(schema, events.take(pa.array(indices)))
-        return Admission(rows, indices, {reason: found for reason, found in rejected.items() if len(found)}, dropped)
+        if not kept.all():
+            events, users = events.filter(pa.array(kept)), users.filter(kept)
+        rows = self._protect(schema, events, users)
+        return Admission(rows, np.flatnonzero(kept), rejected, dropped, _restricted(rows))
 
-    def _hash_users(self, events: pa.Table) -> pa.Table:
-        return _replace(events, "user_id", self.pseudonymizer.hash_column(events["user_id"]))
+    def _protect(self, schema: EventSchema, events: pa.Table, users: Pseudonyms) -> pa.Table:
+        """Hash ids, strip kids' ones, enrich, truncate addresses, replace personal data in free text."""
+        profiles = self.pseudonymizer.pseudonyms(events["profile_id"])
+        is_kids, described = self.profiles.describe_each(profiles, milliseconds(events["event_timestamp"]))
+        columns = dict(zip(events.column_names, events.columns, strict=True))
+        columns |= {
+            "event_name": spread(pa.array([schema.name]), np.zeros(events.num_rows, np.int32)),
+            "user_id": users.column,
+            "profile_id": profiles.column,
+            "session_id": self.pseudonymizer.hash_encoded(events["session_id"]),
+            "device_id": self.pseudonymizer.hash_encoded(events["device_id"]),
+            "ip": truncate_addresses(events["ip"]),
+        }
+        columns |= {
+            column.name: redact(events[column.name]) for column in schema.columns if column.personal == "free_text"
+        }
+        columns |= self.enricher.columns(events, is_kids)
+        has_profile = profiles.codes >= 0
+        columns["is_kids"] = pa.array(is_kids, mask=has_profile & ~described)
+        columns["profile_described"] = pa.array(described, mask=~has_profile)
+        del columns["user_agent"]
+        return strip_kids(pa.table(columns), is_kids, self.pseudonymizer)
 
-    def _protect(self, schema: EventSchema, events: pa.Table) -> pa.Table:
-        """Hash ids, strip kids' ones, truncate addresses, replace personal data in free text."""
-        for name in PERSON_IDS:
-            if name != "user_id":  # hashed already, to look up its consent
-                events = _replace(events, name, self.pseudonymizer.hash_column(events[name]))
-        has_profile = np.asarray(pc.is_valid(events["profile_id"]))
-        is_kids, described = self.profiles.describe(
-            pl.Series(values=events["profile_id"].combine_chunks(), dtype=pl.String),
-            pl.Series(values=_milliseconds(events["event_timestamp"]), dtype=pl.Int64),
-        )
-        events = strip_kids(events, is_kids, self.pseudonymizer)
-        events = _replace(events, "ip", truncate_addresses(events["ip"])).drop_columns(["user_agent"])
-        for column in schema.columns:
-            if column.personal == "free_text":
-                events = _replace(events, column.name, redact(events[column.name]))
-        events = _replace(events, "is_kids", pa.array(is_kids, mask=has_profile & ~described))
-        return _replace(events, "profile_described", pa.array(described, mask=~has_profile))
 
-
-def truncate_addresses(addresses: pa.ChunkedArray) -> pa.Array:
+def truncate_addresses(addresses: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
     """IP addresses cut to /24 (IPv4) or /48 (IPv6), spec 8.3; what is no address becomes null."""
-    encoded = addresses.combine_chunks().dictionary_encode()
-    cut = pa.array([_truncated(text) for text in encoded.dictionary.to_pylist()], pa.string())
-    return cut.take(encoded.indices)
+    column = encoded(addresses)
+    cut = [_truncated(text) for text in column.dictionary.to_pylist()]
+    return spread(pa.array(cut, pa.string()), codes_of(column))
 
 
+@lru_cache(_ADDRESSES_REMEMBERED)
 def _truncated(text: str) -> str | None:
     try:
-        address = ipaddress.ip_address(text)
+        socket.inet_pton(socket.AF_INET, text)  # four decimal numbers: ten times as fast as to make an object of them
+    except (OSError, ValueError):
+        return _truncated_v6(text)
+    return f"{text[: text.rindex('.')]}.0/24"
+
+
+def _truncated_v6(text: str) -> str | None:
+    try:
+        address = ipaddress.IPv6Address(text)
     except ValueError:
         return None
-    bits = 24 if address.version == 4 else 48
-    return str(ipaddress.ip_network((address, bits), strict=False))
+    return str(ipaddress.IPv6Network((address, 48), strict=False))
 
 
-def _required_fields(schema: EventSchema, events: pa.Table) -> dict[str, np.ndarray]:
-    """Indices of events that lack what the contract needs (spec 11.1), by reason; the first reason counts."""
-    wrong_name = ~_true(pc.equal(events["event_name"], schema.name))
-    no_session = np.zeros(events.num_rows, dtype=bool)
-    if schema.topic.startswith("client."):
-        no_session = ~_present(events["session_id"]) & ~wrong_name
-    no_id = ~_true(pc.not_equal(events["event_id"], "")) & ~wrong_name & ~no_session
-    return {
-        "wrong_event_name": np.flatnonzero(wrong_name),
-        "missing_session_id": np.flatnonzero(no_session),
-        "missing_event_id": np.flatnonzero(no_id),
-    }
-
-
-def _of_a_person(events: pa.Table) -> np.ndarray:
+def _of_a_person(events: pa.Table) -> Flags:
     """Events of the catalogue and of machines are nobody's; a client's are somebody's, logged in or not."""
     of_client = _true(pc.equal(events["source"], "CLIENT"))
-    of_a_person: np.ndarray = of_client | _present(events["user_id"]) | _present(events["profile_id"])
+    of_a_person: Flags = of_client | _present(events["user_id"]) | _present(events["profile_id"])
     return of_a_person
 
 
-def _milliseconds(instants: pa.ChunkedArray) -> pa.Array:
-    return instants.cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()).combine_chunks()
+def _restricted(rows: pa.Table) -> dict[str, int]:
+    """How many of `rows` may not be used for everything; each also says so in its own columns."""
+    counts = {
+        "no_personalization": _count_false(rows["consent_personalization"]),
+        "no_ad_targeting": _count_false(rows["consent_ad_targeting"]),
+        "kids": pc.sum(rows["is_kids"]).as_py() or 0,
+        "undescribed_profile": _count_false(rows["profile_described"]),
+    }
+    return {restriction: count for restriction, count in counts.items() if count}
 
 
-def _true(column: pa.ChunkedArray) -> np.ndarray:
-    filled: np.ndarray = pl.Series(values=pc.fill_null(column, False).combine_chunks()).to_numpy()
+def _count_false(column: pa.ChunkedArray) -> int:
+    return int(len(column) - column.null_count - (pc.sum(column).as_py() or 0))
+
+
+def _true(column: pa.ChunkedArray) -> Flags:
+    filled: Flags = pc.fill_null(column, False).to_numpy()
     return filled
 
 
-def _present(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    present: np.ndarray = np.asarray(pc.is_valid(column))
+def _present(column: pa.ChunkedArray) -> Flags:
+    if not column.null_count:
+        return np.ones(len(column), dtype=bool)
+    present: Flags = column.is_valid().to_numpy()
     return present
-
-
-def _replace(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
-    if name not in table.column_names:
-        return table.append_column(name, values)
-    return table.set_column(table.column_names.index(name), name, values)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.consent import ConsentHistory, PurposeNotDecidableError, decide, market_default, resolve
+from features.pseudonyms import Pseudonymizer
 from features.purposes import Purpose
 from tests.features.consent_oracle import (
     NEEDS,
@@ -214,3 +215,21 @@ def test_a_purpose_without_a_consent_of_its_own_is_refused(purpose):
 def test_only_the_united_states_are_opt_out():
     assert market_default("US")
     assert not any(market_default(market) for market in ("GB", "DE", "us", "USA", "", None))
+
+
+SALTS = ("an old salt", "the newest salt")
+
+
+@settings(deadline=None)
+@given(events=some_events, statements=some_statements, old=st.lists(st.booleans(), min_size=12, max_size=12))
+def test_a_history_under_several_salts_is_one_history(events, statements, old):
+    hasher = Pseudonymizer(SALTS)
+    stored = [
+        replace(one, user_id=hasher.candidates(one.user_id)[is_old])  # newest salt first
+        for one, is_old in zip(statements, old, strict=False)
+    ]
+    table = events_table(events)
+    resolved = resolve(table, history_of(stored), hasher.pseudonyms(table["user_id"]))
+    for question in QUESTIONS:
+        expected = [allowed_when_received(event, question, statements) for event in events]
+        assert resolved[f"consent_{question}"].to_pylist() == expected

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -76,6 +76,25 @@ def test_the_order_in_which_descriptions_are_read_does_not_matter(descriptions, 
         registry_of(descriptions).describe(*asked), registry_of(shuffled).describe(*asked), strict=True
     ):
         assert np.array_equal(one, other)
+
+
+@settings(deadline=None)
+@given(
+    descriptions=descriptions,
+    old=st.lists(st.booleans(), min_size=10, max_size=10),
+    asked=st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d", None]), st.integers(-5, 7))),
+)
+def test_descriptions_under_several_salts_are_of_one_profile(descriptions, old, asked):
+    stored = [
+        replace(one, profile_id=SALTED.candidates(one.profile_id)[is_old])  # newest salt first
+        for one, is_old in zip(descriptions, old, strict=False)
+    ]
+    profiles = SALTED.pseudonyms(pa.array([profile for profile, _ in asked], pa.string()))
+    instants = np.array([at_ms for _, at_ms in asked], np.int64)
+    is_kids, is_described = registry_of(stored).describe_each(profiles, instants)
+    expected = [described_by_hand(descriptions, profile, at_ms) for profile, at_ms in asked]
+    assert is_kids.tolist() == [one is True for one in expected]
+    assert is_described.tolist() == [one is not None for one in expected]
 
 
 def test_a_profile_that_became_a_childs_and_one_that_grew_up():
@@ -171,6 +190,20 @@ def test_rows_of_iceberg_give_the_token_that_the_door_gave():
     events = events_table(rows)
     stored = events.set_column(1, "event_timestamp", events["event_timestamp"].cast(pa.timestamp("us", tz="UTC")))
     assert strip_kids(stored, kids, SALTED)["viewer_token"].equals(strip_kids(events, kids, SALTED)["viewer_token"])
+
+
+@settings(deadline=None)
+@given(rows=some_rows, flags=st.lists(st.booleans(), min_size=20, max_size=20))
+def test_dictionary_columns_stay_so_and_keep_no_id_of_a_child(rows, flags):
+    events, is_kids = events_table(rows), np.array(flags[: len(rows)], dtype=bool)
+    as_text = strip_kids(events, is_kids, SALTED)
+    for name in IDS:
+        events = events.set_column(events.column_names.index(name), name, events[name].dictionary_encode())
+    stripped = strip_kids(events, is_kids, SALTED)
+    for name in (*IDS, "viewer_token"):
+        column = stripped[name].combine_chunks() if stripped[name].num_chunks != 1 else stripped[name].chunk(0)
+        assert column.to_pylist() == as_text[name].to_pylist()
+        assert set(column.dictionary.to_pylist()) == {value for value in column.to_pylist() if value is not None}
 
 
 def test_several_chunks():

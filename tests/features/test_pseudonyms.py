@@ -4,11 +4,13 @@ import hashlib
 import pickle
 from datetime import UTC, datetime
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features import pseudonyms
 from features.pseudonyms import NoSaltError, Pseudonymizer
 
 SALTS = ("salt of 2024", "salt of 2025", "salt of 2026")
@@ -45,6 +47,35 @@ def test_a_column_is_hashed_value_by_value(column, cut):
         assert isinstance(hashed, pa.Array)
         assert hashed.type == pa.string()
         assert hashed.to_pylist() == (expected if len(plain) else [])
+
+
+@settings(deadline=None)
+@given(column=st.lists(st.none() | TEXT), kept=st.lists(st.booleans(), min_size=100, max_size=100))
+def test_people_have_a_name_under_every_salt(column, kept):
+    people = Pseudonymizer(SALTS).pseudonyms(pa.array(column, pa.string()))
+    for names, salt in zip(people.names, reversed(SALTS), strict=True):
+        names = [*names.to_pylist(), None]  # the code -1 is nobody
+        expected = [None if plain is None else sha256(plain + salt) for plain in column]
+        assert [names[code] for code in people.codes] == expected
+    few = [plain for plain, is_kept in zip(column, kept, strict=False) if is_kept]
+    written = people.filter(np.array(kept[: len(column)], dtype=bool)).column
+    assert written.to_pylist() == [None if plain is None else sha256(plain + SALTS[-1]) for plain in few]
+    assert len(written.dictionary) == len({plain for plain in few if plain is not None})
+
+
+def test_what_is_remembered_is_bounded_and_stays_right(monkeypatch):
+    monkeypatch.setattr(pseudonyms, "_MOST_REMEMBERED", 10)
+    people = Pseudonymizer(("a salt of this test",))
+    for first in (0, 5, 100, 3):
+        column = [f"usr_{number}" for number in range(first, first + 25)]
+        assert people.hash_column(pa.array(column)).to_pylist() == [people.hash(plain) for plain in column]
+        assert len(pseudonyms._remembered["a salt of this test"]) <= 10
+    pseudonyms._remembered.pop("a salt of this test")
+
+
+def test_salts_are_not_mixed_up_by_what_is_remembered():
+    for salt in ("one", "another", "one"):
+        assert Pseudonymizer((salt,)).hash_column(pa.array(["a"])).to_pylist() == [sha256("a" + salt)]
 
 
 def test_a_days_token_is_the_same_all_day_and_another_the_next():

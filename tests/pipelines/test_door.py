@@ -102,7 +102,7 @@ STARTED = CONTRACT.event("playback.started")
 )
 @any_event
 def test_without_analytics_only_essential_and_catalogue_events_are_kept(event, own, said, market, allowed):
-    catalogue = event.topic == "catalog.changes"
+    catalogue = event.consent_category == "none"
     person = {} if not catalogue else dict.fromkeys(IDS)
     admission = admit(event, row(event, **own, market=market, **person), at=door(consents=said))
     kept = allowed or catalogue or event.name in ESSENTIAL
