@@ -5,8 +5,10 @@ has hundreds of columns of which an event has thirty, so a file here holds only 
 (Iceberg reads a missing one as null, by field id), and rows are cut into partitions by one sort.
 """
 
+import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.io import FileIO
+from pyiceberg.io import FileIO, OutputFile
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
@@ -29,10 +31,25 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.transforms import DayTransform, HourTransform
 from pyiceberg.typedef import Record
 
+from pipelines.lakehouse.catalog import LakehouseError
+
 ROWS_PER_ROW_GROUP = 131_072
 _MILLISECONDS = {HourTransform: 3_600_000, DayTransform: 86_400_000}
 # Different in every row, so that a dictionary would be built only to be given up.
-_DISTINCT_COLUMNS = {"event_id", "trace_id", "offset"}
+DISTINCT_COLUMNS = {"event_id", "trace_id", "offset"}
+
+
+class StorageError(LakehouseError):
+    """The warehouse took no data file."""
+
+    passes = True
+
+    def __init__(self, path: str, reason: OSError) -> None:
+        said = os.strerror(reason.errno) if reason.errno else str(reason).partition("\n")[0]
+        super().__init__(
+            f"the warehouse took no data file ({said}: {path}); nothing of it was committed: give it room, or see to "
+            "what it says, and run it again; it goes on from the last commit"
+        )
 
 
 @dataclass(frozen=True)
@@ -44,8 +61,9 @@ class TableFiles:
 
     @classmethod
     def of(cls, table: Table) -> "TableFiles":
-        """The table as it is now."""
-        return cls(table.metadata, table.io)
+        """The table as it is now, without its history, which would make it long to travel."""
+        past: dict[str, Any] = {"snapshots": [], "snapshot_log": [], "metadata_log": [], "refs": {}}
+        return cls(table.metadata.model_copy(update=past | {"current_snapshot_id": None}), table.io)
 
     @cached_property
     def arrow_schema(self) -> pa.Schema:
@@ -143,25 +161,15 @@ def _write(table: TableFiles, key: PartitionKey | None, rows: pa.Table) -> DataF
     location = load_location_provider(metadata.location, properties)
     path = location.new_data_location(f"{uuid.uuid4()}.parquet", key)
     output = table.io.new_output(path)
-    with (
-        output.create(overwrite=True) as stream,
-        pq.ParquetWriter(
-            stream,
-            rows.schema,
-            # Without Arrow's own schema a reader sees plain strings, however they were held here.
-            store_schema=False,
-            compression=properties.get("write.parquet.compression-codec", "zstd"),
-            compression_level=int(properties.get("write.parquet.compression-level", "1")),
-            use_dictionary=[
-                field.name for field in rows.schema if _is_text(field.type) and field.name not in _DISTINCT_COLUMNS
-            ],
-            write_page_index=False,
-        ) as writer,
-    ):
-        writer.write_table(rows, row_group_size=ROWS_PER_ROW_GROUP)
+    try:
+        parquet = _write_parquet(output, rows, properties)
+    except OSError as error:
+        with suppress(OSError):  # it takes up room, and no table will name it
+            table.io.delete(path)
+        raise StorageError(path, error) from None
     schema = metadata.schema().select(*rows.column_names)
     statistics = data_file_statistics_from_parquet_metadata(
-        writer.writer.metadata, compute_statistics_plan(schema, properties), parquet_path_to_id_mapping(schema)
+        parquet, compute_statistics_plan(schema, properties), parquet_path_to_id_mapping(schema)
     )
     return DataFile.from_args(
         content=DataFileContent.DATA,
@@ -175,6 +183,27 @@ def _write(table: TableFiles, key: PartitionKey | None, rows: pa.Table) -> DataF
         key_metadata=None,
         **statistics.to_serialized_dict(),
     )
+
+
+def _write_parquet(output: OutputFile, rows: pa.Table, properties: Mapping[str, str]) -> pq.FileMetaData:
+    """Write one file; what its footer says."""
+    with (
+        output.create(overwrite=True) as stream,
+        pq.ParquetWriter(
+            stream,
+            rows.schema,
+            # Without Arrow's own schema a reader sees plain strings, however they were held here.
+            store_schema=False,
+            compression=properties.get("write.parquet.compression-codec", "zstd"),
+            compression_level=int(properties.get("write.parquet.compression-level", "1")),
+            use_dictionary=[
+                field.name for field in rows.schema if _is_text(field.type) and field.name not in DISTINCT_COLUMNS
+            ],
+            write_page_index=False,
+        ) as writer,
+    ):
+        writer.write_table(rows, row_group_size=ROWS_PER_ROW_GROUP)
+    return writer.writer.metadata
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -1,17 +1,33 @@
 """Reading tables: which files, which rows, cut into which buckets."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io.pyarrow import ArrowScan
-from pyiceberg.manifest import DataFile
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntryStatus
 from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table.snapshots import Operation, Snapshot
 from pyiceberg.transforms import BucketTransform
 from pyiceberg.types import StringType
 
-from pipelines.lakehouse.files import TableFiles
+from pipelines.lakehouse.catalog import LakehouseError
+from pipelines.lakehouse.files import DISTINCT_COLUMNS, TableFiles
+
+Item = TypeVar("Item")
+
+
+class ExpiredSnapshotError(LakehouseError):
+    """A station had read a table up to a snapshot that is gone."""
+
+    def __init__(self, table: str, snapshot_id: int) -> None:
+        super().__init__(
+            f"{table}: snapshot {snapshot_id}, up to which it had been read, is no longer in its history, so what came "
+            "after it cannot be told; drop the tables that were made from it and make them again"
+        )
 
 
 def scan_tasks(table: Table, row_filter: BooleanExpression | None = None) -> list[FileScanTask]:
@@ -21,13 +37,53 @@ def scan_tasks(table: Table, row_filter: BooleanExpression | None = None) -> lis
     return list(table.scan(row_filter=row_filter or AlwaysTrue()).plan_files())
 
 
-def new_scan_tasks(table: Table, after_snapshot: int | None, row_filter: BooleanExpression) -> list[FileScanTask]:
-    """The files appended after snapshot `after_snapshot` (ever, when None) that may hold rows of `row_filter`."""
-    newest = table.current_snapshot()
-    if newest is None or newest.snapshot_id == after_snapshot:
-        return []
-    scan = table.incremental_append_scan(from_snapshot_id_exclusive=after_snapshot, row_filter=row_filter)
-    return list(scan.plan_files())
+def live_files(table: Table) -> list[DataFile]:
+    """The data files of the current snapshot, straight from its manifests."""
+    snapshot = table.current_snapshot()
+    manifests = snapshot.manifests(table.io) if snapshot is not None else []
+    return [
+        entry.data_file
+        for manifest in manifests
+        if manifest.content == ManifestContent.DATA
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+    ]
+
+
+def appended_files(table: Table, after_snapshot: int | None) -> list[DataFile]:
+    """The data files appended after snapshot `after_snapshot`; all there are when it is None.
+
+    Only appends bring rows: snapshots of maintenance (`replace`, `overwrite`, `delete`) put the same rows elsewhere,
+    or take some away. Raises ExpiredSnapshotError when the snapshot is no longer in the table's history, because then
+    nobody can say what came after it.
+    """
+    if after_snapshot is None:
+        return live_files(table)
+    found: list[DataFile] = []
+    for snapshot in _snapshots_after(table, after_snapshot):
+        if snapshot.summary is None or snapshot.summary.operation != Operation.APPEND:
+            continue
+        for manifest in snapshot.manifests(table.io):
+            if manifest.content != ManifestContent.DATA or manifest.added_snapshot_id != snapshot.snapshot_id:
+                continue
+            found += [
+                entry.data_file
+                for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+                if entry.status == ManifestEntryStatus.ADDED and entry.snapshot_id == snapshot.snapshot_id
+            ]
+    return found
+
+
+def _snapshots_after(table: Table, after_snapshot: int) -> list[Snapshot]:
+    """The snapshots from the current one back to `after_snapshot`, which is left out."""
+    newer: list[Snapshot] = []
+    snapshot = table.current_snapshot()
+    while snapshot is not None and snapshot.snapshot_id != after_snapshot:
+        newer.append(snapshot)
+        parent = snapshot.parent_snapshot_id
+        snapshot = table.snapshot_by_id(parent) if parent is not None else None
+    if snapshot is None:
+        raise ExpiredSnapshotError(".".join(table.name()), after_snapshot)
+    return newer
 
 
 def string_bounds(table: Table, file: DataFile, column: str) -> tuple[bytes, bytes] | None:
@@ -49,11 +105,59 @@ def read_tasks(
     return scan.to_table(tasks)
 
 
+def read_files(table: TableFiles, paths: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    """`columns` of whole data files, texts kept as dictionaries where the file has them so. Safe from any Ray task.
+
+    As Iceberg has it, a file's columns are known by their field ids: one that the file lacks is null, one of an older
+    type is cast. What Iceberg's own scan does besides (delete files, row filters, partition values that are not in the
+    file) is not needed of the tables made here, and costs more than the reading.
+    """
+    schema = table.metadata.schema()
+    wanted = {schema.find_field(name).field_id: name for name in columns}
+    return pa.concat_tables([_read_file(table, path, wanted) for path in paths])
+
+
+def _read_file(table: TableFiles, path: str, wanted: Mapping[int, str]) -> pa.Table:
+    with table.io.new_input(path).open() as stream:
+        metadata = pq.read_metadata(stream)
+        present = {_field_id(field): field for field in metadata.schema.to_arrow_schema()}
+        stored = {present[one].name: name for one, name in wanted.items() if one in present}
+        texts = [name for name in stored if _is_kept_encoded(name, metadata.schema.to_arrow_schema().field(name).type)]
+        parquet = pq.ParquetFile(stream, metadata=metadata, read_dictionary=texts)
+        rows = parquet.read(columns=list(stored), use_threads=False)
+    rows = rows.rename_columns([stored[name] for name in rows.column_names])
+    read = []
+    for name in wanted.values():
+        kind = table.arrow_schema.field(name).type
+        kind = pa.dictionary(pa.int32(), pa.string()) if _is_kept_encoded(name, kind) else kind
+        column = rows[name] if name in rows.column_names else pa.chunked_array([pa.nulls(len(rows), kind)])
+        read.append(column if column.type == kind else column.cast(kind))
+    return pa.table(read, names=list(wanted.values()))
+
+
+def _field_id(field: pa.Field) -> int | None:
+    number = (field.metadata or {}).get(b"PARQUET:field_id")
+    return int(number) if number is not None else None
+
+
+def _is_kept_encoded(name: str, kind: pa.DataType) -> bool:
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return is_text and name not in DISTINCT_COLUMNS
+
+
 def read_all(table: Table | None, empty: pa.Schema) -> pa.Table:
     """A small table (registries, titles) whole."""
     if table is None or table.current_snapshot() is None:
         return empty.empty_table()
     return read_tasks(TableFiles.of(table), scan_tasks(table), empty.names).cast(empty)
+
+
+def read_snapshot(table: Table | None, snapshot_id: int | None, empty: pa.Schema) -> pa.Table:
+    """A small table whole, as of one of its snapshots; no row as of None."""
+    if table is None or snapshot_id is None:
+        return empty.empty_table()
+    tasks = list(table.scan(snapshot_id=snapshot_id).plan_files())
+    return read_tasks(TableFiles.of(table), tasks, empty.names).cast(empty)
 
 
 def bucket_of(keys: pa.ChunkedArray | pa.Array, buckets: int) -> np.ndarray:
@@ -79,13 +183,25 @@ def scan_of_bucket(files: Sequence[FileScanTask], bucket: int) -> list[FileScanT
 
 def newest_event_ms(table: Table | None) -> int | None:
     """The latest event_timestamp in the table, from its files' bounds alone; None for an empty table."""
-    if table is None or table.current_snapshot() is None:
+    if table is None:
         return None
-    field_id = table.schema().find_field("event_timestamp").field_id
-    bounds = [(task.file.upper_bounds or {}).get(field_id) for task in scan_tasks(table)]
+    bounds = [upper_instant_ms(table, file, "event_timestamp") for file in live_files(table)]
+    return max((bound for bound in bounds if bound is not None), default=None)
+
+
+def upper_instant_ms(table: Table, file: DataFile, column: str) -> int | None:
+    """The latest instant of a column in `file`; None where the file does not say."""
+    return _instant_ms((file.upper_bounds or {}).get(table.schema().find_field(column).field_id))
+
+
+def lower_instant_ms(table: Table, file: DataFile, column: str) -> int | None:
+    """The first instant of a column in `file`; None where the file does not say."""
+    return _instant_ms((file.lower_bounds or {}).get(table.schema().find_field(column).field_id))
+
+
+def _instant_ms(bound: bytes | None) -> int | None:
     # Iceberg keeps bounds in its binary form of single values: of a timestamp, little-endian microseconds.
-    newest_us = [int.from_bytes(bound, "little", signed=True) for bound in bounds if bound is not None]
-    return max(newest_us) // 1000 if newest_us else None
+    return int.from_bytes(bound, "little", signed=True) // 1000 if bound is not None else None
 
 
 def row_count(table: Table | None) -> int:
@@ -98,13 +214,18 @@ def row_count(table: Table | None) -> int:
 
 def file_groups(tasks: Iterable[FileScanTask], rows_per_group: int) -> Iterator[list[FileScanTask]]:
     """Files gathered into groups of about `rows_per_group` rows, so that many small ones make few tasks."""
-    group: list[FileScanTask] = []
+    return in_groups(tasks, lambda task: task.file.record_count, rows_per_group)
+
+
+def in_groups(items: Iterable[Item], rows_of: Callable[[Item], int], rows_per_group: int) -> Iterator[list[Item]]:
+    """`items` in their order, in groups of at most `rows_per_group` rows, or of one item that has more."""
+    group: list[Item] = []
     rows = 0
-    for task in tasks:
-        if group and rows + task.file.record_count > rows_per_group:
+    for item in items:
+        if group and rows + rows_of(item) > rows_per_group:
             yield group
             group, rows = [], 0
-        group.append(task)
-        rows += task.file.record_count
+        group.append(item)
+        rows += rows_of(item)
     if group:
         yield group

@@ -64,6 +64,7 @@ QUARANTINE = pa.schema(
         pa.field("schema_id", pa.int32()),
         pa.field("encrypted_value", pa.binary(), nullable=False),
         pa.field("encrypted_key", pa.binary()),
+        pa.field("encrypted_headers", pa.binary()),
     ]
 )
 
@@ -104,43 +105,92 @@ TITLES = pa.schema(
     ]
 )
 
-_PLAYBACK_COLUMNS = [
-    "event_id",
-    "event_name",
-    "event_timestamp",
-    "client_timestamp",
-    "user_id",
-    "profile_id",
-    "session_id",
-    "device_id",
-    "playback_id",
-    "content_id",
-    "content_type",
-    "position_ms",
-    "start_time_ms",
-    "total_duration_ms",
-    "completion_percent",
-    "stop_reason",
-    "bitrate_kbps",
-    "initial_bitrate_kbps",
-    "rebuffer_duration_ms",
-    "pause_duration_ms",
-    "from_position_ms",
-    "to_position_ms",
-    "seek_method",
-    "error_category",
-    "cdn",
-    "market",
-    "platform",
-    "device_type",
-    "app_version",
-    "consent_analytics",
-    "consent_personalization",
-    "consent_ad_targeting",
-]
+# The catalogue's history (spec 3.1, `catalog.changes`): every row says all that is known of a title from then on.
+TITLE_HISTORY = pa.schema(
+    [
+        *TITLES,
+        pa.field("is_available", pa.bool_()),
+        pa.field("available_markets", pa.list_(pa.string())),
+        pa.field("available_until", TIMESTAMP),
+        pa.field("announced_by", pa.string()),
+    ]
+)
+
+# What an account subscribed to from then on, by the hash of its user.
+SUBSCRIPTIONS = pa.schema(
+    [
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("event_timestamp", TIMESTAMP, nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("subscription_tier", pa.string()),
+        pa.field("valid_until", TIMESTAMP),
+        pa.field("change_reason", pa.string()),
+    ]
+)
+
+# What the catalogue said of an event's content at the time of the event (spec 3.2, 4.4).
+CONTENT = pa.schema(
+    [
+        pa.field("content_title", pa.string()),
+        pa.field("content_genres", pa.list_(pa.string())),
+        pa.field("content_series_id", pa.string()),
+        pa.field("content_episode_number", pa.int32()),
+        pa.field("content_runtime_ms", pa.int64()),
+        pa.field("content_maturity_rating", pa.string()),
+    ]
+)
+
+PLAYBACK_SESSIONS = pa.schema(
+    [
+        pa.field("chain", pa.int64(), nullable=False),
+        pa.field("chain_first_at", TIMESTAMP, nullable=False),
+        pa.field("chain_last_at", TIMESTAMP, nullable=False),
+        pa.field("playback_id", pa.string()),
+        pa.field("user_id", pa.string()),
+        pa.field("profile_id", pa.string()),
+        pa.field("session_id", pa.string()),
+        pa.field("device_id", pa.string()),
+        pa.field("viewer_token", pa.string()),
+        pa.field("is_kids", pa.bool_()),
+        pa.field("subscription_tier", pa.string()),
+        pa.field("consent_analytics", pa.bool_()),
+        pa.field("consent_personalization", pa.bool_()),
+        pa.field("consent_ad_targeting", pa.bool_()),
+        pa.field("market", pa.string()),
+        pa.field("platform", pa.string()),
+        pa.field("device_type", pa.string()),
+        pa.field("app_version", pa.string()),
+        pa.field("connection_type", pa.string()),
+        *ENRICHED,
+        pa.field("content_id", pa.string()),
+        pa.field("content_type", pa.string()),
+        *CONTENT,
+        pa.field("channel_name", pa.string()),
+        pa.field("first_event_at", TIMESTAMP, nullable=False),
+        pa.field("started_at", TIMESTAMP),
+        pa.field("last_event_at", TIMESTAMP, nullable=False),
+        pa.field("is_ended", pa.bool_(), nullable=False),
+        pa.field("event_count", pa.int64(), nullable=False),
+        pa.field("watch_ms", pa.int64(), nullable=False),
+        pa.field("position_ms", pa.int64()),
+        pa.field("total_duration_ms", pa.int64()),
+        pa.field("completion_percent", pa.float64()),
+        pa.field("stop_reason", pa.string()),
+        pa.field("start_time_ms", pa.int64()),
+        pa.field("cdn", pa.string()),
+        pa.field("stall_count", pa.int64(), nullable=False),
+        pa.field("stall_ms", pa.int64(), nullable=False),
+        pa.field("mean_bitrate_kbps", pa.float64()),
+        pa.field("bitrate_switch_count", pa.int64(), nullable=False),
+        pa.field("error_count", pa.int64(), nullable=False),
+        pa.field("error_category", pa.string()),
+    ]
+)
 
 # Never stored: the full address and the agent are for enrichment in memory only (spec 8.3).
 _TRANSPORT_COLUMNS = {"user_agent"}
+# A truncated address has told what it can by then.
+BRONZE_ONLY_COLUMNS = {*_TRANSPORT_COLUMNS, "ip"}
 
 
 def bronze_events(contract: Contract, event_partition: str) -> TableSpec:
@@ -174,23 +224,57 @@ def consents() -> TableSpec:
     return TableSpec("privacy.consents", CONSENTS)
 
 
-def silver_playback(bronze: TableSpec, event_partition: str) -> TableSpec:
-    """Playback events, valid, pseudonymous and unique by event id."""
-    known = {field.name: field for field in bronze.schema}
-    fields = [
-        *(known[name] for name in _PLAYBACK_COLUMNS),
-        pa.field("client_timestamp_reliable", pa.bool_()),
-        pa.field("viewer_token", pa.string()),
-        pa.field("is_kids", pa.bool_()),
-        pa.field("time_zone", pa.string()),
-        *(known[name] for name in ("topic", "partition", "offset")),
-    ]
-    return TableSpec("silver.playback", pa.schema(fields), (("event_timestamp", event_partition),))
+def silver_domain(contract: Contract, domain: str, event_partition: str) -> TableSpec:
+    """The events of one domain, valid, pseudonymous, unique by event id, with what is known of content and viewer.
+
+    Columns: the envelope, those of the domain's events, the viewer's token, what address and agent tell, the content
+    and the subscription as they were at `event_timestamp`, and where the row came from. Events that concern no person
+    (the catalogue's own) are not told about content or viewer.
+    """
+    events = [event for event in contract.events if event.domain == domain]
+    stored = {
+        column.name: pa.field(column.name, stored_type(column.arrow))
+        for event in events
+        for column in event.columns
+        if column.name not in BRONZE_ONLY_COLUMNS
+    }
+    added = [VIEWER.field("viewer_token"), VIEWER.field("is_kids"), *ENRICHED]
+    concerns_people = any(event.consent_category != "none" for event in events)
+    if concerns_people:
+        added.append(pa.field("subscription_tier", pa.string()))
+    if concerns_people and "content_id" in stored:
+        added += [pa.field("content_type", pa.string()), *CONTENT, pa.field("is_orphan", pa.bool_())]
+    if concerns_people and stored.keys() & {"content_id", "channel_id"}:
+        added.append(pa.field("channel_name", pa.string()))
+    origin = [ORIGIN.field(name) for name in ("topic", "partition", "offset", "ingested_at")]
+    added += [pa.field("client_timestamp_reliable", pa.bool_()), CARRIED.field("trace_id"), *origin]
+    # An event's own column stands where one of the same name would be added: `session.created` states the tier.
+    columns = {**stored, **{field.name: field for field in added if field.name not in stored}}
+    cut_by = ["content_type"] if "content_type" in columns else []
+    cut_by += ["platform"] if concerns_people else []
+    partition = (("event_timestamp", silver_cut(event_partition)), *((name, "identity") for name in cut_by))
+    return TableSpec(f"silver.{domain}", pa.schema(list(columns.values())), partition)
 
 
 def silver_titles() -> TableSpec:
-    """Titles as announced by the catalogue; a later row of a title supersedes an earlier one."""
-    return TableSpec("silver.titles", TITLES)
+    """The catalogue's history; a later row of a title supersedes an earlier one."""
+    return TableSpec("silver.titles", TITLE_HISTORY)
+
+
+def silver_subscriptions() -> TableSpec:
+    """Who subscribed to what, and since when; a later row of a user supersedes an earlier one."""
+    return TableSpec("silver.subscriptions", SUBSCRIPTIONS)
+
+
+def silver_playback_sessions(event_partition: str) -> TableSpec:
+    """One row a playback. `chain` brings playbacks together whose events decide on each other."""
+    cut = (("first_event_at", silver_cut(event_partition)), ("content_type", "identity"), ("platform", "identity"))
+    return TableSpec("silver.playback_sessions", PLAYBACK_SESSIONS, cut)
+
+
+def silver_cut(event_partition: str) -> str:
+    """Silver is cut by day where bronze is cut by hour (spec 4.4), else as bronze is."""
+    return "day" if event_partition == "hour" else event_partition
 
 
 def stored_type(kind: pa.DataType) -> pa.DataType:

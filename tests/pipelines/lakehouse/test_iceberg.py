@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from pyiceberg.expressions import AlwaysTrue, EqualTo
 
 from pipelines.lakehouse.catalog import Lakehouse, LakehouseError
 from pipelines.lakehouse.commits import ConcurrentCommitError, commit_files, progress_of
 from pipelines.lakehouse.files import TableFiles, write_files
-from pipelines.lakehouse.scans import file_groups, new_scan_tasks, read_tasks, row_count, scan_tasks
+from pipelines.lakehouse.scans import appended_files, file_groups, read_files, read_tasks, row_count, scan_tasks
 from pipelines.lakehouse.tables import TIMESTAMP, TableSpec
 from pipelines.settings import Settings
 
@@ -72,10 +71,10 @@ def test_new_files_are_those_after_the_snapshot(lakehouse):
     first = commit_files(lakehouse.table(SPEC), write_files(TableFiles.of(lakehouse.table(SPEC)), rows(1)), {})
     marker = first.current_snapshot().snapshot_id
     second = commit_files(first, write_files(TableFiles.of(first), rows(4, key="b")), {})
-    found = read_tasks(TableFiles.of(second), new_scan_tasks(second, marker, AlwaysTrue()))
-    assert found["n"].to_pylist() == [4]
-    assert new_scan_tasks(second, second.current_snapshot().snapshot_id, AlwaysTrue()) == []
-    assert len(new_scan_tasks(second, None, EqualTo("key", "b"))) == 1
+    (new,) = appended_files(second, marker)
+    assert read_files(TableFiles.of(second), [new.file_path], ["n"])["n"].to_pylist() == [4]
+    assert appended_files(second, second.current_snapshot().snapshot_id) == []
+    assert len(appended_files(second, None)) == 2
 
 
 def test_a_column_the_declaration_gains_is_added_and_null_before(lakehouse):
