@@ -1,278 +1,246 @@
 """Clean.
 
 input   the snapshots of `bronze.events` that have not been cleaned yet, and rows that waited for their profile
-does    validates, keeps one row an event id whatever the distance in time, settles whose profile it is
-output  Iceberg `silver.playback` and `silver.titles`
+does    settles whose profile it is, validates, keeps one row an event id whatever the distance in time, says what was
+        known of content and subscription at the time, puts playbacks together
+output  Iceberg `silver.{domain}`, a table a domain; `silver.titles` and `silver.subscriptions`, what was known when;
+        `silver.playback_sessions`
+
+Every table is committed on its own: its files, the bronze snapshot they came from, and what became of every row. A run
+that is killed between two commits leaves the rest to the next one.
 """
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-import numpy as np
-import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, Reference
-from pyiceberg.expressions.literals import literal
-from pyiceberg.manifest import DataFile
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
 
-from features.profiles import PERSON_IDS, ProfileRegistry, strip_kids
-from features.pseudonyms import Pseudonymizer
-from pipelines.cluster import buckets_for, shuffle
+from features.profiles import ProfileRegistry
+from pipelines.cluster import run_tasks
 from pipelines.contract.events import load_contract
-from pipelines.lakehouse import tables
+from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
-from pipelines.lakehouse.commits import commit_files, progress_of
-from pipelines.lakehouse.files import TableFiles, write_files
-from pipelines.lakehouse.scans import file_groups, new_scan_tasks, read_all, read_tasks, scan_tasks, string_bounds
+from pipelines.lakehouse.commits import commit_files, progress_of, replace_files
+from pipelines.lakehouse.files import TableFiles
+from pipelines.lakehouse.scans import live_files, read_snapshot
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.secrets import pseudonymizer
 from pipelines.settings import Settings
+from pipelines.silver.enrichment import Knowledge
+from pipelines.silver.filling import Job, fill
+from pipelines.silver.histories import History
+from pipelines.silver.memory import Memory
+from pipelines.silver.rules import VALID
+from pipelines.silver.sessions import PLAYBACK, SESSIONS, update_sessions
+from pipelines.silver.settling import Settling
+from pipelines.silver.sources import BRONZE_SNAPSHOT, STALE_MS, BronzeFiles, Part
+from pipelines.silver.targets import SUBSCRIPTIONS, TITLES, Target, targets
+from pipelines.silver.work import Cleaner, Judged, TableWork, Written
 
-ROWS_PER_TASK = 250_000
-CLIENT_CLOCK_TOLERANCE_MS = 5 * 60 * 1000  # spec 11.1, timestamp sanity
-_VERDICT = "verdict"
-_VALID = "valid"
-_WAITING = "waiting for its profile"
-_KNOWN = "known"  # a row of silver, there only to tell its event id
+BRONZE, PROFILES = "bronze.events", "privacy.profiles"
+COUNTS = "reel.counts"
+# Of a table's progress: since when rows wait for their profile, and as of when they were last judged.
+OLDEST_WAITING, JUDGED, INPUTS = "oldest_waiting_ms", "judged_ms", "inputs"
+
+OnProgress = Callable[[int, int], None]
+
+
+def clean(settings: Settings, *, on_progress: OnProgress = lambda done, total: None) -> StationReport:
+    """Bring silver up to date with bronze; `on_progress` hears of tables done and in all."""
+    return Cleaning(settings).run(on_progress)
+
+
+class Cleaning:
+    """Everything clean needs, opened once, so that it can be run again and again."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lakehouse = Lakehouse.open(settings)
+        contract, cut = load_contract(settings.schemas), settings.lakehouse.event_partition
+        self._bronze_spec = tables.bronze_events(contract, cut)
+        self._sessions_spec = tables.silver_playback_sessions(cut)
+        self._targets = targets(contract, cut)
+        self._pseudonymizer = pseudonymizer(settings)
+        self._wait_ms = int(settings.privacy.undescribed_profile_hours * 3_600_000)
+        self._memory = Memory()
+
+    def run(self, on_progress: OnProgress = lambda done, total: None) -> StationReport:
+        """Clean what there is now."""
+        names = [*(target.name for target in self._targets), SESSIONS]
+        with timed("clean") as report, lineage.run(self._settings, "clean") as made:
+            report.wrote = dict.fromkeys(names, 0)
+            bronze = self._lakehouse.table(self._bronze_spec)
+            snapshot = bronze.current_snapshot()
+            if snapshot is None:
+                return report
+            profiles_at, profiles = self._memory.rows_of(self._lakehouse, PROFILES, tables.PROFILES)
+            now_ms = int(time.time() * 1000)
+            settling = Settling(ProfileRegistry.of(profiles), self._pseudonymizer, now_ms, self._wait_ms)
+            run = _Run(
+                self._lakehouse, self._memory, made, report, BronzeFiles(bronze), snapshot.snapshot_id,
+                settling, profiles_at,
+            )  # fmt: skip
+            for done, _ in enumerate(run.fill_tables(self._targets)):
+                on_progress(done + 1, len(names))
+            run.update_sessions(self._lakehouse.table(self._sessions_spec))
+            on_progress(len(names), len(names))
+        return report
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What a task needs to judge bronze rows."""
+class _News:
+    """What one table has to read; `waits_ms`: since when rows wait that need not be read again yet."""
 
-    profiles: ProfileRegistry
-    pseudonymizer: Pseudonymizer
-    now_ms: int
-    wait_ms: int
-
-
-@dataclass(frozen=True)
-class Source:
-    """Files one task reads, and how."""
-
-    files: Sequence[FileScanTask]
-    table: TableFiles
-    columns: tuple[str, ...]
-    row_filter: BooleanExpression | None
-    known: bool
+    target: Target
+    table: Table
+    parts: tuple[Part, ...]
+    progress: dict[str, Any]
+    waits_ms: int | None
 
 
 @dataclass(frozen=True)
-class BucketDone:
-    """One bucket, written: its files, what became of its rows, and when its oldest waiting row came in."""
+class _Run:
+    """One run over all tables."""
 
-    files: list[DataFile]
-    counts: dict[str, int]
-    oldest_waiting_ms: int | None
+    lakehouse: Lakehouse
+    memory: Memory
+    made: lineage.Run
+    report: StationReport
+    bronze: BronzeFiles
+    bronze_at: int
+    settling: Settling
+    profiles_at: int | None
 
+    def fill_tables(self, chosen: Sequence[Target]) -> Iterator[str]:
+        """Fill what is known of content and viewers first, then every domain; yields each table's name when done."""
+        by_name = {target.name: target for target in chosen}
+        histories = [by_name.pop(name) for name in (TITLES, SUBSCRIPTIONS)]
+        yield from self._fill(histories, self._knowledge())
+        yield from self._fill(list(by_name.values()), self._knowledge())
 
-def clean(settings: Settings, *, on_progress: Callable[[int, int], None] = lambda done, total: None) -> StationReport:
-    """Bring silver up to date with bronze; `on_progress` hears of buckets done and in all."""
-    with timed("clean") as report:
-        lakehouse = Lakehouse.open(settings)
-        contract = load_contract(settings.schemas)
-        cut = settings.lakehouse.event_partition
-        bronze_spec = tables.bronze_events(contract, cut)
-        bronze = lakehouse.table(bronze_spec)
-        rules = Rules(
-            ProfileRegistry.of(read_all(lakehouse.existing("privacy.profiles"), tables.PROFILES)),
-            pseudonymizer(settings),
-            int(time.time() * 1000),
-            int(settings.privacy.undescribed_profile_hours * 3_600_000),
+    def update_sessions(self, sessions: Table) -> None:
+        """Put the playbacks together that have new events."""
+        playback = self.memory.tables[PLAYBACK]
+        self.report.wrote[SESSIONS] = update_sessions(sessions, playback, self.made).sessions
+
+    def _knowledge(self) -> Knowledge:
+        _, titles = self.memory.rows_of(self.lakehouse, TITLES, tables.TITLE_HISTORY)
+        _, subscriptions = self.memory.rows_of(self.lakehouse, SUBSCRIPTIONS, tables.SUBSCRIPTIONS)
+        return Knowledge(History.of(titles, "content_id"), History.of(subscriptions, "user_id"))
+
+    def _fill(self, chosen: Sequence[Target], knowledge: Knowledge) -> Iterator[str]:
+        news = {target.name: self._news(target) for target in chosen}
+        yield from (name for name, one in news.items() if one is None)
+        todo = {name: one for name, one in news.items() if one is not None}
+        cleaner = Cleaner(TableFiles.of(self.bronze.table), knowledge, self.settling, self._earlier(todo.values()))
+        for written in self._written(cleaner, todo):
+            self._commit(todo[written.table], written)
+            yield written.table
+
+    def _written(self, cleaner: Cleaner, todo: dict[str, _News]) -> Iterator[Written]:
+        """Nothing, without a task, for tables that are only to record how far they have come."""
+        yield from (Written(name, [], {}) for name, one in todo.items() if not one.parts)
+        jobs = [self._job(one) for one in todo.values() if one.parts]
+        titles = [job for job in jobs if job.work.name == TITLES]
+        if titles:
+            yield from run_tasks(partial(_announce, cleaner), titles)
+        yield from fill(cleaner, [job for job in jobs if job.work.name != TITLES])
+
+    def _news(self, target: Target) -> _News | None:
+        """What the table has to read; None when there is nothing to read or to record."""
+        seen = self.memory.tables.get(target.name)
+        if seen is not None and not self._asks_for_a_run(self._news_of(target, seen)):
+            return None
+        self.memory.tables[target.name] = table = self.lakehouse.table(target.spec)
+        news = self._news_of(target, table)
+        return news if self._asks_for_a_run(news) else None
+
+    def _news_of(self, target: Target, table: Table) -> _News:
+        progress = progress_of(table)
+        fresh = self.bronze.new_for(
+            target, self.bronze.later_of(progress.get(BRONZE_SNAPSHOT), self.memory.looked_at.get(target.name))
         )
-        playback_events = tuple(event.name for event in contract.events if event.topic == "client.playback")
-        stations = (
-            (tables.silver_playback(bronze_spec, cut), playback_events, _validate_playback),
-            (tables.silver_titles(), ("title.added",), _validate_title),
-        )
-        for done, (spec, event_names, validate) in enumerate(stations):
-            counts = _clean_table(
-                lakehouse.table(spec), bronze, event_names, partial(_judge, validate, rules), settings.lakehouse.buckets
-            )
-            on_progress(done + 1, len(stations))
-            read = sum(counts.values())
-            report.read[f"bronze.events for {spec.name}"] = read
-            report.wrote[spec.name] = counts.pop(_VALID, 0)
-            add_counts(report.did, counts, f"{spec.name}: ")
-    return report
+        waits_ms = progress.get(OLDEST_WAITING)
+        if waits_ms is None or self._still_waits(progress):
+            return _News(target, table, tuple(fresh), progress, waits_ms)
+        waiting = self.bronze.waiting_for(target, waits_ms, fresh)
+        return _News(target, table, (*fresh, *waiting), progress, None)
+
+    def _still_waits(self, progress: dict[str, Any]) -> bool:
+        """Nobody was described since, and the oldest row has not waited long enough."""
+        is_same = progress.get(INPUTS, {}).get(PROFILES) == self.profiles_at
+        return is_same and self.settling.now_ms - int(progress[OLDEST_WAITING]) < self.settling.wait_ms
+
+    def _asks_for_a_run(self, news: _News) -> bool:
+        if news.parts:
+            return True
+        self.memory.looked_at[news.target.name] = self.bronze_at
+        recorded = news.progress.get(BRONZE_SNAPSHOT)
+        return recorded is None or self.bronze.age_ms(recorded) > STALE_MS
+
+    def _job(self, news: _News) -> Job:
+        judged = _judged(news.progress)
+        work = TableWork(news.target.name, TableFiles.of(news.table), tuple(news.target.spec.schema.names), judged)
+        return Job(work, news.parts, tuple(self.memory.known_files(news.table)))
+
+    def _earlier(self, news: "Sequence[_News] | Any") -> dict[Judged, Settling]:
+        """What was known of profiles when rows were judged that have waited since."""
+        earlier: dict[Judged, Settling] = {}
+        registries: dict[int | None, ProfileRegistry] = {}
+        for one in news:
+            judged = _judged(one.progress)
+            if judged is None or judged in earlier or not any(part.has_waited for part in one.parts):
+                continue
+            if judged.profiles_at not in registries:
+                table = self.lakehouse.existing(PROFILES)
+                registries[judged.profiles_at] = ProfileRegistry.of(
+                    read_snapshot(table, judged.profiles_at, tables.PROFILES)
+                )
+            known = registries[judged.profiles_at]
+            earlier[judged] = Settling(known, self.settling.pseudonymizer, judged.at_ms, self.settling.wait_ms)
+        return earlier
+
+    def _commit(self, news: _News, written: Written) -> None:
+        waits = [ms for ms in (news.waits_ms, written.oldest_waiting_ms) if ms is not None]
+        progress: dict[str, Any] = {BRONZE_SNAPSHOT: self.bronze_at}
+        if waits:
+            # What is known of profiles now is pinned: it tells later which rows have waited.
+            pinned = {PROFILES: self.profiles_at} if self.profiles_at is not None else {}
+            progress |= {OLDEST_WAITING: min(waits), JUDGED: self.settling.now_ms, INPUTS: pinned}
+        # Rows that have waited came with earlier snapshots, of which it is not recorded which.
+        has_waited = any(part.has_waited for part in news.parts)
+        read = (None if has_waited else news.progress.get(BRONZE_SNAPSHOT), self.bronze_at)
+        facts = self.made.facts(lineage.Inputs(appended={BRONZE: read}, tables=self._consulted()))
+        facts |= {COUNTS: json.dumps(written.counts, sort_keys=True)}
+        if written.is_rewritten:
+            table = replace_files(news.table, live_files(news.table), written.files, progress, facts)
+            self.memory.rewritten(self.made.wrote(table))
+        else:
+            table = commit_files(news.table, written.files, progress, facts)
+            self.memory.appended(written.files, self.made.wrote(table))
+        self._count(written)
+
+    def _consulted(self) -> dict[str, int]:
+        """Tables that decided what became of the rows, and what they are told."""
+        known = {PROFILES: self.profiles_at, **{name: self.memory.seen_at(name) for name in (TITLES, SUBSCRIPTIONS)}}
+        return {name: snapshot_id for name, snapshot_id in known.items() if snapshot_id is not None}
+
+    def _count(self, written: Written) -> None:
+        counts = dict(written.counts)
+        self.report.read[f"{BRONZE} for {written.table}"] = sum(counts.values())
+        self.report.wrote[written.table] = counts.pop(VALID, 0)
+        add_counts(self.report.did, counts, f"{written.table}: ")
 
 
-def _clean_table(
-    silver: Table,
-    bronze: Table,
-    event_names: tuple[str, ...],
-    judge: Callable[[pa.Table], pa.Table],
-    buckets: int,
-) -> dict[str, int]:
-    """Append to `silver` what is new in `bronze`, in one commit; how many rows met which fate."""
-    snapshot = bronze.current_snapshot()
-    progress = progress_of(silver)
-    cleaned_to, oldest_waiting = progress.get("bronze_snapshot"), progress.get("oldest_waiting_ms")
-    if snapshot is None or (snapshot.snapshot_id == cleaned_to and oldest_waiting is None):
-        return {}
-
-    wanted = In(term=Reference("event_name"), values={literal(name) for name in event_names})
-    columns = _columns_to_read(silver, bronze)
-    fresh = [task for task in new_scan_tasks(bronze, cleaned_to, wanted) if task.file.record_count]
-    sources = [_source(group, bronze, columns, wanted) for group in file_groups(fresh, ROWS_PER_TASK)]
-    if oldest_waiting is not None:
-        waiting = And(
-            wanted,
-            EqualTo(term=Reference("profile_described"), value=literal(value=False)),
-            GreaterThanOrEqual(term=Reference("ingested_at"), value=literal(oldest_waiting * 1000)),
-        )
-        old = bronze.scan(row_filter=waiting, snapshot_id=cleaned_to).plan_files()
-        sources += [_source(group, bronze, columns, waiting) for group in file_groups(old, ROWS_PER_TASK)]
-    sources += _files_that_may_know(silver, bronze, [task.file for source in sources for task in source.files])
-
-    buckets = buckets_for(sum(task.file.record_count for source in sources for task in source.files), buckets)
-    files: list[DataFile] = []
-    counts: dict[str, int] = {}
-    waits: list[int] = []
-    for bucket in shuffle(sources, partial(_split, judge, buckets), partial(_unique, TableFiles.of(silver)), buckets):
-        files += bucket.files
-        add_counts(counts, bucket.counts)
-        if bucket.oldest_waiting_ms is not None:
-            waits.append(bucket.oldest_waiting_ms)
-    commit_files(
-        silver, files, {"bronze_snapshot": snapshot.snapshot_id, "oldest_waiting_ms": min(waits, default=None)}
-    )
-    return counts
+def _judged(progress: dict[str, Any]) -> Judged | None:
+    if OLDEST_WAITING not in progress:
+        return None
+    return Judged(progress[INPUTS].get(PROFILES), progress[JUDGED])
 
 
-def _source(
-    files: Sequence[FileScanTask], bronze: Table, columns: tuple[str, ...], row_filter: BooleanExpression
-) -> Source:
-    return Source(files, TableFiles.of(bronze), columns, row_filter, known=False)
-
-
-def _columns_to_read(silver: Table, bronze: Table) -> tuple[str, ...]:
-    """What judging and writing need of bronze."""
-    known = set(bronze.schema().column_names)
-    judged = {
-        *PERSON_IDS,
-        "viewer_token",
-        "is_kids",
-        "profile_described",
-        "ingested_at",
-        "topic",
-        "partition",
-        "offset",
-    }
-    needed = {*silver.schema().column_names, *judged}
-    return tuple(sorted(needed & known))
-
-
-def _files_that_may_know(silver: Table, bronze: Table, incoming: Sequence[DataFile]) -> list[Source]:
-    """Silver files whose event ids may be among the incoming ones, by the bounds that Iceberg kept of both.
-
-    Event ids are UUIDs of version 7, which begin with their time: a resend is looked for among the files of its own
-    time only. Ids of any other form are looked for everywhere, which is slower and no less right.
-    """
-    spans = [string_bounds(bronze, file, "event_id") for file in incoming]
-    overlapping = [
-        task
-        for task in scan_tasks(silver)
-        if any(_overlap(string_bounds(silver, task.file, "event_id"), span) for span in spans)
-    ]
-    return [
-        Source(group, TableFiles.of(silver), ("event_id",), None, known=True)
-        for group in file_groups(overlapping, ROWS_PER_TASK)
-    ]
-
-
-def _overlap(one: tuple[bytes, bytes] | None, other: tuple[bytes, bytes] | None) -> bool:
-    if one is None or other is None:
-        return True
-    return one[0] <= other[1] and other[0] <= one[1]
-
-
-def _split(judge: Callable[[pa.Table], pa.Table], buckets: int, source: Source) -> list[pa.Table]:
-    """Read one source, judge its rows and cut them by event id."""
-    rows = read_tasks(source.table, source.files, source.columns, source.row_filter)
-    rows = rows.append_column(_VERDICT, pa.repeat(_KNOWN, rows.num_rows)) if source.known else judge(rows)
-    bucket = pl.Series(values=rows["event_id"].combine_chunks(), dtype=pl.String).hash(seed=0).to_numpy() % buckets
-    return [rows.filter(pa.array(bucket == wanted)) for wanted in range(buckets)]
-
-
-def _unique(silver: TableFiles, _: int, cuts: list[pa.Table]) -> BucketDone:
-    """Write the valid rows of one bucket, the first of each event id, unless silver has it."""
-    rows = pl.concat([pl.DataFrame(cut) for cut in cuts], how="diagonal_relaxed")
-    known = rows.filter(pl.col(_VERDICT) == _KNOWN).select("event_id")
-    incoming = rows.filter(pl.col(_VERDICT) != _KNOWN)
-    fresh = incoming.join(known, on="event_id", how="anti")
-    firsts = fresh.sort("event_timestamp", "topic", "partition", "offset").unique(
-        "event_id", keep="first", maintain_order=True
-    )
-    counts: dict[str, int] = dict(firsts.group_by(_VERDICT).len().iter_rows())
-    if duplicates := incoming.height - firsts.height:
-        counts["duplicate event id"] = duplicates
-    waiting_ms: list[int] = firsts.filter(pl.col(_VERDICT) == _WAITING)["ingested_at"].dt.timestamp("ms").to_list()
-    files = write_files(silver, firsts.filter(pl.col(_VERDICT) == _VALID).to_arrow())
-    return BucketDone(files, counts, min(waiting_ms, default=None))
-
-
-def _judge(validate: Callable[[pl.DataFrame], pl.DataFrame], rules: Rules, rows: pa.Table) -> pa.Table:
-    """`rows` of bronze as rows of silver, each with its verdict."""
-    frame = pl.from_arrow(_settle_profiles(rules, rows))
-    assert isinstance(frame, pl.DataFrame)
-    return validate(frame).to_arrow()
-
-
-def _settle_profiles(rules: Rules, rows: pa.Table) -> pa.Table:
-    """Decide for rows whose profile nobody had described: described since, waited long enough, or wait on.
-
-    A profile that stays undescribed for `wait_ms` is treated as a child's (spec 8.5, the protective reading).
-    """
-    undescribed = ~np.asarray(pc.fill_null(rows["profile_described"], True).to_numpy())
-    is_kids, described = rules.profiles.describe(
-        pl.Series(values=rows["profile_id"].combine_chunks(), dtype=pl.String),
-        pl.Series(values=rows["event_timestamp"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()).combine_chunks()),
-    )
-    since_ms = rules.now_ms - rows["ingested_at"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()).to_numpy()
-    waiting = undescribed & ~described & (since_ms < rules.wait_ms)
-    kids_now = undescribed & (is_kids | (~described & ~waiting))
-    kids = kids_now | np.asarray(pc.fill_null(rows["is_kids"], False).to_numpy())
-    rows = _strip_newly_known(rows, kids_now, rules)
-    rows = rows.set_column(rows.column_names.index("is_kids"), "is_kids", pa.array(kids))
-    return rows.append_column(_VERDICT, pa.array(np.where(waiting, _WAITING, _VALID), pa.string()))
-
-
-def _strip_newly_known(rows: pa.Table, kids_now: np.ndarray, rules: Rules) -> pa.Table:
-    # Rows known at the door carry their token already, so only the others may be given one.
-    if not kids_now.any():
-        return rows
-    mask = pa.array(kids_now)
-    stripped = strip_kids(rows, kids_now, rules.pseudonymizer)
-    kept = pc.if_else(mask, stripped["viewer_token"], rows["viewer_token"])
-    return stripped.set_column(stripped.column_names.index("viewer_token"), "viewer_token", kept)
-
-
-_NO_CONTENT = pl.col("content_id").is_null() | (pl.col("content_id") == "")
-_NEVER_NEGATIVE = ("position_ms", "start_time_ms", "total_duration_ms", "rebuffer_duration_ms", "pause_duration_ms")
-
-
-def _validate_playback(rows: pl.DataFrame) -> pl.DataFrame:
-    """The first rule a row breaks becomes its verdict; and whether its client's clock can be relied on."""
-    skew_ms = (pl.col("client_timestamp") - pl.col("event_timestamp")).dt.total_milliseconds().abs()
-    return rows.with_columns(
-        pl.when(_NO_CONTENT)
-        .then(pl.lit("invalid: no content_id"))
-        .when(~pl.col("completion_percent").is_between(0, 100))
-        .then(pl.lit("invalid: completion_percent outside 0 to 100"))
-        .when(pl.any_horizontal(pl.col(name) < 0 for name in _NEVER_NEGATIVE))
-        .then(pl.lit("invalid: negative position or duration"))
-        .otherwise(pl.col(_VERDICT))
-        .alias(_VERDICT),
-        (skew_ms <= CLIENT_CLOCK_TOLERANCE_MS).alias("client_timestamp_reliable"),
-    )
-
-
-def _validate_title(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(
-        pl.when(_NO_CONTENT).then(pl.lit("invalid: no content_id")).otherwise(pl.col(_VERDICT)).alias(_VERDICT)
-    )
+def _announce(cleaner: Cleaner, job: Job) -> Written:
+    return cleaner.announce(job.work, job.parts, [file.path for file in job.known])

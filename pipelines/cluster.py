@@ -31,6 +31,19 @@ class ClusterError(ReelError):
     """Ray could not be joined or started."""
 
 
+class WorkersLostError(ClusterError):
+    """Ray's processes ended under a task again and again, or took its results with them."""
+
+    passes = True
+
+    def __init__(self, reason: BaseException) -> None:
+        said = str(reason).strip().splitlines()
+        super().__init__(
+            f"Ray gave up a task ({type(reason).__name__}: {said[0] if said else 'it said nothing'}); what was not "
+            "committed is done again by the next run. Workers that are short of memory are ended: see ray.num_cpus"
+        )
+
+
 @contextmanager
 def connected(settings: Settings) -> Iterator[None]:
     """Ray for the length of the block: the cluster at `ray.address`, else one on this machine."""
@@ -53,7 +66,7 @@ def connected(settings: Settings) -> Iterator[None]:
             log_to_driver=False,
             **({} if settings.ray_address else local),
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - some of what Ray raises, after a slow start say, has no class of its own
         where = settings.ray_address or "this machine"
         raise ClusterError(f"Ray could not be reached on {where}: {error}; check ray.address, or unset it") from None
     try:
@@ -80,8 +93,7 @@ def run_tasks(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator
     shared = ray.put(work)
     waiting = list(reversed(items))
     running: list[ray.ObjectRef[Any]] = []
-    resources: Callable[[], dict[str, float]] = ray.cluster_resources
-    width = max(1, int(resources().get("CPU", 1))) * IN_FLIGHT_PER_CPU
+    width = _width()
     while waiting or running:
         while waiting and len(running) < width:
             running.append(task.remote(shared, waiting.pop()))
@@ -146,3 +158,40 @@ def result_of(reference: ray.ObjectRef[Any]) -> Any:
     except ray.exceptions.RayTaskError as error:
         cause = error.cause if isinstance(error.cause, Exception) else error
         raise cause from None
+    except ray.exceptions.RayError as error:  # a worker or a node that was lost, once too often
+        raise WorkersLostError(error) from None
+
+
+def run_and_keep(
+    work: Callable[[Item], tuple[Result, pa.Table]], items: Sequence[Item]
+) -> Iterator[tuple[Result, ray.ObjectRef[Any]]]:
+    """`work` over `items` as Ray tasks: what it returns first, as they finish, and a table that stays in the store."""
+    task: Any = ray.remote(_call).options(num_returns=2)
+    shared = ray.put(work)
+    waiting = list(reversed(items))
+    running: dict[ray.ObjectRef[Any], ray.ObjectRef[Any]] = {}
+    width = _width()
+    while waiting or running:
+        while waiting and len(running) < width:
+            result, kept = task.remote(shared, waiting.pop())
+            running[result] = kept
+        (done,), _ = ray.wait(list(running), num_returns=1)
+        yield result_of(done), running.pop(done)
+
+
+def gather(
+    reduce: Callable[[int, list[pa.Table]], Result], tables: Sequence[ray.ObjectRef[Any]], buckets: int
+) -> Iterator[Result]:
+    """`reduce` for every bucket, over all of some tables in the store, as they finish."""
+    task: Any = ray.remote(_gather)
+    shared = ray.put(reduce)
+    running = [task.remote(shared, bucket, *tables) for bucket in range(buckets)]
+    while running:
+        done, running = ray.wait(running, num_returns=1)
+        yield result_of(done[0])
+
+
+def _width() -> int:
+    """How many tasks are kept in flight."""
+    resources: Callable[[], dict[str, float]] = ray.cluster_resources
+    return max(1, int(resources().get("CPU", 1))) * IN_FLIGHT_PER_CPU

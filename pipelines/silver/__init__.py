@@ -1,0 +1,1 @@
+"""What makes rows of silver from rows of bronze: rules, histories, uniqueness, playback sessions."""
