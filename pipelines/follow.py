@@ -15,14 +15,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from pipelines.clean import clean
+from pipelines.clean import Cleaning
 from pipelines.console import complain
 from pipelines.errors import ReelError
-from pipelines.ingest import Ingestion
+from pipelines.ingest import Ingestion, warn_of_nulls
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.expiry import tidy
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
 
 LONGEST_PAUSE_S = 30.0
+BATCHES_PER_TIDYING = 50
 
 
 class Follower:
@@ -67,40 +70,51 @@ class Follower:
         at_most = self._settings.ingest.messages_per_commit
         with timed("follow") as total:
             total.did["batches"] = 0
-            ingestion: Ingestion | None = None
+            stations: tuple[Ingestion, Cleaning] | None = None
             last_message = time.monotonic()
             while not self._told_to_stop.is_set():
                 started = time.monotonic()
                 try:
-                    ingestion = ingestion or Ingestion(self._settings, self._topics)
-                    batch = self._batch(ingestion, at_most, accept_lost)
+                    stations = stations or self._open()
+                    batch = self._batch(*stations, at_most, accept_lost)
                     self._failures = 0
                 except ReelError as error:
                     if not error.passes:
                         raise
-                    ingestion = None  # opened anew: whatever it had open may be what failed
+                    stations = None  # opened anew: whatever it had open may be what failed
                     self._pause_after(error)
                     continue
                 messages = int(batch.read["messages"])
                 if messages:
+                    if not total.did["batches"]:
+                        warn_of_nulls(stations[0].enricher)
+                    self._tidy_now_and_then(int(total.did["batches"]) + 1)
                     last_message = time.monotonic()
                     _add(total, batch)
                     self._on_batch(batch)
                 elif until_idle_s is not None and time.monotonic() - last_message >= until_idle_s:
                     break
                 if messages < at_most:  # else more is waiting than a batch may take
-                    self._wait(ingestion, started + self._settings.ingest.batch_seconds, at_most)
+                    self._wait(stations[0], started + self._settings.ingest.batch_seconds, at_most)
         return total
 
-    def _batch(self, ingestion: Ingestion, at_most: int, accept_lost: bool) -> StationReport:
+    def _open(self) -> tuple[Ingestion, Cleaning]:
+        return Ingestion(self._settings, self._topics), Cleaning(self._settings)
+
+    def _batch(self, ingestion: Ingestion, cleaning: Cleaning, at_most: int, accept_lost: bool) -> StationReport:
         with timed("batch") as report:
             ingested = ingestion.run(accept_lost=accept_lost, at_most=at_most)
             report.read, report.did, report.wrote = ingested.read, ingested.did, ingested.wrote
             # Also without news: rows that wait for their profile are settled as time goes by.
-            cleaned = clean(self._settings)
+            cleaned = cleaning.run()
             add_counts(report.did, {name: n for name, n in cleaned.did.items() if isinstance(n, int)}, "clean: ")
             report.wrote |= cleaned.wrote
         return report
+
+    def _tidy_now_and_then(self, batches: int) -> None:
+        """Every batch leaves a snapshot in each table, and every commit writes the whole history anew."""
+        if batches % BATCHES_PER_TIDYING == 0:
+            tidy(Lakehouse.open(self._settings), self._settings, int(time.time() * 1000))
 
     def _wait(self, ingestion: Ingestion, until: float, full: int) -> None:
         """Until the time of the next batch, or until one is full."""

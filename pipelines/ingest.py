@@ -9,16 +9,16 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from features.consent import ConsentHistory
-from features.profiles import ProfileRegistry
 from pipelines.admission import EventAdmission, people_rows
-from pipelines.contract.essential import essential_events
+from pipelines.console import complain
 from pipelines.contract.events import load_contract
 from pipelines.door import Door
+from pipelines.doorway import open_door
+from pipelines.enrichment import Enricher
 from pipelines.intake import Intake, Reading
 from pipelines.kafka.log import open_log
-from pipelines.kafka.offsets import Available, OffsetRange
-from pipelines.lakehouse import tables
+from pipelines.kafka.offsets import OffsetRange
+from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import read_all
 from pipelines.messages import MessageDecoder
@@ -41,15 +41,19 @@ def ingest(
 
     `on_plan` hears how many offsets there are to read, `on_progress` of each part of them done.
     """
-    return Ingestion(settings, topics).run(accept_lost=accept_lost, on_plan=on_plan, on_progress=on_progress)
+    ingestion = Ingestion(settings, topics)
+    report = ingestion.run(accept_lost=accept_lost, on_plan=on_plan, on_progress=on_progress)
+    if report.read["messages"]:
+        warn_of_nulls(ingestion.enricher)
+    return report
 
 
 class Ingestion:
     """Everything ingest needs, opened once, so that it can be run again and again."""
 
     def __init__(self, settings: Settings, topics: Sequence[str] = ()) -> None:
-        contract = load_contract(settings.schemas)
-        self._essential = essential_events(contract)
+        self._contract = contract = load_contract(settings.schemas)
+        self.enricher = Enricher.of(settings.enrichment)
         self.topics = tuple(topics) or settings.kafka.topics or contract.topics
         self._settings = settings
         self._lakehouse = Lakehouse.open(settings)
@@ -59,11 +63,13 @@ class Ingestion:
         self._decoder = MessageDecoder(settings.registry_location, str(settings.schemas))
         self._reading = Reading(self._log, settings.ingest.messages_per_task, settings.ingest.messages_per_commit)
         self._people_specs = (tables.profiles(), tables.consents())
+        # Quarantine is committed first. Killed between the two, ingest reads a batch again, and what was bad may be
+        # good by then, its schema having been registered: bronze must not have passed it.
         self._event_specs = (
-            tables.bronze_events(contract, settings.lakehouse.event_partition),
             tables.quarantine_events(),
+            tables.bronze_events(contract, settings.lakehouse.event_partition),
         )
-        self._people_snapshots: tuple[int | None, ...] | None = None
+        self._people_snapshots: dict[str, int] | None = None
         self._door: Door | None = None
 
     def run(
@@ -75,32 +81,34 @@ class Ingestion:
         on_progress: Callable[[int], None] = lambda messages: None,
     ) -> StationReport:
         """Bring in what there is now, `at_most` so many messages when given: the rest waits in Kafka."""
-        with timed("ingest") as report:
+        with timed("ingest") as report, lineage.run(self._settings, "ingest") as made:
             # People last in the asking and first in the reading: whoever an event is about has then been described.
             now = self._log.available([topic for topic in self.topics if topic != PEOPLE_TOPIC])
             people_now = self._log.available([PEOPLE_TOPIC])
             if PEOPLE_TOPIC in self.topics:
-                now = Available(now.cluster_id, {**now.bounds, **people_now.bounds})
+                now = now.with_topics_of(people_now)
             people = Intake({spec.name: self._lakehouse.table(spec) for spec in self._people_specs})
             events = Intake({spec.name: self._lakehouse.table(spec) for spec in self._event_specs})
             people_ranges = people.plan(people_now, accept_lost=accept_lost)
             event_ranges = _at_most(events.plan(now, accept_lost=accept_lost), at_most)
+            lost = events.lost(now)
             on_plan(sum(span.size for span in (*people_ranges, *event_ranges)))
 
-            facts = {"reel.station": "ingest"}
             described = people.run(
                 people_now,
                 people_ranges,
                 partial(people_rows, self._decoder, self._hasher),
                 self._reading,
                 on_progress,
-                facts,
+                made,
             )
             admission = EventAdmission(
                 self._decoder, self._current_door(people), self._key, now.cluster_id, int(time.time() * 1000)
             )
-            counts = events.run(now, event_ranges, admission, self._reading, on_progress, facts)
+            counts = events.run(now, event_ranges, admission, self._reading, on_progress, made, people.snapshots())
             _fill(report, self.topics, counts, described)
+            if lost:
+                report.did["lost: deleted before it was read"] = lost
         return report
 
     def waiting(self) -> int:
@@ -110,16 +118,23 @@ class Ingestion:
 
     def _current_door(self, people: Intake) -> Door:
         """The door as the registries are now; they are read anew only when they changed."""
-        snapshots = tuple(table.metadata.current_snapshot_id for _, table in sorted(people.tables.items()))
+        snapshots = people.snapshots()
         if self._door is None or snapshots != self._people_snapshots:
-            self._door = Door(
+            self._door = open_door(
+                self._contract,
                 self._hasher,
-                ConsentHistory.of(read_all(people.tables["privacy.consents"], tables.CONSENTS)),
-                ProfileRegistry.of(read_all(people.tables["privacy.profiles"], tables.PROFILES)),
-                self._essential,
+                self.enricher,
+                profiles=read_all(people.tables["privacy.profiles"], tables.PROFILES),
+                consents=read_all(people.tables["privacy.consents"], tables.CONSENTS),
             )
             self._people_snapshots = snapshots
         return self._door
+
+
+def warn_of_nulls(enricher: Enricher) -> None:
+    """Say which columns are null for want of a database, if any are; once a run is enough."""
+    if enricher.warning is not None:
+        complain(enricher.warning)
 
 
 def _at_most(ranges: Sequence[OffsetRange], messages: int | None) -> list[OffsetRange]:
@@ -142,5 +157,6 @@ def _fill(report: StationReport, topics: Sequence[str], counts: dict[str, int], 
     report.read = {"topics": len(topics), "messages": counts.get("messages", 0)}
     report.did = {f"dropped: {reason}": n for reason, n in of("dropped ").items()}
     report.did |= {f"set aside: {reason}": n for reason, n in of("quarantined ").items()}
+    report.did |= {f"restricted: {reason}": n for reason, n in of("restricted ").items()}
     report.did |= {f"admitted: {event}": n for event, n in of("event ").items()}
     report.wrote = {**of("wrote "), **of("wrote ", described)}

@@ -13,9 +13,8 @@ the lower of the two, and every table skips what it already has. While one batch
 """
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
@@ -26,13 +25,15 @@ from pyiceberg.table import Table
 from pipelines.cluster import run_tasks
 from pipelines.kafka.log import EventLog
 from pipelines.kafka.message import Messages
-from pipelines.kafka.offsets import Available, OffsetRange, Offsets, Progress, plan
+from pipelines.kafka.offsets import Available, OffsetRange, Offsets, Progress, lost_ranges, plan
 from pipelines.lakehouse.commits import commit_files, progress_of
 from pipelines.lakehouse.files import TableFiles, write_files
-from pipelines.report import add_counts
-from pipelines.work import Batch, Work, batches
+from pipelines.lakehouse.lineage import Inputs, Run
+from pipelines.report import add_counts, summed
+from pipelines.work import Work, batches
 
 COUNTS = "reel.counts"
+DROPPED = "dropped "
 MESSAGES_PER_DECODE = 50_000
 
 
@@ -87,6 +88,17 @@ class Intake:
                     widest[wanted.topic, wanted.partition] = wanted
         return list(widest.values())
 
+    def lost(self, now: Available) -> int:
+        """How many offsets Kafka deleted before every table had read them."""
+        lost = [span for progress in self.progress.values() for span in lost_ranges(progress, now)]
+        widest = {(span.topic, span.partition): span for span in sorted(lost, key=lambda span: span.size)}
+        return sum(span.size for span in widest.values())
+
+    def snapshots(self) -> dict[str, int]:
+        """The snapshot of each table that has one."""
+        current = {name: table.metadata.current_snapshot_id for name, table in self.tables.items()}
+        return {name: snapshot_id for name, snapshot_id in current.items() if snapshot_id is not None}
+
     def run(
         self,
         now: Available,
@@ -94,10 +106,18 @@ class Intake:
         transform: Transform,
         reading: "Reading",
         on_progress: Callable[[int], None],
-        facts: Mapping[str, str],
+        made: Run,
+        consulted: Mapping[str, int] | None = None,
     ) -> dict[str, int]:
-        """Steps 3 and 4 for every batch; the counts of all. `on_progress` hears of every range's size."""
-        planned = batches(ranges, reading.messages_per_commit, reading.messages_per_task)
+        """Steps 3 and 4 for every batch; the counts of all. `on_progress` hears of every range's size.
+
+        `consulted` are the snapshots of tables that decided what became of the messages, for the commits' lineage.
+        """
+        planned = [
+            batch
+            for part in self._cut_where_tables_differ(ranges)
+            for batch in batches(part, reading.messages_per_commit, reading.messages_per_task)
+        ]
         totals: dict[str, int] = {}
         finished: dict[int, list[WorkDone]] = {number: [] for number in range(len(planned))}
         following = 0
@@ -108,9 +128,27 @@ class Intake:
             add_counts(totals, result.counts)
             # In their order, so that what is recorded as consumed never has a gap.
             while following < len(planned) and len(finished[following]) == len(planned[following]):
-                self._commit(now.cluster_id, planned[following], finished.pop(following), facts)
+                counts = summed(one.counts for one in finished[following])
+                ranges = [span for work in planned[following] for span in work]
+                facts = made.facts(Inputs.of_kafka(now.cluster_id, ranges, consulted or {}))
+                facts |= {COUNTS: json.dumps(counts, sort_keys=True)}
+                dropped = {name: count for name, count in counts.items() if name.startswith(DROPPED)}
+                self._commit(now, ranges, finished.pop(following), dropped, facts, made)
                 following += 1
         return totals
+
+    def _cut_where_tables_differ(self, ranges: Sequence[OffsetRange]) -> tuple[list[OffsetRange], list[OffsetRange]]:
+        """What only some tables lack, and what all of them lack: so a commit's counts are of what it advanced by."""
+        some: list[OffsetRange] = []
+        every: list[OffsetRange] = []
+        for span in ranges:
+            known = [progress.offsets.get(span.topic, {}).get(span.partition, 0) for progress in self.progress.values()]
+            cut = min(max(*known, span.start), span.end)
+            if cut > span.start:
+                some.append(replace(span, end=cut))
+            if cut < span.end or cut == span.start:
+                every.append(replace(span, start=cut))
+        return some, every
 
     def _task(self, transform: Transform, log: EventLog) -> Callable[[tuple[int, Work]], WorkDone]:
         targets = {name: (TableFiles.of(table), self.progress[name].offsets) for name, table in self.tables.items()}
@@ -128,20 +166,26 @@ class Intake:
 
         return read_and_write
 
-    def _commit(self, cluster_id: str, batch: Batch, finished: Sequence[WorkDone], facts: Mapping[str, str]) -> None:
-        ranges = sorted((span for work in batch for span in work), key=lambda r: (r.topic, r.partition, r.start))
-        counts: dict[str, int] = {}
-        for one in finished:
-            add_counts(counts, one.counts)
-        summary = {**facts, COUNTS: json.dumps(counts, sort_keys=True), "reel.run-ms": str(int(time.time() * 1000))}
+    def _commit(
+        self,
+        now: Available,
+        ranges: Sequence[OffsetRange],
+        finished: Sequence[WorkDone],
+        dropped: Mapping[str, int],
+        facts: Mapping[str, str],
+        made: Run,
+    ) -> None:
         for name in self.tables:
             files = [file for one in finished for file in one.files[name]]
-            advanced = self.progress[name].advanced(cluster_id, ranges)
+            advanced = self.progress[name].advanced(now.cluster_id, ranges, now.topic_ids)
             if advanced == self.progress[name]:
                 continue  # this table was ahead: it had all of the batch
             # What others record there, of what they bring into the same table, stays.
-            recorded = {**progress_of(self.tables[name]), **advanced.to_json()}
-            self.tables[name] = commit_files(self.tables[name], files, recorded, summary)
+            before = progress_of(self.tables[name])
+            recorded = {**before, **advanced.to_json()}
+            if dropped:  # of these there is no row: nothing else tells of them once this snapshot has expired
+                recorded["dropped"] = summed([before.get("dropped", {}), dropped])
+            self.tables[name] = made.wrote(commit_files(self.tables[name], files, recorded, facts))
             self.progress[name] = advanced
 
 

@@ -1,7 +1,7 @@
 """What a station tells its caller: what it read, did and wrote, with counts and seconds."""
 
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,3 +43,11 @@ def add_counts(total: MutableMapping[str, Any], counts: Mapping[str, int], prefi
     """Add `counts` into `total` in place, each name led by `prefix`."""
     for name, count in counts.items():
         total[prefix + name] = total.get(prefix + name, 0) + count
+
+
+def summed(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The counts of all parts together."""
+    total: dict[str, int] = {}
+    for counts in parts:
+        add_counts(total, counts)
+    return total

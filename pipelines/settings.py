@@ -7,20 +7,14 @@
 A relative path in a file is relative to the project's root, so that a command means the same in every folder.
 """
 
-import difflib
 import os
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from pipelines.errors import UsageError
+from pipelines.configuration import read_tree
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,11 +25,11 @@ def _of_project(path: Path) -> Path:
 
 ProjectPath = Annotated[Path, AfterValidator(_of_project)]
 Seconds = Annotated[float, Field(gt=0)]
+Hours = Annotated[float, Field(ge=0)]
+Days = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-
-
-class SettingsError(UsageError):
-    """A setting is wrong; the message names the key, what was received and what is allowed."""
+Share = Annotated[float, Field(ge=0, le=1)]
+Hour = Annotated[int, Field(ge=0, le=24)]
 
 
 class _Section(BaseModel):
@@ -78,6 +72,23 @@ class LakehouseSettings(_Section):
         default="day", description="time partition of bronze and silver events; an import of years wants month"
     )
     buckets: Count = Field(default=4, description="how many ways keyed work (features, deduplication) is cut")
+    bronze_retention_days: Days = Field(default=90, description="rows of bronze, counted from ingestion (spec 4.4)")
+    silver_retention_days: Days = Field(default=365, description="rows of silver, counted from ingestion (spec 4.4)")
+    quarantine_retention_days: Days = Field(default=7, description="sealed messages, counted from ingestion")
+    target_file_mb: Count = Field(default=128, description="small files are put together up to this size")
+    target_file_rows: Count = Field(
+        default=1_000_000, description="and up to so many rows, which bounds the memory this takes"
+    )
+    snapshot_keep_hours: Hours = Field(
+        default=24, description="a reader has this long to finish; then what was replaced or deleted loses its bytes"
+    )
+    snapshots_at_least: Count = Field(default=10, description="newest snapshots that are kept whatever their age")
+    snapshots_at_most: Count = Field(
+        default=100, description="older appends leave the history, whatever their age, unless a station needs them"
+    )
+    orphan_age_hours: Annotated[float, Field(ge=1)] = Field(
+        default=24, description="files no snapshot names are deleted when older; a batch being written must be younger"
+    )
 
 
 class MlflowSettings(_Section):
@@ -124,6 +135,92 @@ class IngestSettings(_Section):
     )
 
 
+class TableMapping(_Section):
+    """Which columns of a source's table are which of the contract's; those of the same name need no saying."""
+
+    columns: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="contract column: the table's column, a.b for a field of a struct, null to leave it out",
+    )
+    constants: dict[str, str | bool | int | float] = Field(
+        default_factory=dict, description="contract column: one value for all rows, such as source: SERVER"
+    )
+
+
+class SourceSettings(_Section):
+    """An Iceberg catalog whose tables others fill with events, one row an event."""
+
+    catalog: Literal["sql", "rest"]
+    name: str | None = Field(
+        default=None, description="what a SQL catalog's rows are filed under; null means as it is called here"
+    )
+    uri: str = Field(description="the catalog's address, such as postgresql+psycopg2://… or http://…", repr=False)
+    warehouse: str | None = Field(default=None, description="where the catalog keeps files, if it must be told")
+    properties: dict[str, str] = Field(
+        default_factory=dict, description="further catalog and S3 properties", repr=False
+    )
+    tables: dict[str, TableMapping] = Field(
+        default_factory=dict, description="namespace.table: how its columns are to be read; needed only if they differ"
+    )
+
+
+class EnrichmentSettings(_Section):
+    """What the addresses of events are looked up in; without a database its columns are null."""
+
+    city_database: ProjectPath | None = Field(
+        default=None, description="MaxMind City database (.mmdb), at this path on every machine"
+    )
+    isp_database: ProjectPath | None = Field(
+        default=None, description="MaxMind ISP database (.mmdb), at this path on every machine"
+    )
+
+
+class QualitySettings(_Section):
+    """When data is good enough (spec 11.1); a threshold the spec does not name says what Reel takes."""
+
+    as_of: Literal["watermark", "now"] = Field(
+        default="watermark", description="watermark: judged at the newest event (replays); now: at the wall clock"
+    )
+    window_hours: Count = Field(default=24, description="the newest hours that are looked at")
+    max_reject_share: Share = Field(default=0.01, description="of a topic's messages, set aside for one kind of reason")
+    max_unreliable_clock_share: Share = Field(
+        default=0.05, description="of client timestamps, more than 5 minutes (spec) off the server's"
+    )
+    duplicate_window_hours: Count = Field(default=1, description="an event id again within this is a duplicate (spec)")
+    max_duplicate_share: Share = Field(default=0.01, description="of a topic's events, duplicates before cleaning")
+    max_missing_share: Share = Field(default=0, description="of an event's rows, null in a property it requires")
+    max_orphan_share: Share = Field(
+        default=0, description="of references to contents and channels, ids that neither catalogue nor schedule knows"
+    )
+    max_volume_change: Annotated[float, Field(gt=0)] = Field(
+        default=0.5, description="of an hour's events, against the same hour last week, as a share of that (spec)"
+    )
+    min_volume_events: Count = Field(
+        default=100, description="hours with fewer events in both weeks are not compared, because of chance"
+    )
+    max_silence_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=5, description="since a topic's last event, in production hours (spec)"
+    )
+    max_silence_minutes_by_topic: dict[str, float] = Field(
+        default_factory=dict, description="instead of max_silence_minutes for topics that are seldom written to"
+    )
+    production_hours: tuple[Hour, Hour] = Field(
+        default=(0, 24), description="hours of the day, UTC, from and until, in which silence matters"
+    )
+
+
+class LineageSettings(_Section):
+    """Who is told, in OpenLineage's language, which run read and wrote what; nobody unless an address is given."""
+
+    openlineage_url: str | None = Field(
+        default=None, description="a receiver's address, such as http://marquez:5000", repr=False
+    )
+    openlineage_file: ProjectPath | None = Field(
+        default=None, description="a file that events are appended to, beside the address or alone"
+    )
+    namespace: str = Field(default="reel", description="what the stations' jobs are filed under")
+
+
 class TrainingSettings(_Section):
     """How models are trained."""
 
@@ -161,6 +258,12 @@ class Settings(_Section):
     ray: RaySettings = RaySettings()
     privacy: PrivacySettings = PrivacySettings()
     ingest: IngestSettings = IngestSettings()
+    sources: dict[str, SourceSettings] = Field(
+        default_factory=dict, description="Iceberg catalogs to ingest from, by the name they are called by"
+    )
+    enrichment: EnrichmentSettings = EnrichmentSettings()
+    quality: QualitySettings = QualitySettings()
+    lineage: LineageSettings = LineageSettings()
     training: TrainingSettings = TrainingSettings()
     serving: ServingSettings = ServingSettings()
 
@@ -202,113 +305,6 @@ _OTHER_VARIABLES = {
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read and check the settings.
-
-    Raises SettingsError naming the key at fault: an unknown one with its nearest known neighbour, a wrong
-    value with what was received.
-    """
+    """Read and check the settings. Raises SettingsError (`pipelines.configuration`) naming the key at fault."""
     path = path or Path(environ.get("REEL_CONFIG", PROJECT_ROOT / "configs" / "local.yaml"))
-    tree = _with_known_keys(Settings, _read_yaml(path), source=str(path))
-    _apply_environment(tree, environ)
-    try:
-        return Settings.model_validate(tree)
-    except ValidationError as error:
-        raise SettingsError(_explained(path, error.errors()[0])) from None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise SettingsError(f"no configuration file at {path}; name one with --config or REEL_CONFIG") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        where = str(error).replace("\n", " ")
-        raise SettingsError(f"{path} is not valid YAML: {where}") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise SettingsError(f"{path} must hold a mapping of settings; received a {type(tree).__name__}")
-    return tree
-
-
-def _with_known_keys(model: type[BaseModel], tree: Mapping[Any, Any], source: str, prefix: str = "") -> dict[str, Any]:
-    """The tree, all of whose keys are known; a section with nothing below its name is an empty one."""
-    known: dict[str, Any] = {}
-    for key, value in tree.items():
-        field = model.model_fields.get(str(key))
-        if field is None:
-            raise SettingsError(
-                f"{source}: unknown key '{prefix}{key}'{_nearest(str(key), model.model_fields, prefix)}; "
-                f"known here: {', '.join(model.model_fields)}"
-            )
-        section = _section(field)
-        if section is not None and (value is None or isinstance(value, Mapping)):
-            value = _with_known_keys(section, value or {}, source, f"{prefix}{key}.")
-        known[str(key)] = value
-    return known
-
-
-def _apply_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
-    fields = {_variable(key): (key, field) for key, field in _leaves(Settings).items()}
-    for name, text in environ.items():
-        if not name.startswith("REEL_") or name in _OTHER_VARIABLES:
-            continue
-        if name not in fields:
-            nearest = _nearest(name, [*fields, *_OTHER_VARIABLES])
-            raise SettingsError(f"unknown environment variable {name}{nearest}; unset it or mend its name")
-        (*sections, leaf), field = fields[name]
-        node = tree
-        for section in sections:
-            node = node.setdefault(section, {})
-        if isinstance(node, dict):  # else the file has something else there, which is refused with the rest
-            node[leaf] = _parsed(name, text, field)
-
-
-def _parsed(name: str, text: str, field: FieldInfo) -> Any:
-    """A variable's text as a value: null where that is allowed, YAML for lists and mappings, else left as it is."""
-    kinds = {typing.get_origin(part) or part for part in (field.annotation, *typing.get_args(field.annotation))}
-    if text == "null" and types.NoneType in kinds:
-        return None
-    if not kinds & {dict, tuple}:
-        return text
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise SettingsError(
-            f"{name} is not valid YAML; write a list as [a, b] and a mapping as {{key: value}}"
-        ) from None
-
-
-def _explained(path: Path, error: ErrorDetails) -> str:
-    """What is wrong, in one line, with the variable that can mend it: Pydantic's location goes on into lists."""
-    location, leaves = error["loc"], _leaves(Settings)
-    key = next((key for key in leaves if location[: len(key)] == key), None)
-    received = "" if key is not None and not leaves[key].repr else f"; received {error['input']!r}"
-    mend = "" if key is None else f", or its variable {_variable(key)}"
-    name = ".".join(map(str, location))
-    return f"{path}: {name}: {error['msg'].lower()}{received}; mend that key there{mend}"
-
-
-def _leaves(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], FieldInfo]:
-    """Every key that holds a value, by its path."""
-    found: dict[tuple[str, ...], FieldInfo] = {}
-    for name, field in model.model_fields.items():
-        section = _section(field)
-        found |= {(*prefix, name): field} if section is None else _leaves(section, (*prefix, name))
-    return found
-
-
-def _section(field: FieldInfo) -> type[BaseModel] | None:
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
-def _variable(key: tuple[str, ...]) -> str:
-    return "REEL_" + "_".join(key).upper()
-
-
-def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{prefix}{close[0]}'?" if close else ""
+    return read_tree(Settings, path, environ, _OTHER_VARIABLES)

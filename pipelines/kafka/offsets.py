@@ -4,17 +4,18 @@ What a table has consumed is recorded with its own data, so a stale or replaced 
 line, and never as events silently skipped (apache/iceberg#16360, #17551).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition, Uuid
 from confluent_kafka.admin import AdminClient
 
 from pipelines.errors import ReelError, UsageError
 from pipelines.settings import Settings
 
 Offsets = dict[str, dict[int, int]]  # topic -> partition -> next offset to read
+NO_IDS: Mapping[str, str] = {}
 
 
 class BrokerUnreachableError(ReelError):
@@ -48,33 +49,40 @@ class OffsetsLostError(ReelError):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a table has consumed of a Kafka cluster."""
+    """What a table has consumed of a Kafka cluster; `topic_ids` tell a topic from another of its name, where known."""
 
     cluster_id: str | None
     offsets: Offsets
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, recorded: Mapping[str, object]) -> "Progress":
         """From a snapshot's record; {} is a table that has consumed nothing."""
         cluster_id = recorded.get("cluster_id")
-        offsets = recorded.get("offsets", {})
+        offsets, topic_ids = recorded.get("offsets", {}), recorded.get("topic_ids", {})
         assert isinstance(offsets, Mapping)
+        assert isinstance(topic_ids, Mapping)
         return cls(
             str(cluster_id) if cluster_id is not None else None,
             {topic: {int(p): int(o) for p, o in partitions.items()} for topic, partitions in offsets.items()},
+            dict(topic_ids),
         )
 
     def to_json(self) -> dict[str, object]:
         """For a snapshot's record."""
-        return {"cluster_id": self.cluster_id, "offsets": self.offsets}
+        known = {"topic_ids": dict(self.topic_ids)} if self.topic_ids else {}
+        return {"cluster_id": self.cluster_id, "offsets": self.offsets, **known}
 
-    def advanced(self, cluster_id: str, ranges: Sequence["OffsetRange"]) -> "Progress":
+    def advanced(
+        self, cluster_id: str, ranges: Sequence["OffsetRange"], topic_ids: Mapping[str, str] = NO_IDS
+    ) -> "Progress":
         """Progress after `ranges` were read to their ends."""
         offsets = {topic: dict(partitions) for topic, partitions in self.offsets.items()}
         for done in ranges:
             known = offsets.setdefault(done.topic, {})
             known[done.partition] = max(done.end, known.get(done.partition, 0))
-        return Progress(cluster_id, offsets)
+        read = {done.topic: topic_ids[done.topic] for done in ranges if done.topic in topic_ids}
+        return Progress(cluster_id, offsets, {**self.topic_ids, **read})
 
 
 @dataclass(frozen=True)
@@ -94,10 +102,15 @@ class OffsetRange:
 
 @dataclass(frozen=True)
 class Available:
-    """What a cluster holds: its id and the [earliest, latest) offsets of every partition of some topics."""
+    """What a cluster holds: its id, the [earliest, latest) offsets of every partition of some topics, and their ids."""
 
     cluster_id: str
     bounds: Mapping[str, Mapping[int, tuple[int, int]]]
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
+
+    def with_topics_of(self, other: "Available") -> "Available":
+        """What there is of the topics of both."""
+        return replace(self, bounds={**self.bounds, **other.bounds}, topic_ids={**self.topic_ids, **other.topic_ids})
 
 
 def client_configuration(settings: Settings, bootstrap: str) -> dict[str, str | int | float | bool]:
@@ -117,7 +130,8 @@ def available(configuration: Mapping[str, Any], topics: Sequence[str], timeout_s
     """
     bootstrap = str(configuration["bootstrap.servers"])
     try:
-        described = AdminClient(dict(configuration)).list_topics(timeout=timeout_s)
+        admin = AdminClient(dict(configuration))
+        described = admin.list_topics(timeout=timeout_s)
         cluster_id: Any = described.cluster_id  # confluent_kafka's types say None, which it is before a first answer
     except KafkaException as error:
         raise BrokerUnreachableError(bootstrap, timeout_s, error.args[0].str()) from None
@@ -131,18 +145,28 @@ def available(configuration: Mapping[str, Any], topics: Sequence[str], timeout_s
                 partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
                 for partition in described.topics[topic].partitions
             }
+        topic_ids = _topic_ids(admin, topics, timeout_s)
     except KafkaException as error:
         raise BrokerUnreachableError(bootstrap, timeout_s, error.args[0].str()) from None
     finally:
         consumer.close()
-    return Available(cluster_id, bounds)
+    return Available(cluster_id, bounds, topic_ids)
+
+
+def _topic_ids(admin: AdminClient, topics: Sequence[str], timeout_s: float) -> dict[str, str]:
+    """The id that each topic got when it was made; none from a broker that gives none (before Kafka 2.8)."""
+    if not topics:
+        return {}
+    asked = admin.describe_topics(TopicCollection(list(topics)), request_timeout=timeout_s)
+    ids = {topic: answer.result(timeout=timeout_s).topic_id for topic, answer in asked.items()}
+    return {topic: str(one) for topic, one in ids.items() if one is not None and one != Uuid(0, 0)}
 
 
 def plan(table: str, progress: Progress, now: Available, *, accept_lost: bool = False) -> list[OffsetRange]:
     """The ranges `table` has not consumed, per partition.
 
-    Empty ones are left out, except where everything unread was lost: consuming the empty range records that the
-    loss was accepted, else every later run would find it again.
+    Empty ones are left out, except where everything was deleted before it was read: consuming the empty range records
+    where the partition began, or that its loss was accepted; else every later run would find messages missing.
 
     Raises ClusterChangedError when the record cannot be this cluster's, OffsetsLostError when Kafka's retention
     deleted unread messages and `accept_lost` was not given.
@@ -152,23 +176,45 @@ def plan(table: str, progress: Progress, now: Available, *, accept_lost: bool = 
             f"{table} was filled from Kafka cluster {progress.cluster_id}, this is {now.cluster_id}; its offsets mean "
             "nothing here. Point kafka.bootstrap_servers at the old cluster, or start a new work_dir for the new one"
         )
+    for topic, topic_id in now.topic_ids.items():
+        if progress.topic_ids.get(topic, topic_id) != topic_id:
+            raise ClusterChangedError(
+                f"{table} was filled from another topic of the name {topic}: it was recreated since, and the offsets "
+                "on record mean nothing now. Start a new work_dir, or restore the topic"
+            )
     ranges: list[OffsetRange] = []
-    lost: list[str] = []
-    for topic, partitions in now.bounds.items():
-        for partition, (earliest, latest) in partitions.items():
-            committed = progress.offsets.get(topic, {}).get(partition, earliest)
-            if committed > latest:
-                raise ClusterChangedError(
-                    f"{table} has consumed {topic}[{partition}] up to offset {committed}, but Kafka ends at {latest}: "
-                    "the topic was recreated or cut short. Start a new work_dir, or restore the topic"
-                )
-            if committed < earliest:
-                lost.append(f"{earliest - committed} of {topic}[{partition}] (offsets {committed} to {earliest - 1})")
-            if committed < latest:
-                ranges.append(OffsetRange(topic, partition, max(committed, earliest), latest))
+    for topic, partition, committed, earliest, latest in _unread(progress, now):
+        if committed > latest:
+            raise ClusterChangedError(
+                f"{table} has consumed {topic}[{partition}] up to offset {committed}, but Kafka ends at {latest}: "
+                "the topic was recreated or cut short. Start a new work_dir, or restore the topic"
+            )
+        is_first_seen_empty = topic not in progress.offsets and earliest == latest > 0
+        if committed < latest or is_first_seen_empty:
+            ranges.append(OffsetRange(topic, partition, max(committed, earliest), latest))
+    lost = lost_ranges(progress, now)
     if lost and not accept_lost:
+        told = (f"{one.size} of {one.topic}[{one.partition}] (offsets {one.start} to {one.end - 1})" for one in lost)
         raise OffsetsLostError(
-            f"Kafka deleted messages that {table} had not read: {'; '.join(lost)}. "
+            f"Kafka deleted messages that {table} had not read: {'; '.join(told)}. "
             "Nothing was read; run again with --accept-lost to go on without them"
         )
     return ranges
+
+
+def lost_ranges(progress: Progress, now: Available) -> list[OffsetRange]:
+    """What Kafka deleted before it was read."""
+    return [
+        OffsetRange(topic, partition, committed, earliest)
+        for topic, partition, committed, earliest, _ in _unread(progress, now)
+        if committed < earliest
+    ]
+
+
+def _unread(progress: Progress, now: Available) -> Iterator[tuple[str, int, int, int, int]]:
+    """Of every partition: its topic and number, up to where it was consumed, its earliest and its latest offset."""
+    for topic, partitions in now.bounds.items():
+        for partition, (earliest, latest) in partitions.items():
+            # A topic is first read from where it begins now, a partition that it gained later from that one's offset 0.
+            unread = 0 if topic in progress.offsets else earliest
+            yield topic, partition, progress.offsets.get(topic, {}).get(partition, unread), earliest, latest

@@ -17,9 +17,11 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from confluent_kafka.cimpl import NewTopic
 
 from pipelines.contract.codec import encode_in_chunks, wire_format
-from pipelines.contract.events import TIMESTAMP, Contract
+from pipelines.contract.events import TIMESTAMP, Contract, EventSchema
 from pipelines.contract.registry import SchemaRegistry
+from pipelines.event_batch import RubbishMessage
 from pipelines.kafka.embedded import EmbeddedLog
+from pipelines.kafka.message import Headers
 from pipelines.kafka.offsets import BrokerUnreachableError
 from pipelines.kafka.write import KafkaWriter
 
@@ -30,7 +32,12 @@ _LEADER_POLL_S = 0.1
 
 class _Log(Protocol):
     def append(
-        self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None], timestamps_ms: Sequence[int]
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        timestamps_ms: Sequence[int],
+        headers: Sequence[Headers | None] | None = None,
     ) -> None: ...
 
 
@@ -58,24 +65,34 @@ class Producer:
             self._kafka = KafkaWriter({"bootstrap.servers": bootstrap_servers, **(client or {})}, timeout_s)
         self._log: _Log = self._kafka or embedded  # type: ignore[assignment]  # one of the two is there
 
-    def schema_id(self, event_name: str) -> int:
+    def schema_id(self, event: EventSchema) -> int:
         """The id under which the event's schema is registered, registering it if need be."""
-        event = self._contract.event(event_name)
         return self._registry.register(event.subject, event.avro_json)
 
-    def produce(self, event_name: str, table: pa.Table) -> None:
-        """Queue one message for each row of `table` (the flat columns of `event_name`, see `codec.encode`).
+    def produce(
+        self, event: str | EventSchema, table: pa.Table, headers: Sequence[Headers | None] | None = None
+    ) -> None:
+        """Queue one message for each row of `table` (the flat columns of `event`, see `codec.encode`).
 
-        The key is the profile, else the user, else the title. Rows before a faulty one may be queued already.
+        The key is the profile, else the user, else the title; `headers`, one for each row, travel along.
         Raises `ContractError`, `EncodeError`, `UnknownTopicError`, `BrokerUnreachableError`, `DeliveryFailed`.
         """
-        event, schema_id = self._contract.event(event_name), self.schema_id(event_name)
-        row = 0
+        event = self._contract.event(event) if isinstance(event, str) else event
+        schema_id, row = self.schema_id(event), 0
         for bodies in encode_in_chunks(event, table):  # while one chunk is sent, the next is encoded
             rows = table.slice(row, len(bodies))
             timestamps = rows["event_timestamp"].cast(TIMESTAMP).cast(pa.int64()).to_pylist()
-            self._log.append(event.topic, _keys(rows), wire_format(schema_id, bodies), timestamps)
+            carried = None if headers is None else headers[row : row + len(bodies)]
+            self._log.append(event.topic, _keys(rows), wire_format(schema_id, bodies), timestamps, carried)
             row += len(bodies)
+
+    def produce_rubbish(self, rubbish: RubbishMessage) -> None:
+        """Queue a message that is no event; a damaged body gets the genuine header of the event it once was."""
+        header = b""
+        if rubbish.event_name is not None:
+            event = self._contract.event(rubbish.event_name, rubbish.topic)
+            header = b"\0" + self.schema_id(event).to_bytes(4, "big")
+        self.produce_bytes(rubbish.topic, None, header + rubbish.value, rubbish.timestamp_ms)
 
     def produce_bytes(
         self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int | None = None

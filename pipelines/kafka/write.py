@@ -1,12 +1,14 @@
 """Writing many messages to Kafka fast, in order, and knowing that all of them arrived."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipelines.errors import DeliveryFailed
+from pipelines.kafka.message import Headers
 from pipelines.kafka.offsets import BrokerUnreachableError, UnknownTopicError
 
 QUEUE_MESSAGES = 100_000  # messages waiting for the broker; more and the caller waits
@@ -52,7 +54,12 @@ class KafkaWriter:
         self._refresh_topics()
 
     def append(
-        self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None], timestamps_ms: Sequence[int]
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        timestamps_ms: Sequence[int],
+        headers: Sequence[Headers | None] | None = None,
     ) -> None:
         """Queue messages in order, each for the partition of its key (any partition without one).
 
@@ -66,10 +73,11 @@ class KafkaWriter:
         # produce_batch would be the natural call, but it knows no timestamps (confluent-kafka 2.16).
         produce, on_delivery = self._producer.produce, self._on_delivery
         try:
-            for key, value, timestamp_ms in zip(keys, values, timestamps_ms, strict=True):
+            carried: Iterable[Headers | None] = repeat(None, len(values)) if headers is None else headers
+            for key, value, timestamp_ms, header in zip(keys, values, timestamps_ms, carried, strict=True):
                 while True:
                     try:
-                        produce(topic, value, key, on_delivery=on_delivery, timestamp=timestamp_ms)
+                        produce(topic, value, key, on_delivery=on_delivery, timestamp=timestamp_ms, headers=header)  # type: ignore[arg-type]  # its types know no null header
                         break
                     except BufferError:  # the queue is full
                         self._wait_until_at_most(len(self._producer) // 2)

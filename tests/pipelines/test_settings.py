@@ -7,8 +7,9 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pipelines.configuration import SettingsError
 from pipelines.errors import UsageError
-from pipelines.settings import PROJECT_ROOT, Settings, SettingsError, load_settings
+from pipelines.settings import PROJECT_ROOT, Settings, SourceSettings, TableMapping, load_settings
 
 # Of every key: a text for its variable, and what it must come to.
 EVERY_KEY = {
@@ -31,6 +32,15 @@ EVERY_KEY = {
     "lakehouse.properties": ("{}", {}),
     "lakehouse.event_partition": ("hour", "hour"),
     "lakehouse.buckets": ("64", 64),
+    "lakehouse.bronze_retention_days": ("30", 30.0),
+    "lakehouse.silver_retention_days": ("100", 100.0),
+    "lakehouse.quarantine_retention_days": ("3.5", 3.5),
+    "lakehouse.target_file_mb": ("64", 64),
+    "lakehouse.target_file_rows": ("5000", 5000),
+    "lakehouse.snapshot_keep_hours": ("0", 0.0),
+    "lakehouse.snapshots_at_least": ("3", 3),
+    "lakehouse.snapshots_at_most": ("50", 50),
+    "lakehouse.orphan_age_hours": ("12", 12.0),
     "mlflow.tracking_uri": ("http://mlflow:5000", "http://mlflow:5000"),
     "online_store.url": ("redis://redis:6379/0", "redis://redis:6379/0"),
     "ray.address": ("auto", "auto"),
@@ -41,6 +51,35 @@ EVERY_KEY = {
     "privacy.undescribed_profile_hours": ("0.5", 0.5),
     "ingest.messages_per_task": ("10", 10),
     "ingest.messages_per_commit": ("100", 100),
+    "ingest.batch_seconds": ("2.5", 2.5),
+    "sources": (
+        "{shop: {catalog: rest, uri: 'http://rest', tables: {raw.events: {columns: {user_id: who.id, ip: null}}}}}",
+        {
+            "shop": SourceSettings(
+                catalog="rest",
+                uri="http://rest",
+                tables={"raw.events": TableMapping(columns={"user_id": "who.id", "ip": None})},
+            )
+        },
+    ),
+    "enrichment.city_database": ("geo/City.mmdb", PROJECT_ROOT / "geo" / "City.mmdb"),
+    "enrichment.isp_database": ("/etc/isp.mmdb", Path("/etc/isp.mmdb")),
+    "quality.as_of": ("now", "now"),
+    "quality.window_hours": ("48", 48),
+    "quality.max_reject_share": ("0.02", 0.02),
+    "quality.max_unreliable_clock_share": ("0.1", 0.1),
+    "quality.duplicate_window_hours": ("2", 2),
+    "quality.max_duplicate_share": ("0.03", 0.03),
+    "quality.max_missing_share": ("0.04", 0.04),
+    "quality.max_orphan_share": ("0.05", 0.05),
+    "quality.max_volume_change": ("1.5", 1.5),
+    "quality.min_volume_events": ("10", 10),
+    "quality.max_silence_minutes": ("15", 15.0),
+    "quality.max_silence_minutes_by_topic": ("{epg.updates: 60.0}", {"epg.updates": 60.0}),
+    "quality.production_hours": ("[6, 23]", (6, 23)),
+    "lineage.openlineage_url": ("http://marquez:5000", "http://marquez:5000"),
+    "lineage.openlineage_file": ("lineage.jsonl", PROJECT_ROOT / "lineage.jsonl"),
+    "lineage.namespace": ("tv", "tv"),
     "training.workers": ("3", 3),
     "training.use_gpu": ("true", True),
     "training.seed": ("0", 0),
@@ -65,6 +104,10 @@ NULLABLE = [
     "ray.num_cpus",
     "privacy.salt_file",
     "privacy.quarantine_key_file",
+    "enrichment.city_database",
+    "enrichment.isp_database",
+    "lineage.openlineage_url",
+    "lineage.openlineage_file",
 ]
 
 
@@ -133,7 +176,7 @@ def test_null_is_a_value_of_every_key_that_may_be_null(tmp_path: Path, key: str)
 
 
 def test_null_is_refused_where_a_value_is_needed(tmp_path: Path):
-    for key in set(EVERY_KEY) - set(NULLABLE) - {"serving.host", "work_dir", "schemas"}:
+    for key in set(EVERY_KEY) - set(NULLABLE) - {"serving.host", "lineage.namespace", "work_dir", "schemas"}:
         message = refused(tmp_path, "", {variable(key): "null"})
         assert f"{key}: " in message
         assert variable(key) in message
@@ -212,6 +255,49 @@ def test_a_wrong_value_deep_in_a_list_or_mapping_names_the_key_that_can_be_set(t
         assert f": {key}" in message
         assert message.endswith(f"or its variable {variable(key)}")
         assert "31337" not in message
+
+
+SHOP = {
+    "catalog": "sql",
+    "uri": "postgresql://reel:hunter2@db/catalog",
+    "properties": {"s3.secret-access-key": "hunter2"},
+}
+
+
+@pytest.mark.parametrize(
+    ("shop", "message"),
+    [
+        (SHOP | {"catalogue": "sql"}, "unknown key 'sources.shop.catalogue'; did you mean 'sources.shop.catalog'?"),
+        (
+            SHOP | {"tables": {"raw.events": {"column": {}}}},
+            "unknown key 'sources.shop.tables.raw.events.column'; did you mean 'sources.shop.tables.raw.events.columns",
+        ),
+        (SHOP | {"catalog": "hive"}, ": sources.shop.catalog: input should be 'sql' or 'rest'; received 'hive'; mend"),
+        (SHOP | {"tables": {"raw.events": {"columns": {"ip": 5}}}}, "sources.shop.tables.raw.events.columns.ip: "),
+        ({key: SHOP[key] for key in ("uri", "properties")}, ": sources.shop.catalog: field required; mend"),
+        (SHOP | {"properties": "hunter2"}, ": sources.shop.properties: "),
+        (SHOP | {"uri": ["hunter2"]}, ": sources.shop.uri: "),
+        ("postgresql://reel:hunter2@db/catalog", ": sources.shop: "),
+    ],
+)
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_a_mapping_of_names_to_sections_is_checked_like_a_section(tmp_path: Path, shop, message, by_variable):
+    tree = {"shop": shop}
+    environ = {"REEL_SOURCES": yaml.safe_dump(tree)} if by_variable else {}
+    said = refused(tmp_path, {} if by_variable else {"sources": tree}, environ)
+    assert (message.replace("sources.shop", "shop") if "unknown key" in message and by_variable else message) in said
+    assert "hunter2" not in said
+    if "unknown key" not in message:
+        assert said.endswith("or its variable REEL_SOURCES")
+
+
+def test_a_source_does_not_show_what_may_be_a_secret(tmp_path: Path):
+    settings = load_settings(
+        written(tmp_path, {"sources": {"shop": SHOP, "other": SHOP | {"tables": {"a.b": None}}}}), {}
+    )
+    assert settings.sources["shop"].uri == SHOP["uri"]
+    assert settings.sources["other"].tables == {"a.b": TableMapping()}
+    assert "hunter2" not in repr(settings)
 
 
 @pytest.mark.parametrize("value", [5, "text", ["a"], False])

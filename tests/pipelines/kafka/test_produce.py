@@ -116,7 +116,7 @@ def test_raw_bytes_arrive_as_they_are(
     with Producer(kafka_bootstrap, contract, registry) as producer:
         producer.produce_bytes(topic, b"k", b"\xffrubbish", 875_000_000_000)
         producer.produce_bytes(topic, None, None)
-        damaged = wire_format(producer.schema_id("user.deleted"), [b"\x99"])[0]
+        damaged = wire_format(producer.schema_id(contract.event("user.deleted")), [b"\x99"])[0]
         producer.produce_bytes(topic, None, damaged)
     messages = read_all(kafka_bootstrap, topic)
     assert [(m.key(), m.value()) for m in messages] == [(b"k", b"\xffrubbish"), (None, None), (None, damaged)]

@@ -1,0 +1,1 @@
+"""Iceberg tables that others fill, as sources of events."""
