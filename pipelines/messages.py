@@ -17,6 +17,7 @@ from pipelines.contract.registry import SchemaRegistry, open_registry
 from pipelines.errors import IncompatibleSchema, UnknownSchemaId
 
 HEADER_BYTES = 5  # the byte 0, then the schema id (Confluent's wire format)
+_LARGEST_ID = 2**31 - 1  # a registry's ids are signed
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class MessageDecoder:
             except UnknownSchemaId:
                 bad += [SetAside(index, "unknown_schema_id", schema_id) for index in at.tolist()]
                 continue
-            reader = _readers(self.schemas).get(f"{writer.get('namespace', '')}.{writer.get('name', '')}")
+            reader = _readers(self.schemas).get(_record_name(writer))
             if reader is None:
                 bad += [SetAside(index, "unknown_event", schema_id) for index in at.tolist()]
                 continue
@@ -81,10 +82,12 @@ def _by_schema(values: Sequence[bytes | None]) -> tuple[list[SetAside], dict[int
         if len(values[index] or b"") < HEADER_BYTES:
             is_wire[index] = False
             bad.append(SetAside(index, "not_wire_format", None))
-    ids = np.ascontiguousarray(bytes_of[:, 1:]).view(">u4").ravel()
     wire = np.flatnonzero(is_wire)
-    found, first = np.unique(ids[wire], return_index=True)
-    return bad, {int(schema_id): wire[ids[wire] == schema_id] for schema_id in found[np.argsort(first, kind="stable")]}
+    ids = np.ascontiguousarray(bytes_of[wire, 1:]).view(">u4").ravel()
+    found, first, counts = np.unique(ids, return_index=True, return_counts=True)
+    # One sort brings the messages of each id together, in their order: rubbish may name as many ids as it has messages.
+    together = np.split(wire[np.argsort(ids, kind="stable")], np.cumsum(counts)[:-1])
+    return bad, {int(found[number]): together[number] for number in np.argsort(first, kind="stable")}
 
 
 @cache
@@ -99,7 +102,21 @@ def _registry(location: str) -> SchemaRegistry:
 
 
 @cache
-def _writer(location: str, schema_id: int) -> dict[str, Any]:
+def _writer(location: str, schema_id: int) -> Any:
+    """The writer's schema; None for one that is no Avro, as a registry shared with others may have."""
+    if schema_id > _LARGEST_ID:  # a server would refuse the question rather than answer it
+        raise UnknownSchemaId(schema_id, location)
     # An unknown id raises and so is not remembered: it may be registered a moment later.
-    writer: dict[str, Any] = json.loads(_registry(location).lookup(schema_id))
-    return writer
+    text = _registry(location).lookup(schema_id)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _record_name(writer: Any) -> str:
+    """The full name of the record that an Avro schema describes; "" for any other schema."""
+    if not isinstance(writer, dict):
+        return ""
+    name, namespace = str(writer.get("name", "")), str(writer.get("namespace", ""))
+    return name if "." in name or not namespace else f"{namespace}.{name}"

@@ -1,5 +1,6 @@
 """Messages set aside: encrypted, because bytes that cannot be read may hold plain ids that nobody can find in them."""
 
+import json
 import os
 from collections.abc import Sequence
 
@@ -8,7 +9,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pipelines.errors import ReelError
-from pipelines.kafka.message import Messages
+from pipelines.kafka.message import Headers, Messages
 from pipelines.messages import SetAside
 
 _NONCE_BYTES = 12
@@ -25,7 +26,7 @@ class BrokenSealError(ReelError):
 
 
 def quarantine_rows(key: bytes, messages: Messages, set_aside: Sequence[SetAside]) -> pa.Table:
-    """Reason, claimed schema id, and the sealed value and key of each message in `set_aside`, in its order."""
+    """Reason, claimed schema id, and the sealed value, key and headers of each message in `set_aside`, in its order."""
     cipher = AESGCM(key)
     return pa.table(
         {
@@ -35,8 +36,36 @@ def quarantine_rows(key: bytes, messages: Messages, set_aside: Sequence[SetAside
             "encrypted_value": pa.array(
                 [seal(cipher, messages.values[one.index] or b"") for one in set_aside], pa.binary()
             ),
-            "encrypted_key": pa.array([_seal_key(cipher, messages.keys[one.index]) for one in set_aside], pa.binary()),
+            "encrypted_key": pa.array(
+                [_seal_present(cipher, messages.keys[one.index]) for one in set_aside], pa.binary()
+            ),
+            "encrypted_headers": pa.array(
+                [_seal_present(cipher, _as_bytes(messages.headers[one.index])) for one in set_aside], pa.binary()
+            ),
         }
+    )
+
+
+def opened(key: bytes, topic: str, rows: pa.Table) -> Messages:
+    """The messages of `topic` that `rows` of quarantine were made of. Raises BrokenSealError.
+
+    A message without a value comes back with an empty one: neither can be read. A table from before headers were kept
+    has no column of them.
+    """
+    cipher = AESGCM(key)
+
+    def column(name: str) -> list[bytes | None]:
+        if name not in rows.column_names:
+            return [None] * rows.num_rows
+        return [None if sealed is None else unseal(cipher, sealed) for sealed in rows[name].to_pylist()]
+
+    return Messages(
+        topic,
+        rows["partition"].to_numpy(),
+        rows["offset"].to_numpy(),
+        column("encrypted_key"),
+        column("encrypted_value"),
+        [_as_headers(text) for text in column("encrypted_headers")],
     )
 
 
@@ -54,8 +83,20 @@ def unseal(cipher: AESGCM, sealed: bytes) -> bytes:
         raise BrokenSealError(len(sealed)) from None
 
 
-def _seal_key(cipher: AESGCM, key: bytes | None) -> bytes | None:
-    return None if key is None else seal(cipher, key)
+def _seal_present(cipher: AESGCM, plain: bytes | None) -> bytes | None:
+    return None if plain is None else seal(cipher, plain)
+
+
+def _as_bytes(headers: Headers | None) -> bytes | None:
+    if headers is None:
+        return None
+    return json.dumps([(name, None if value is None else value.hex()) for name, value in headers]).encode()
+
+
+def _as_headers(text: bytes | None) -> Headers | None:
+    if text is None:
+        return None
+    return [(name, None if value is None else bytes.fromhex(value)) for name, value in json.loads(text)]
 
 
 def _int32(schema_id: int | None) -> int | None:

@@ -18,8 +18,8 @@ Rows: TypeAlias = slice | Array
 """Which messages a step is about: all of them (`ALL`, which costs no copy) or an array of their indices."""
 
 ALL: Rows = slice(None)
-FIRST_MS = 0  # 1970-01-01; instants outside [FIRST_MS, END_MS) are a broken clock's or a broken message's
-END_MS = 4_102_444_800_000  # 2100-01-01
+# Years 1 to 9999: instants outside [FIRST_MS, END_MS) are in no calendar. A device's wrong clock is told by others.
+FIRST_MS, END_MS = -62_135_596_800_000, 253_402_300_800_000
 
 _PADDING = bytes(32)  # what is read ahead of the last message's end
 _LOW_7_BITS = np.uint64(0x7F7F7F7F7F7F7F7F)

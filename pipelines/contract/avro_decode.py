@@ -58,11 +58,15 @@ def decode(writer_schema: Avro, bodies: Sequence[bytes], reader: EventSchema, he
 
     The first `header_bytes` of every body are passed over: every body must have as many.
     Fields the reader does not know are skipped; those the writer does not know get their default; int is promoted to
-    long. A body is bad if it is not exactly one record, or holds an instant outside 1970..2099, a NaN or infinity,
-    or a list of more than `MAX_LIST_ITEMS`. No body can make this use more memory than a small multiple of its size.
+    long. A body is bad if it is not exactly one record, or holds an instant outside the years 1 to 9999, a NaN or
+    infinity, or a list of more than `MAX_LIST_ITEMS`. No body can make this use more memory than a small multiple of
+    its size.
     Raises `IncompatibleSchema` if the writer's schema as a whole cannot be read as the reader's.
     """
-    plan = _plan(json.dumps(writer_schema, sort_keys=True), reader)
+    try:
+        plan = _plan(json.dumps(writer_schema, sort_keys=True), reader)
+    except RecursionError:
+        raise IncompatibleSchema(f"the writer's schema of {reader.fullname} is nested too deeply; flatten it") from None
     tables, ordinals, bad = [], [], []
     sizes = np.fromiter(map(len, bodies), np.int64, len(bodies))
     for start, stop in _chunks(sizes):

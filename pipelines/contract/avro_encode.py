@@ -141,15 +141,17 @@ class _Chunk:
                 return [_longs(_numbers(indices), present)]
         numbers = _numbers(values)
         if pa.types.is_timestamp(column.arrow):
-            self._refuse(column, (numbers < FIRST_MS) | (numbers >= END_MS), "an instant in 1970..2099")
+            self._refuse(column, (numbers < FIRST_MS) | (numbers >= END_MS), "an instant of the years 1 to 9999")
         return [_longs(numbers, present)]
 
     def _refuse(self, column: Column, where: Array, expected: str) -> None:
         if where.any():
             row = int(np.argmax(where))
-            received = self._values[column.name][row].as_py()
+            received = self._values[column.name][row]
+            # Python's calendar ends where the refusal of an instant begins.
+            shown = received.value if pa.types.is_timestamp(received.type) else received.as_py()
             raise EncodeError(
-                f"{self._schema.name}, row {self._start + row}: {column.name} must be {expected}; received {received!r}"
+                f"{self._schema.name}, row {self._start + row}: {column.name} must be {expected}; received {shown!r}"
             )
 
 

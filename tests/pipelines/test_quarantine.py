@@ -1,5 +1,6 @@
 """Quarantine: what is sealed shows nothing, and comes back whole or not at all."""
 
+import pyarrow as pa
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from pipelines.errors import ReelError
 from pipelines.kafka.message import Messages
 from pipelines.lakehouse.tables import QUARANTINE
 from pipelines.messages import SetAside
-from pipelines.quarantine import BrokenSealError, quarantine_rows, seal, unseal
+from pipelines.quarantine import BrokenSealError, opened, quarantine_rows, seal, unseal
 
 KEY = bytes(range(32))
 CIPHER = AESGCM(KEY)
@@ -90,9 +91,33 @@ def test_rows_of_set_aside_messages():
     assert b"prf_1" not in everything
 
 
+def stored(messages: Messages, key: bytes = KEY) -> pa.Table:
+    """All of some messages as quarantine has them."""
+    rows = quarantine_rows(key, messages, [SetAside(index, "truncated", None) for index in range(len(messages))])
+    rows = rows.append_column("partition", pa.array(messages.partitions))
+    return rows.append_column("offset", pa.array(messages.offsets))
+
+
+def test_messages_are_opened_to_what_they_were():
+    headers = [None, [], [("trace_id", b"4bf9"), ("trace_id", b"\xff\0"), ("empty", None)]]
+    keys, values = [b"prf_1", None, b""], [b"rubbish of usr_1", b"", b"\0\0\0\0\7body"]
+    messages = Messages.of_partition("t", 3, [5, 7, 8], keys, values, headers)
+    again = opened(KEY, "t", stored(messages))
+    assert (again.topic, again.partitions.tolist(), again.offsets.tolist()) == ("t", [3, 3, 3], [5, 7, 8])
+    assert (again.keys, again.values, again.headers) == (keys, values, headers)
+
+
+def test_what_was_set_aside_before_headers_were_kept_has_none():
+    messages = Messages.of_partition("t", 0, [1], [b"k"], [b"v"], [[("trace_id", b"4bf9")]])
+    assert opened(KEY, "t", stored(messages).drop_columns("encrypted_headers")).headers == [None]
+
+
+def test_nothing_is_opened_with_another_key():
+    with pytest.raises(BrokenSealError):
+        opened(KEY, "t", stored(sent((b"k", b"v")), bytes(32)))
+
+
 def test_nothing_set_aside():
     rows = quarantine_rows(KEY, sent((b"k", b"v")), [])
     assert rows.num_rows == 0
-    assert [rows.schema.field(name).type for name in rows.column_names] == [
-        QUARANTINE.field(name).type for name in rows.column_names
-    ]
+    assert rows.schema == quarantine_rows(KEY, sent((b"k", b"v")), [SetAside(0, "truncated", 7)]).schema
