@@ -2,18 +2,19 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from pipelines.contract.catalogue import type_of
-from pipelines.contract.events import Column, EventSchema
+from pipelines.quality.results import Result, Status, value_text
 from pipelines.report import Facts, StationReport
 
 UNWRAPPED = 160  # columns where the output is no terminal: nothing is cut short in a log
+_STATUS_STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red"}
 _ERRORS = Console(stderr=True, highlight=False)
 
 
@@ -90,24 +91,23 @@ def complain(line: str) -> None:
     sys.stderr.write(f"reel: {line}\n")
 
 
-def show_events(domains: Mapping[str, Sequence[EventSchema]]) -> None:
-    """All events of the contract, a line each."""
-    table = Table("domain", "event", "topic", "consent", "meaning", box=None, title_justify="left")
-    for domain, events in domains.items():
-        for position, event in enumerate(events):
-            table.add_row(domain if position == 0 else "", event.name, event.topic, event.consent_category, event.doc)
+def show_rows(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A plain table of texts."""
+    table = Table(*headings, box=None)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
     _output().print(table)
 
 
-def show_event(event: EventSchema, columns: Sequence[Column]) -> None:
-    """One event with its properties."""
-    output = _output()
-    output.print(f"{event.name}: {event.doc}")
-    output.print(f"topic {event.topic}, owner {event.owner}, consent {event.consent_category}, record {event.fullname}")
-    table = Table("property", "type", "personal", "meaning", box=None)
-    for column in columns:
-        table.add_row(column.name, type_of(column), column.personal or "", column.doc)
-    output.print(table)
+def show_checks(results: Sequence[Result]) -> None:
+    """What every check of the data found, a line each."""
+    table = Table("check", "subject", "status", "observed", "at most", "detail", box=None)
+    for position, one in enumerate(results):
+        is_first = position == 0 or results[position - 1].check is not one.check
+        values = (value_text(one, one.observed), value_text(one, one.threshold))
+        status = Text(str(one.status), _STATUS_STYLES[one.status])
+        table.add_row(str(one.check) if is_first else "", Text(one.subject), status, *values, Text(one.detail))
+    _output().print(table)
 
 
 def _output() -> Console:
