@@ -5,10 +5,11 @@ does    registers schemas, makes topics that are missing, sends, and waits until
 output  Kafka topics
 """
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pipelines.contract.events import load_contract
+from pipelines.contract.events import Contract, load_contract
 from pipelines.contract.registry import open_registry
 from pipelines.event_batch import EventBatch
 from pipelines.kafka.log import bootstrap_servers
@@ -17,6 +18,7 @@ from pipelines.movielens import events, read_movielens
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
 from pipelines.simulator import SimulationConfig, simulate
+from pipelines.traffic import Traffic, TrafficConfig, trace_headers
 
 OnProgress = Callable[[int], None]
 
@@ -40,27 +42,45 @@ def feed_movielens(settings: Settings, folder: Path, on_progress: OnProgress) ->
     return report
 
 
-def _feed(settings: Settings, batches: Iterable[EventBatch], report: StationReport, on_progress: OnProgress) -> None:
+def feed_traffic(settings: Settings, config: TrafficConfig, on_progress: OnProgress) -> StationReport:
+    """Send the platform's mix of events; what a pipeline must arrive at goes to `{work_dir}/traffic.json`."""
     contract = load_contract(settings.schemas)
-    bootstrap = bootstrap_servers(settings)
-    timeout_s, client = settings.kafka.timeout_s, settings.kafka.client
-    ensure_topics(bootstrap, contract.topics, settings.kafka.partitions, timeout_s=timeout_s, client=client)
+    traffic = Traffic(config, contract)
+    with timed("traffic") as report, _producer(settings, contract) as producer:
+        report.read = {"events": config.events, "seed": config.seed, "people": config.people}
+        sent = 0
+        for batch in traffic:
+            for event, table in batch.tables:
+                producer.produce(event, table, trace_headers(config.seed, sent, table.num_rows))
+                sent += table.num_rows
+            for rubbish in batch.rubbish:
+                producer.produce_rubbish(rubbish)
+            on_progress(batch.messages)
+    ledger = settings.work_dir / "traffic.json"
+    ledger.write_text(json.dumps(traffic.ledger.to_json(), indent=2) + "\n")
+    report.wrote = {"messages": traffic.ledger.messages, "ledger": str(ledger)}
+    return report
+
+
+def _feed(settings: Settings, batches: Iterable[EventBatch], report: StationReport, on_progress: OnProgress) -> None:
     sent: dict[str, int] = {}
-    with Producer(
-        bootstrap, contract, open_registry(settings.registry_location), timeout_s=timeout_s, client=client
-    ) as producer:
+    with _producer(settings, load_contract(settings.schemas)) as producer:
         for batch in batches:
             for name, table in batch.tables.items():
                 producer.produce(name, table)
                 add_counts(sent, {name: table.num_rows})
             for rubbish in batch.rubbish:
-                header = (
-                    b""
-                    if rubbish.event_name is None
-                    else b"\0" + producer.schema_id(rubbish.event_name).to_bytes(4, "big")
-                )
-                producer.produce_bytes(rubbish.topic, None, header + rubbish.value, rubbish.timestamp_ms)
+                producer.produce_rubbish(rubbish)
                 add_counts(sent, {"rubbish": 1})
             on_progress(batch.events + len(batch.rubbish))
-    report.did = {"kafka": bootstrap}
+    report.did = {"kafka": bootstrap_servers(settings)}
     report.wrote = {"messages": sum(sent.values()), **dict(sorted(sent.items()))}
+
+
+def _producer(settings: Settings, contract: Contract) -> Producer:
+    """A producer into topics that are all there."""
+    bootstrap = bootstrap_servers(settings)
+    timeout_s, client = settings.kafka.timeout_s, settings.kafka.client
+    ensure_topics(bootstrap, contract.topics, settings.kafka.partitions, timeout_s=timeout_s, client=client)
+    registry = open_registry(settings.registry_location)
+    return Producer(bootstrap, contract, registry, timeout_s=timeout_s, client=client)

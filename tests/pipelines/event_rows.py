@@ -13,6 +13,7 @@ from pipelines.contract.events import Column, EventSchema
 
 Row = dict[str, Any]  # flat: column name to value, instants in milliseconds
 
+_LED = {"source": "recording_source"}  # the property that is called as a column of the envelope, and its own column
 _LAST_MS = 4_102_444_799_999  # 2099-12-31T23:59:59.999Z
 _TEXT = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=40)
 
@@ -96,7 +97,8 @@ def nested(row: Row) -> Row:
         name: properties.pop(f"consent_{name}", None) for name in ("analytics", "personalization", "ad_targeting")
     }
     envelope = {**properties, "consent": None if consent["analytics"] is None else consent}
-    return {**properties, "envelope": envelope}
+    led = {field: row[column] for field, column in _LED.items() if column in row}
+    return {**properties, **led, "envelope": envelope}
 
 
 def fastavro_row(schema: Any, body: bytes, reader: Any = None) -> Row:
@@ -109,7 +111,7 @@ def fastavro_row(schema: Any, body: bytes, reader: Any = None) -> Row:
     envelope = record.pop("envelope")
     consent = envelope.pop("consent") or {}
     flags = {f"consent_{name}": consent.get(name) for name in ("analytics", "personalization", "ad_targeting")}
-    return {**envelope, **flags, **record}
+    return {**envelope, **flags, **{_LED.get(field, field): value for field, value in record.items()}}
 
 
 def _plain_longs(schema: Any) -> Any:

@@ -1,0 +1,47 @@
+"""How much memory a process and everything below it use: proportional set sizes, so that shared pages count once."""
+
+import threading
+
+import psutil
+
+SAMPLE_S = 0.5
+
+
+class PeakMemory:
+    """Samples the tree of a process until it is asked for the most it was, in bytes.
+
+    Ray's driver, its daemons and its workers are all below the `reel` command that started them. A page of Ray's
+    object store, which several map, counts for each in proportion (PSS), so the sum counts it once.
+    """
+
+    def __init__(self, process_id: int) -> None:
+        self._peak_bytes = 0
+        self._root = psutil.Process(process_id)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def take(self) -> int:
+        """The most so far; nothing is sampled any more."""
+        self._over.set()
+        self._thread.join()
+        return self._peak_bytes
+
+    def _watch(self) -> None:
+        while not self._over.is_set():
+            self._peak_bytes = max(self._peak_bytes, self._now())
+            self._over.wait(SAMPLE_S)
+
+    def _now(self) -> int:
+        try:
+            processes = [self._root, *self._root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return 0
+        return sum(map(_pss, processes))
+
+
+def _pss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended between being listed and being asked
+        return 0

@@ -1,0 +1,1 @@
+"""What ingest is measured against: the floor, a per-message consumer, and Spark's structured streaming."""
