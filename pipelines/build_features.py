@@ -24,7 +24,7 @@ from features.tiles import tiles
 from features.windows import Cadence, valued_at_ms
 from pipelines.cluster import buckets_for, run_tasks, shuffle
 from pipelines.errors import ReelError
-from pipelines.lakehouse import tables
+from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import replace_files
 from pipelines.lakehouse.files import TableFiles, write_files
@@ -119,7 +119,7 @@ def build_features(
     settings: Settings, *, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> StationReport:
     """Build all groups from all of silver, unless silver, consent and declarations are as they were."""
-    with timed("features") as report:
+    with timed("features") as report, lineage.run(settings, "features") as made:
         lakehouse = Lakehouse.open(settings)
         watermark_ms = newest_event_ms(lakehouse.existing("silver.playback"))
         if watermark_ms is None:
@@ -141,7 +141,7 @@ def build_features(
         entities: dict[str, int] = {}
         popular: list[tuple[str, int]] = []
         for done, one in enumerate(work):
-            for built in one.build(titles, online, buckets, report):
+            for built in one.build(titles, online, buckets, report, made):
                 add_counts(entities, built.entities)
                 popular += built.popular
             on_progress(done + 1, len(work))
@@ -182,7 +182,7 @@ class _Work:
         return [self._record(target) for target in self.tables]
 
     def build(
-        self, titles: pa.Table, online: OnlineTarget, buckets: int, report: StationReport
+        self, titles: pa.Table, online: OnlineTarget, buckets: int, report: StationReport, made: lineage.Run
     ) -> Iterator[BucketBuilt]:
         """Build bucket by bucket, then put each table's new files in the place of its old ones, in one commit."""
         targets = {target.name: (target, TableFiles.of(table)) for target, table in self.tables.items()}
@@ -196,7 +196,8 @@ class _Work:
             yield built
         for target, table in self.tables.items():
             stale = [task.file for task in scan_tasks(table)]
-            table = replace_files(table, stale, files[target.name], self._record(target))
+            facts = made.facts(lineage.Inputs(tables=self.viewing.snapshots))
+            table = made.wrote(replace_files(table, stale, files[target.name], self._record(target), facts))
             report.wrote[target.name] = sum(file.record_count for file in files[target.name])
             sweep = partial(_sweep, online, target, TableFiles.of(table), scan_tasks(table), buckets)
             gone = sum(run_tasks(sweep, range(buckets)))

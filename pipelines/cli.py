@@ -12,6 +12,9 @@ from features.errors import FeatureError
 from features.purposes import Purpose
 from models.errors import ModelError
 from pipelines.cli_contract import contracts
+from pipelines.cli_lakehouse import lineage, maintain
+from pipelines.cli_quality import quality
+from pipelines.cli_quarantine import quarantine_app
 from pipelines.console import complain, progress_bar, show, show_line
 from pipelines.errors import ReelError
 from pipelines.settings import Settings, load_settings
@@ -26,6 +29,7 @@ app = typer.Typer(
 importers = typer.Typer(help="Import public data as events.")
 app.add_typer(importers, name="import")
 app.add_typer(contracts, name="contract")
+app.add_typer(quarantine_app, name="quarantine")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line instead of a table.")]
 RECOMMENDATION = "recommendation"
@@ -60,6 +64,30 @@ def simulate(
         show(feed_simulation(context.obj, config, bar.advance), as_json=as_json)
 
 
+@app.command()
+def traffic(
+    context: typer.Context,
+    events: Annotated[int, typer.Option(help="Events to send.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 7,
+    rate: Annotated[float, typer.Option(help="Events a second of event time, as a multiple of 102,460.")] = 1.0,
+    clients: Annotated[float, typer.Option(help="Share of client events; the rest are the servers'.")] = 0.0,
+    people: Annotated[int, typer.Option(help="Profiles they concern.")] = 100_000,
+    duplicates: Annotated[float, typer.Option(help="Share that is sent again, soon or at the very end.")] = 0.01,
+    late: Annotated[float, typer.Option(help="Share that arrives late.")] = 0.01,
+    malformed: Annotated[float, typer.Option(help="Messages that are no events, as a share.")] = 0.0005,
+    as_json: Json = False,
+) -> None:
+    """Load the log with every topic in the platform's own proportions, and note what must come of it."""
+    from pipelines.feed import feed_traffic
+    from pipelines.traffic import TrafficConfig
+
+    config = TrafficConfig(
+        events, seed, rate, clients, people=people, duplicates=duplicates, late=late, malformed=malformed
+    )
+    with progress_bar("sending", shown=not as_json) as bar:
+        show(feed_traffic(context.obj, config, bar.advance), as_json=as_json)
+
+
 @importers.command("movielens")
 def import_movielens(
     context: typer.Context,
@@ -77,6 +105,10 @@ def import_movielens(
 def ingest(
     context: typer.Context,
     topic: Annotated[list[str] | None, typer.Option(help="Only these topics (may be repeated).")] = None,
+    from_table: Annotated[
+        str | None,
+        typer.Option(help="Instead of Kafka: an Iceberg table of events, CATALOG.NAMESPACE.TABLE of `sources`."),
+    ] = None,
     accept_lost: Annotated[bool, typer.Option(help="Go on past messages that Kafka deleted unread.")] = False,
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on, batch after batch, cleaning each, until stopped.")
@@ -86,8 +118,17 @@ def ingest(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring what Kafka holds into bronze, exactly once."""
-    if follow:
+    """Bring what Kafka, or a table that others fill, holds into bronze, exactly once."""
+    if from_table is not None:
+        if follow or topic:
+            raise typer.BadParameter("a table is read once a run and has no topics; leave --follow and --topic out")
+        from pipelines.table_source import ingest_table
+
+        with _ray(context.obj), progress_bar("ingesting", shown=not as_json) as bar:
+            report = ingest_table(
+                context.obj, from_table, accept_lost=accept_lost, on_plan=bar.plan, on_progress=bar.advance
+            )
+    elif follow:
         from pipelines.follow import Follower
 
         with _ray(context.obj):
@@ -202,6 +243,10 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     from pipelines.status import status as run
 
     show(run(context.obj), as_json=as_json)
+
+
+for keeping in (quality, maintain, lineage):
+    app.command()(keeping)
 
 
 @app.command()

@@ -29,7 +29,7 @@ from features.purposes import Purpose
 from features.values import values_at
 from pipelines.cluster import buckets_for, regroup, result_of, run_tasks
 from pipelines.errors import ReelError
-from pipelines.lakehouse import tables
+from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.scans import read_all, scan_tasks
@@ -69,7 +69,7 @@ def build_training_set(
     settings: Settings, *, purpose: Purpose, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> StationReport:
     """Build the recommender's training set, or find that these inputs have one already."""
-    with timed("training-set") as report:
+    with timed("training-set") as report, lineage.run(settings, "training-set") as made:
         lakehouse = Lakehouse.open(settings)
         viewing = Viewing.of(lakehouse, purpose, int(time.time() * 1000))
         popularity = lakehouse.existing(f"features.{CONTENT_POPULARITY.name}_by_content_id")
@@ -81,12 +81,14 @@ def build_training_set(
         report.read = {"silver.playback": viewing.rows}
         splits = _splits(settings, viewing)
         inputs = _inputs(settings, viewing, snapshot.snapshot_id, splits, purpose)
+        made.inputs.append(lineage.Inputs(tables=inputs["snapshots"]))
         folder = _folder(settings.work_dir, inputs)
         if not folder.exists():
             _build(settings, lakehouse, viewing, splits, inputs, folder)
         on_progress(1, 1)
         _point_to(folder)
         manifest = json.loads((folder / "manifest.json").read_text())
+        made.wrote_folder(folder, SCHEMA, sum(manifest["rows"].values()))
         report.did = {f"rows left out: {reason}": n for reason, n in manifest["excluded"].items()}
         report.wrote = {**{f"{split} rows": n for split, n in manifest["rows"].items()}, "folder": str(folder)}
     return report

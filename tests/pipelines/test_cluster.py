@@ -13,7 +13,7 @@ import ray
 
 from pipelines.cluster import connected, regroup, result_of, run_tasks, shuffle
 from pipelines.errors import ReelError
-from pipelines.kafka.offsets import BrokerUnreachableError, OffsetRange
+from pipelines.kafka.offsets import BrokerUnreachableError
 from pipelines.kafka.read import ReadStalledError
 from pipelines.settings import RaySettings, Settings
 
@@ -54,7 +54,7 @@ def test_no_items():
     [
         ValueError("a plain one"),
         ReelError("one line"),
-        ReadStalledError(OffsetRange("t", 0, 4, 9), 5, "no message arrived for 3 s"),
+        ReadStalledError("t", 0, 5, 9, "no message arrived for 3 s"),
         BrokerUnreachableError("localhost:9092", 10, "refused"),
     ],
     ids=lambda failure: type(failure).__name__,

@@ -9,7 +9,7 @@ from features.errors import DeclarationError, FeatureError
 from features.pseudonyms import NoSaltError
 from pipelines.errors import DeliveryFailed, PortInUse, ReelError, SimulationConfigError, UnknownSchemaId, UsageError
 from pipelines.kafka.embedded import EmbeddedLogError
-from pipelines.kafka.offsets import BrokerUnreachableError, OffsetRange, UnknownTopicError
+from pipelines.kafka.offsets import BrokerUnreachableError, UnknownTopicError
 from pipelines.kafka.read import ReadStalledError
 from pipelines.lakehouse.commits import ConcurrentCommitError
 
@@ -22,7 +22,7 @@ FAILURES = [
     PortInUse(8000, "in use"),
     BrokerUnreachableError("localhost:9092", 10, "refused"),
     UnknownTopicError("a", ["b"]),
-    ReadStalledError(OffsetRange("t", 0, 1, 5), 3, "silence"),
+    ReadStalledError("t", 0, 3, 5, "silence"),
     ConcurrentCommitError("bronze.events"),
     EmbeddedLogError(Path("log.db"), "disk full"),
     NoSaltError(),
