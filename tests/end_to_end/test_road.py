@@ -170,7 +170,7 @@ def test_nothing_plain_is_anywhere_under_the_work_folder(road):
 
 def test_going_again_finds_nothing_to_do(road):
     assert ingest(road.settings).read["messages"] == 0
-    assert clean(road.settings).wrote == {"silver.playback": 0, "silver.titles": 0}
+    assert set(clean(road.settings).wrote.values()) == {0}
     assert "already built" in build_features(road.settings).did
     again = train(
         "recommendation",
