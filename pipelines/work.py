@@ -32,8 +32,9 @@ def batches(ranges: Sequence[OffsetRange], per_batch: int, per_task: int) -> lis
             )
             for span in ranges
         ]
-        # An empty range is kept once: reading it records that what was lost before it was accepted.
-        slices.append([span for span in cut if span.size or (number == 0 and span in ranges)])
+        # The first batch has a part of every range, be it an empty one: committing it records where each begins, and so
+        # that what was lost before it was accepted.
+        slices.append([span for span in cut if span.size or number == 0])
     return [_pieces(part, per_task) for part in slices if part]
 
 

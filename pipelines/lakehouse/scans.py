@@ -99,10 +99,31 @@ def read_tasks(
     columns: Sequence[str] | None = None,
     row_filter: BooleanExpression | None = None,
 ) -> pa.Table:
-    """Rows of `tasks`, with `columns` only when given. Safe from any Ray task."""
+    """Rows of `tasks`, with `columns` only when given. Safe from any Ray task.
+
+    Of one type for each column, whichever files it comes from: pyiceberg gives a text that a file has as a string, and
+    one that it lacks as a large string.
+    """
     schema = table.metadata.schema() if columns is None else table.metadata.schema().select(*columns)
-    scan = ArrowScan(table.metadata, table.io, schema, row_filter or AlwaysTrue())
-    return scan.to_table(tasks)
+    rows = ArrowScan(table.metadata, table.io, schema, row_filter or AlwaysTrue()).to_table(tasks)
+    for place, field in enumerate(rows.schema):
+        plain = _plain(field.type)
+        if plain != field.type:
+            rows = rows.set_column(place, field.with_type(plain), rows.column(place).cast(plain))
+    return rows
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type without large offsets. Maps, which Arrow cannot cast, stay as they are."""
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind):
+        return pa.binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
+    return kind
 
 
 def read_files(table: TableFiles, paths: Sequence[str], columns: Sequence[str]) -> pa.Table:
