@@ -1,0 +1,34 @@
+"""`kill -9` of the broker while an ingest follows: it says so, tries again, and misses nothing."""
+
+import random
+import re
+import signal
+
+import pytest
+
+from tests.faults.road import PATIENCE_S, SEEDS, ended, wait_for_moment, wait_until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(3600)]
+TRIED_AGAIN = re.compile(r"^reel: .*; trying again in \d+ s$", re.MULTILINE)
+OTHER_LINES = re.compile(r"batch  |follow  |  |reel: stopping after this batch|reel: null in every event: geo")
+
+
+def test_a_follower_outlives_its_broker(backlog, make_road):
+    chance = random.Random(5)
+    road = make_road(REEL_KAFKA_TIMEOUT_S="2", REEL_KAFKA_STALL_S="3")
+    try:
+        with ended(road.start("ingest", "--follow")) as follower:
+            for _ in range(SEEDS):
+                wait_for_moment(road, follower, chance, commits=4)
+                told = len(TRIED_AGAIN.findall(road.said(follower)))
+                backlog.broker.kill()
+                wait_until(lambda told=told: len(TRIED_AGAIN.findall(road.said(follower))) > told, follower)
+                assert backlog.broker.start().bootstrap == backlog.bootstrap
+            wait_until(lambda: road.consumed() == backlog.calm.consumed(), follower)
+            follower.send_signal(signal.SIGTERM)
+            assert follower.wait(PATIENCE_S) == 0, road.said(follower)
+    finally:
+        backlog.broker.start()
+    lines = road.said(follower).splitlines()
+    assert [line for line in lines if not TRIED_AGAIN.match(line) and not OTHER_LINES.match(line)] == []
+    assert road.differences(backlog.calm) == {}
