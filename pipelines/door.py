@@ -65,7 +65,8 @@ class Door:
 
         users = self.pseudonymizer.pseudonyms(events["user_id"])
         dropped: dict[str, int] = {}
-        if schema.consent_category != "none":
+        # An event that concerns nobody may name somebody all the same, and is then theirs.
+        if schema.consent_category != "none" or _of_a_person(events).any():
             events = resolve(events, self.consents, users)
             if schema.name not in self.essential_events:
                 refused = kept & _of_a_person(events) & ~_true(events["consent_analytics"])
