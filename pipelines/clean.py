@@ -12,7 +12,7 @@ that is killed between two commits leaves the rest to the next one.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -135,16 +135,16 @@ class _Run:
     def _fill(self, chosen: Sequence[Target], knowledge: Knowledge) -> Iterator[str]:
         news = {target.name: self._news(target) for target in chosen}
         yield from (name for name, one in news.items() if one is None)
-        todo = {name: one for name, one in news.items() if one is not None}
-        cleaner = Cleaner(TableFiles.of(self.bronze.table), knowledge, self.settling, self._earlier(todo.values()))
-        for written in self._written(cleaner, todo):
-            self._commit(todo[written.table], written)
+        wanted = {name: one for name, one in news.items() if one is not None}
+        cleaner = Cleaner(TableFiles.of(self.bronze.table), knowledge, self.settling, self._earlier(wanted.values()))
+        for written in self._written(cleaner, wanted):
+            self._commit(wanted[written.table], written)
             yield written.table
 
-    def _written(self, cleaner: Cleaner, todo: dict[str, _News]) -> Iterator[Written]:
+    def _written(self, cleaner: Cleaner, wanted: dict[str, _News]) -> Iterator[Written]:
         """Nothing, without a task, for tables that are only to record how far they have come."""
-        yield from (Written(name, [], {}) for name, one in todo.items() if not one.parts)
-        jobs = [self._job(one) for one in todo.values() if one.parts]
+        yield from (Written(name, [], {}) for name, one in wanted.items() if not one.parts)
+        jobs = [self._job(one) for one in wanted.values() if one.parts]
         titles = [job for job in jobs if job.work.name == TITLES]
         if titles:
             yield from run_tasks(partial(_announce, cleaner), titles)
@@ -187,7 +187,7 @@ class _Run:
         work = TableWork(news.target.name, TableFiles.of(news.table), tuple(news.target.spec.schema.names), judged)
         return Job(work, news.parts, tuple(self.memory.known_files(news.table)))
 
-    def _earlier(self, news: "Sequence[_News] | Any") -> dict[Judged, Settling]:
+    def _earlier(self, news: Iterable[_News]) -> dict[Judged, Settling]:
         """What was known of profiles when rows were judged that have waited since."""
         earlier: dict[Judged, Settling] = {}
         registries: dict[int | None, ProfileRegistry] = {}

@@ -32,14 +32,12 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import StringType
 
-from features.consent import ConsentHistory
-from features.profiles import ProfileRegistry
 from features.pseudonyms import Pseudonymizer
 from pipelines.admission import PEOPLE
 from pipelines.console import complain
-from pipelines.contract.essential import essential_events
 from pipelines.contract.events import Contract, load_contract
 from pipelines.door import Door
+from pipelines.doorway import open_door
 from pipelines.enrichment import Enricher
 from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
@@ -132,12 +130,12 @@ class SourceIngestion:
 
     def _door(self, hasher: Pseudonymizer) -> Door:
         registries: dict[str, Table] = self._people.tables
-        return Door(
+        return open_door(
+            self._contract,
             hasher,
-            ConsentHistory.of(read_all(registries["privacy.consents"], tables.CONSENTS)),
-            ProfileRegistry.of(read_all(registries["privacy.profiles"], tables.PROFILES)),
-            essential_events(self._contract),
             self._enricher,
+            profiles=read_all(registries["privacy.profiles"], tables.PROFILES),
+            consents=read_all(registries["privacy.consents"], tables.CONSENTS),
         )
 
 

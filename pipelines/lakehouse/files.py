@@ -145,14 +145,10 @@ def _transformed(table: TableFiles, field: PartitionField, column: pa.ChunkedArr
         micros = whole.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
         values = pa.array(np.asarray(micros) // (width_ms * 1000), pa.int32())
         return values.dictionary_encode()
-    if pa.types.is_dictionary(whole.type):
-        encoded, restore = whole, True
-    else:
-        encoded, restore = whole.dictionary_encode(), False
+    encoded = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
     source = table.metadata.schema().find_field(field.source_id).field_type
     changed = field.transform.pyarrow_transform(source)(encoded.dictionary)
     again = changed.dictionary_encode()  # two values may have become one, or a dictionary may hold one twice
-    del restore
     return pa.DictionaryArray.from_arrays(again.indices.take(encoded.indices), again.dictionary)
 
 
