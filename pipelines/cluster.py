@@ -44,6 +44,13 @@ class WorkersLostError(ClusterError):
         )
 
 
+class TaskFailedError(ClusterError):
+    """A task failed, and what it raised could not be carried over whole: this is the line it ended with."""
+
+    def __init__(self, reason: ray.exceptions.UnserializableException) -> None:
+        super().__init__(f"a task failed: {str(reason).strip().splitlines()[-1]}")
+
+
 @contextmanager
 def connected(settings: Settings) -> Iterator[None]:
     """Ray for the length of the block: the cluster at `ray.address`, else one on this machine."""
@@ -158,6 +165,8 @@ def result_of(reference: ray.ObjectRef[Any]) -> Any:
     except ray.exceptions.RayTaskError as error:
         cause = error.cause if isinstance(error.cause, Exception) else error
         raise cause from None
+    except ray.exceptions.UnserializableException as error:
+        raise TaskFailedError(error) from error
     except ray.exceptions.RayError as error:  # a worker or a node that was lost, once too often
         raise WorkersLostError(error) from None
 
