@@ -12,8 +12,10 @@ as one, so each carries its own offsets: after a crash between two commits of st
 the lower of the two, and every table skips what it already has. While one batch is committed the next is being read.
 """
 
+import gc
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -157,11 +159,12 @@ class Intake:
             batch, work = numbered
             files: dict[str, list[DataFile]] = {name: [] for name in targets}
             counts: dict[str, int] = {}
-            for _, spans in groupby(work, key=lambda span: span.topic):
-                of_topic = list(spans)
-                written = _read_topic(log, of_topic, transform, targets, counts)
-                for name, new in written.items():
-                    files[name] += new
+            with _without_cycle_search():
+                for _, spans in groupby(work, key=lambda span: span.topic):
+                    of_topic = list(spans)
+                    written = _read_topic(log, of_topic, transform, targets, counts)
+                    for name, new in written.items():
+                        files[name] += new
             return WorkDone(batch, work, files, counts)
 
         return read_and_write
@@ -196,6 +199,21 @@ class Reading:
     log: EventLog
     messages_per_task: int
     messages_per_commit: int
+
+
+@contextmanager
+def _without_cycle_search() -> Iterator[None]:
+    """Python's search for reference cycles held off: messages have none, and it went through all of them every time.
+
+    It took more than half of the time of reading from Kafka.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _read_topic(

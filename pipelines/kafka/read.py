@@ -7,6 +7,7 @@ message. The reader therefore goes by its position and by the end-of-partition e
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from pipelines.kafka.offsets import OffsetRange
 
 # `consume` waits until it has as many as it was asked for or this long, at the end of a partition too.
 POLL_S = 0.05
+_LEADERS_TIMEOUT_S = 1
 
 
 class ReadStalledError(ReelError):
@@ -37,6 +39,7 @@ class _Client:
     """A consumer that is kept: connecting costs more than reading a small range does."""
 
     def __init__(self, configuration: Mapping[str, Any]) -> None:
+        self._known: set[str] = set()
         self.errors: list[str] = []  # a broker that cannot be reached is never an error of the reading itself
         self.consumer = Consumer(
             {
@@ -52,6 +55,14 @@ class _Client:
                 "error_cb": lambda error: self.errors.append(error.str()),
             }
         )
+
+    def learn_leaders(self, topic: str) -> None:
+        """Ask who leads the topic: librdkafka, told to read what it knows no leader of, waits up to 1 s to ask."""
+        if topic in self._known:
+            return
+        with suppress(KafkaException):  # a broker that is away now may be back before the reading is given up
+            self.consumer.list_topics(topic, timeout=_LEADERS_TIMEOUT_S)
+            self._known.add(topic)
 
 
 @cache
@@ -71,6 +82,7 @@ def read_ranges(
     client.errors.clear()
     reader = _Reader(client, wanted, stall_s)
     gathered: list[Messages] = []
+    client.learn_leaders(wanted[0].topic)
     try:
         client.consumer.assign([TopicPartition(span.topic, span.partition, span.start) for span in reader.open])
         while reader.open:
