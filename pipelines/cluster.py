@@ -16,6 +16,7 @@ import pyarrow as pa
 import ray
 
 from pipelines.errors import ReelError
+from pipelines.report import not_counted
 from pipelines.settings import Settings
 
 Item = TypeVar("Item")
@@ -51,12 +52,36 @@ class TaskFailedError(ClusterError):
         super().__init__(f"a task failed: {str(reason).strip().splitlines()[-1]}")
 
 
+_wanted: list[Settings] = []
+
+
 @contextmanager
 def connected(settings: Settings) -> Iterator[None]:
-    """Ray for the length of the block: the cluster at `ray.address`, else one on this machine."""
+    """Ray for the length of the block: the cluster at `ray.address`, else one on this machine.
+
+    It is joined or started by the first task, so that what needs none is not kept waiting: what is wrong with the
+    configuration, a broker that is away, a station that finds nothing to do.
+    """
     if ray.is_initialized():
         yield
         return
+    if settings.ray_address:
+        with _as_cluster_errors(settings):
+            _knock(settings.ray_address)
+    _wanted.append(settings)
+    try:
+        yield
+    finally:
+        _wanted.pop()
+        ray.shutdown()
+
+
+def join() -> None:
+    """Join or start the Ray of the block that this is called in, unless that was done already."""
+    if ray.is_initialized():
+        return
+    assert _wanted, "tasks are run inside `connected`"
+    settings = _wanted[-1]
     # Workers resolve the package in this environment; uv must not build another one for them.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     local: dict[str, Any] = {
@@ -64,22 +89,22 @@ def connected(settings: Settings) -> Iterator[None]:
         "object_store_memory": settings.ray.object_store_mb * 1024 * 1024,
         "include_dashboard": False,
     }
-    try:
-        if settings.ray_address:
-            _knock(settings.ray_address)
+    with not_counted(), _as_cluster_errors(settings):
         ray.init(
             address=settings.ray_address,
             logging_level=logging.ERROR,
             log_to_driver=False,
             **({} if settings.ray_address else local),
         )
+
+
+@contextmanager
+def _as_cluster_errors(settings: Settings) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # noqa: BLE001 - some of what Ray raises, after a slow start say, has no class of its own
         where = settings.ray_address or "this machine"
         raise ClusterError(f"Ray could not be reached on {where}: {error}; check ray.address, or unset it") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _knock(address: str) -> None:
@@ -96,6 +121,9 @@ def buckets_for(rows: int, at_least: int) -> int:
 
 def run_tasks(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """`work` over `items` as Ray tasks, results as they finish; a failure's own error is raised."""
+    if not items:
+        return
+    join()
     task: Any = ray.remote(_call)
     shared = ray.put(work)
     waiting = list(reversed(items))
@@ -124,6 +152,7 @@ def regroup(
     """
     if not items:
         return []
+    join()
     cut: Any = ray.remote(_cut).options(num_returns=buckets)
     gather = ray.remote(_gather)
     split_ref, reduce_ref = ray.put(split), ray.put(reduce)
@@ -175,6 +204,7 @@ def run_and_keep(
     work: Callable[[Item], tuple[Result, pa.Table]], items: Sequence[Item]
 ) -> Iterator[tuple[Result, ray.ObjectRef[Any]]]:
     """`work` over `items` as Ray tasks: what it returns first, as they finish, and a table that stays in the store."""
+    join()
     task: Any = ray.remote(_call).options(num_returns=2)
     shared = ray.put(work)
     waiting = list(reversed(items))

@@ -30,13 +30,26 @@ class StationReport:
         }
 
 
+_not_counted_s = [0.0]
+
+
 @contextmanager
 def timed(station: str) -> Iterator[StationReport]:
-    """A report for `station` whose `seconds` is the time spent in the block."""
+    """A report for `station` whose `seconds` is the time spent in the block, but for what is `not_counted`."""
     report = StationReport(station)
-    started = time.perf_counter()
+    started, before = time.perf_counter(), _not_counted_s[0]
     yield report
-    report.seconds = time.perf_counter() - started
+    report.seconds = time.perf_counter() - started - (_not_counted_s[0] - before)
+
+
+@contextmanager
+def not_counted() -> Iterator[None]:
+    """Time that is no station's own: a Ray that starts."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        _not_counted_s[0] += time.perf_counter() - started
 
 
 def add_counts(total: MutableMapping[str, Any], counts: Mapping[str, int], prefix: str = "") -> None:

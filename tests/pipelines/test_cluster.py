@@ -174,3 +174,20 @@ def test_a_cluster_that_is_not_there_is_said_at_once(project_root: Path, free_po
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"Ray could not be reached on {address}: ")
     assert line.endswith("Connection refused; check ray.address, or unset it")
+
+
+IDLE = """
+import ray
+from pipelines.cluster import connected, run_tasks
+from pipelines.settings import Settings
+with connected(Settings()):
+    assert list(run_tasks(str, [])) == []
+    assert not ray.is_initialized()
+    assert list(run_tasks(str, [1])) == ["1"]
+    assert ray.is_initialized()
+assert not ray.is_initialized()
+"""
+
+
+def test_ray_is_started_by_the_first_task(project_root: Path):
+    subprocess.run([sys.executable, "-c", IDLE], cwd=project_root, check=True, timeout=120)
