@@ -35,16 +35,21 @@ def codes_of(column: pa.DictionaryArray) -> Codes:
     return codes
 
 
-def spread(values: pa.Array, codes: Codes) -> pa.DictionaryArray:
-    """`values[code]` for each of `codes`; null for the code -1 and for a value that is null."""
+def spread(values: pa.Array, codes: Codes, *, are_distinct: bool = False) -> pa.DictionaryArray:
+    """`values[code]` for each of `codes`; null for the code -1 and for a value that is null.
+
+    Values that `are_distinct`, and none of them null, are not looked through for equal ones.
+    """
     used = np.zeros(len(values) + 1, dtype=bool)
     used[codes] = True
     if not used[:-1].all():
         places = np.cumsum(used, dtype=np.int32) - 1
         places[-1] = -1
         values, codes = values.filter(pa.array(used[:-1])), places[codes]
-    again = values.dictionary_encode()
     indices = pa.array(codes, mask=codes < 0) if used[-1] else pa.array(codes)
+    if are_distinct:
+        return pa.DictionaryArray.from_arrays(indices, values)
+    again = values.dictionary_encode()
     if len(again.dictionary) < len(values):  # some became equal, or null
         indices = again.indices.take(indices)
     return pa.DictionaryArray.from_arrays(indices, again.dictionary)

@@ -53,7 +53,7 @@ class Pseudonyms:
     @property
     def column(self) -> pa.DictionaryArray:
         """What is written: the newest pseudonyms, and in the dictionary only people who have a row."""
-        return spread(self.names[0], self.codes)
+        return spread(self.names[0], self.codes, are_distinct=True)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Pseudonymizer:
     def hash_encoded(self, plain: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
         """Pseudonyms of a text column under the newest salt, as a dictionary array; null stays null."""
         column = encoded(plain)
-        return spread(_hashes(column.dictionary.to_pylist(), self.salts[-1]), codes_of(column))
+        return spread(_hashes(column.dictionary.to_pylist(), self.salts[-1]), codes_of(column), are_distinct=True)
 
     def hash_column(self, plain: pa.Array | pa.ChunkedArray) -> pa.Array:
         """The same as plain text."""
