@@ -7,7 +7,9 @@ Ray's object store, which spills to disk, so memory stays bounded; the driver on
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -89,13 +91,26 @@ def join() -> None:
         "object_store_memory": settings.ray.object_store_mb * 1024 * 1024,
         "include_dashboard": False,
     }
-    with not_counted(), _as_cluster_errors(settings):
+    with not_counted(), _as_cluster_errors(settings), _own_signals_kept():
         ray.init(
             address=settings.ray_address,
             logging_level=logging.ERROR,
             log_to_driver=False,
             **({} if settings.ray_address else local),
         )
+
+
+@contextmanager
+def _own_signals_kept() -> Iterator[None]:
+    """Ray takes signals for itself when it starts; whoever waits for one already, to stop gracefully, still gets it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for one, handler in before.items():
+        if callable(handler):
+            signal.signal(one, handler)
 
 
 @contextmanager

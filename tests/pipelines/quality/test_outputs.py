@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import ray
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.quality.exposition import exposition
@@ -138,7 +139,8 @@ def test_a_file_is_written_whole_and_everybody_may_read_it(tmp_path):
 def reel(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("REEL_")}
     variables = {"REEL_WORK_DIR": str(folder), "REEL_SALT": SALT, "REEL_QUALITY_WINDOW_HOURS": str(HOURS)}
-    variables |= {"REEL_QUALITY_MAX_SILENCE_MINUTES": "1000000000", "REEL_RAY_NUM_CPUS": "1"}
+    variables |= {"REEL_QUALITY_MAX_SILENCE_MINUTES": "1000000000"}
+    variables |= {"REEL_RAY_ADDRESS": ray.get_runtime_context().gcs_address}  # one of its own takes long to start
     return subprocess.run(
         [sys.executable, "-m", "pipelines.cli", "quality", *command],
         env=clean | variables, capture_output=True, text=True, timeout=240, check=False,
