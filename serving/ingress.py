@@ -30,6 +30,7 @@ _INNER_PORTS = (
 
 Ingress = Literal["haproxy", "python"]
 HAPROXY_THREADS = 4
+PROXY_START_S = 60
 
 _WRAPPER = """#!{python} -IS
 import ctypes, os, sys
@@ -62,6 +63,8 @@ def configure(ingress: Ingress, settings: ServingSettings, environ: MutableMappi
         "RAY_SERVE_ENABLE_DIRECT_INGRESS": int(is_haproxy),
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": 1,
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": settings.drain_s,
+        # A proxy that is not ready in 5 s, as on a busy machine, would be killed, and with it the start of Serve.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": PROXY_START_S,
     }
     if is_haproxy:
         wanted |= {
