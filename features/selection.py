@@ -28,6 +28,11 @@ class Selection:
     entity: str
     key: str
 
+    @classmethod
+    def of(cls, name: str, group: FeatureGroup, entity: str, key: str, wanted: Sequence[str]) -> "Selection":
+        """Some features of a group, under a name of one's own. Raises SelectionError for an unknown one."""
+        return cls(name, replace(group, features=tuple(_feature(group, one) for one in wanted)), entity, key)
+
     @property
     def columns(self) -> dict[str, str]:
         """Column of the group's values to column of the result: the features, then the age."""
@@ -41,14 +46,15 @@ class Selection:
 
 
 def select(
-    wanted: Sequence[str],
+    wanted: Sequence[str | Selection],
     left_columns: Collection[str],
     groups: Sequence[FeatureGroup],
     keys: Mapping[str, str] | None = None,
 ) -> list[Selection]:
     """What `wanted` asks of `groups`, for rows with `left_columns`; in the order asked for, each group once.
 
-    `keys` says for an entity in which column the rows have it, where that is called otherwise.
+    `keys` says for an entity in which column the rows have it, where that is called otherwise. What is a `Selection`
+    already is only checked.
 
     Raises:
         UnknownGroupError: no group is called so.
@@ -60,6 +66,12 @@ def select(
     keys = keys or {}
     found: dict[str, Selection] = {}
     for text in wanted:
+        if isinstance(text, Selection):
+            _require_key(text.name, text.entity, left_columns, {text.entity: text.key})
+            if text.name in found:
+                raise SelectionError(f"{text.name} is asked for twice; give one of them another name")
+            found[text.name] = text
+            continue
         name, _, feature = text.partition(".")
         group, entity = _group_and_entity(name, groups, left_columns, keys)
         features = group.features if not feature else (_feature(group, feature),)

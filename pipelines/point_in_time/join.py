@@ -91,7 +91,7 @@ class Request:
     at_ms         consent as known at this instant; None is now
     """
 
-    features: Sequence[str]
+    features: Sequence[str | Selection]
     purpose: Purpose | None
     instant: str = "event_timestamp"
     keys: Mapping[str, str] = field(default_factory=dict)

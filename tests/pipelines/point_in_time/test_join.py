@@ -12,48 +12,22 @@ import ray
 
 from features.errors import LogError, PurposeNotAllowedError, SelectionError
 from features.purposes import Purpose
-from pipelines.build_features import build_features
-from pipelines.clean import clean
-from pipelines.ingest import ingest
 from pipelines.lakehouse.scans import by_bucket
 from pipelines.point_in_time.exchange import NotCutError
 from pipelines.point_in_time.join import EventValues, FeaturesNotBuiltError, OutputExistsError, Request, join
 from pipelines.point_in_time.left import LeftTableError
 from tests.features import oracle
-from tests.platform import DAY, HOUR, SALT, T0, Platform, consent, described, hashed, title, watched
+from tests.pipelines.watched import KID, LEAVER, REFUSER, VIEWERS
+from tests.platform import DAY, HOUR, T0, Platform, hashed
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(300)]
-VIEWERS = [f"viewer-{n}" for n in range(6)]
-KID, REFUSER, LEAVER = "kid", "refuser", "leaver"
 TIME = pa.timestamp("ms", tz="UTC")
 BOTH = ["user_viewing_history", "content_popularity"]
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    """Six viewers, a child, one who refused and one who withdrew after the features were built."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REEL_SALT", SALT)
-        platform = Platform(tmp_path_factory.mktemp("platform"))
-        chance = random.Random(11)
-        events = [title(f"vod-{n}", chance.choice(["drama", "news", "comedy"])) for n in range(8)]
-        events += [described(person) for person in [*VIEWERS, REFUSER, LEAVER]] + [described(KID, is_kids=True)]
-        for person in [*VIEWERS, KID, REFUSER, LEAVER]:
-            at = T0
-            for content in chance.sample(range(8), 6):
-                at += chance.randrange(1, 2 * DAY)
-                flags = {"consent_personalization": False} if person == REFUSER else {}
-                events += watched(person, f"vod-{content}", at, chance.choice([10.0, 60.0, 95.0]), **flags)
-        platform.send(*events)
-        ingest(platform.settings)
-        clean(platform.settings)
-        build_features(platform.settings)
-        platform.silver = platform.rows("silver.playback")
-        platform.watermark = max(ms(row["event_timestamp"]) for row in platform.silver)
-        platform.send(consent(LEAVER, platform.watermark, allows_personalization=False))
-        ingest(platform.settings)
-        clean(platform.settings)
-        yield platform
+def platform(watched_platform) -> Platform:
+    return watched_platform
 
 
 def ms(instant) -> int:
