@@ -11,6 +11,7 @@ nothing travels: the part's task reads the bucket itself. These are plain functi
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -99,8 +100,7 @@ def ask(plan: Plan, part: Part) -> list[Verdict | pa.Table]:
     """The verdict on the part's rows, then what is asked of every bucket of every exchanged pass."""
     names = {plan.instant, *(one.key for one in plan.exchanged), *(plan.people.columns if plan.people else [])}
     rows = columns_of(part, sorted(names))
-    reasons, counts = plan.people.reasons(rows) if plan.people else (None, {})
-    verdict = Verdict(reasons, counts, _late(plan, rows))
+    verdict = _verdict(plan, rows)
     asked: list[Verdict | pa.Table] = [verdict]
     for one in plan.exchanged:
         asked += _asked_by_bucket(one, *_asking(one, rows, plan.instant, verdict))
@@ -119,10 +119,14 @@ def answer(one: Pass, bucket: int, *asked: pa.Table) -> list[pa.Table]:
 
 
 def place(
-    plan: Plan, number: int, output: Path | None, part: Part, verdict: Verdict, *answers: pa.Table
+    plan: Plan, number: int, output: Path | None, part: Part, verdict: Verdict | None, *answers: pa.Table
 ) -> tuple[Done, pa.Table | None]:
-    """The part with its features: written to the output folder if there is one, else returned."""
+    """The part with its features: written to the output folder if there is one, else returned.
+
+    Without a verdict, because nothing was asked elsewhere, it is given here.
+    """
     rows = rows_of(part)
+    verdict = verdict or _verdict(plan, rows)
     found: dict[str, pa.Array | pa.ChunkedArray] = {}
     for one in plan.local:
         keys, asked_ms, places = _asking(one, rows, plan.instant, verdict)
@@ -141,13 +145,14 @@ def place(
     if output is None:
         return Done(rows.num_rows, verdict.counts, verdict.late, None), rows
     path = output / f"part-{number:05d}.parquet"
-    pq.write_table(rows, path, compression="zstd", compression_level=1)
+    texts = [field.name for field in rows.schema if pa.types.is_string(field.type)]  # numbers hardly repeat
+    pq.write_table(rows, path, compression="zstd", compression_level=1, use_dictionary=texts)
     return Done(rows.num_rows, verdict.counts, verdict.late, str(path)), None
 
 
 def join_here(plan: Plan, parts: Sequence[Part], output: Path | None = None) -> list[tuple[Done, pa.Table | None]]:
     """The whole join in this process, without Ray."""
-    asked = [ask(plan, part) for part in parts]
+    asked: list[list[Any]] = [ask(plan, part) if plan.exchanged else [None] for part in parts]
     answers: list[list[pa.Table]] = [[] for _ in parts]
     first = 1
     for one in plan.exchanged:
@@ -157,6 +162,11 @@ def join_here(plan: Plan, parts: Sequence[Part], output: Path | None = None) -> 
                 mine.append(values)
         first += one.buckets
     return [place(plan, number, output, part, asked[number][0], *answers[number]) for number, part in enumerate(parts)]
+
+
+def _verdict(plan: Plan, rows: pa.Table) -> Verdict:
+    reasons, counts = plan.people.reasons(rows) if plan.people else (None, {})
+    return Verdict(reasons, counts, _late(plan, rows))
 
 
 def _late(plan: Plan, rows: pa.Table) -> dict[str, int]:

@@ -11,7 +11,7 @@ What "would have answered" means is in `features.point_in_time` (boundaries, tie
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from pipelines.errors import ReelError, UsageError
 from pipelines.lakehouse import lineage
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import progress_of
-from pipelines.point_in_time.exchange import Done, Pass, Plan, answer, ask, place
+from pipelines.point_in_time.exchange import Done, NotCutError, Pass, Plan, answer, ask, place
 from pipelines.point_in_time.left import Left, Part, parts_of, schema_of
 from pipelines.point_in_time.logs import sorted_log
 from pipelines.point_in_time.people import People
@@ -86,7 +86,8 @@ class Request:
     features      groups, or group.feature (`features.selection`)
     instant       the left table's column with each row's instant
     keys          an entity to the left table's column that holds it, where that is called otherwise
-    cut_by        the left table's parts are the buckets of this column: nothing is shuffled for it
+    cut_by        the left table's parts (files, or tables in Ray's store) are the buckets of this column, in their
+                  order: nothing is shuffled for it
     reason        a column to add that says why a row got no personal feature; null where it did
     at_ms         consent as known at this instant; None is now
     """
@@ -126,28 +127,39 @@ def join_within(
     viewing: Viewing | None = None,
 ) -> Joined:
     """`join` as a part of a station's run, which may have read silver already (`viewing`). Raises as `join` does."""
-    parts = parts_of(left)
-    plan = planned(lakehouse, made, buckets, _schema(parts[0]), request, viewing)
-    snapshots = _snapshots(plan)
-    made.inputs.append(lineage.Inputs(tables=snapshots))
+    request = request if request.at_ms is not None else replace(request, at_ms=int(time.time() * 1000))
+
+    def log_of(one: Selection) -> BucketedTable:
+        assert request.purpose is not None
+        silver = viewing or Viewing.of(lakehouse, request.purpose, request.at_ms)
+        return BucketedTable.of(sorted_log(lakehouse, made, one.group.source, one.entity, silver, buckets))
+
+    parts = parts_of(left, whole_files=request.cut_by is not None)
+    plan = planned(lakehouse, _schema(parts[0]), request, log_of)
+    made.inputs.append(lineage.Inputs(tables=_snapshots(plan)))
+    return run_plan(plan, parts, output)
+
+
+def run_plan(plan: Plan, parts: Sequence["Part | ray.ObjectRef[Any]"], output: Path | None = None) -> Joined:
+    """Do what is planned, as Ray tasks. Raises NotCutError, OutputExistsError."""
+    for one in plan.local:
+        if one.buckets != len(parts):
+            raise NotCutError(f"the left table has {len(parts)} parts, and {one.key} is cut into {one.buckets} buckets")
     staged = _staged(output)
     done, tables = _run(plan, parts, staged)
     if output is not None and staged is not None:
         staged.rename(output)
     excluded, late = summed(one.excluded for one in done), summed(one.late for one in done)
     paths = [output / Path(one.path).name for one in done if output is not None and one.path is not None]
-    return Joined([] if output else tables, paths, sum(one.rows for one in done), excluded, late, snapshots)
+    return Joined([] if output else tables, paths, sum(one.rows for one in done), excluded, late, _snapshots(plan))
 
 
 def planned(
-    lakehouse: Lakehouse,
-    made: lineage.Run,
-    buckets: int,
-    left: pa.Schema,
-    request: Request,
-    viewing: Viewing | None = None,
+    lakehouse: Lakehouse, left: pa.Schema, request: Request, log_of: Callable[[Selection], BucketedTable]
 ) -> Plan:
     """What a join reads, from where, and in which passes; checked before anything is read.
+
+    `log_of` gives the sorted log that an exact selection is read from.
 
     Raises as `join` does.
     """
@@ -163,12 +175,6 @@ def planned(
         raise SelectionError(f"the left table has no column {request.instant}; it has {', '.join(left.names)}")
     at_ms = int(time.time() * 1000) if request.at_ms is None else request.at_ms
     people = People.of(lakehouse, selections, left.names, request.keys, request.purpose, at_ms)
-
-    def log_of(one: Selection) -> BucketedTable:
-        assert request.purpose is not None
-        silver = viewing or Viewing.of(lakehouse, request.purpose, at_ms)
-        return BucketedTable.of(sorted_log(lakehouse, made, one.group.source, one.entity, silver, buckets))
-
     passes = passes_of(sources_of(lakehouse, selections, request, log_of))
     local = tuple(one for one in passes if one.key == request.cut_by)
     exchanged = tuple(one for one in passes if one.key != request.cut_by)
@@ -227,7 +233,9 @@ def _run(
     asking = ray.remote(_ask).options(num_returns=1 + width)
     placing = ray.remote(place).options(num_returns=2)
     references = [part if isinstance(part, ray.ObjectRef) else ray.put(part) for part in parts]
-    asked = [as_list(asking.remote(shared, part)) for part in references]
+    asked: list[list[Any]] = [[None] for _ in parts]  # where nothing travels, nobody is asked
+    if plan.exchanged:
+        asked = [as_list(asking.remote(shared, part)) for part in references]
     answers: list[list[ray.ObjectRef[Any]]] = [[] for _ in parts]
     first = 1
     for one in plan.exchanged:

@@ -3,6 +3,7 @@
 Parts are small enough that a task holds one; rows stay where they are until their features are brought to them.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +62,8 @@ def schema_of(part: Part) -> pa.Schema:
     return pq.read_schema(part.path) if isinstance(part, FilePart) else part.schema
 
 
-def parts_of(left: Left) -> "list[Part | ray.ObjectRef[Any]]":
-    """The left table in parts, at least one.
+def parts_of(left: Left, *, whole_files: bool = False) -> "list[Part | ray.ObjectRef[Any]]":
+    """The left table in parts, at least one; each file is one part if `whole_files`, else as many as its rows need.
 
     Raises:
         LeftTableError: it is nothing of `Left`, or a path is no Parquet file and no folder with one.
@@ -79,7 +80,8 @@ def parts_of(left: Left) -> "list[Part | ray.ObjectRef[Any]]":
         raise LeftTableError(
             f"the left table is a {type(pieces[0]).__name__}; give a table, Parquet files, or tables in Ray's store"
         )
-    return [part for piece in pieces for path in _files(Path(piece)) for part in _parts_of_file(path)]
+    most_rows = sys.maxsize if whole_files else ROWS_PER_PART
+    return [part for piece in pieces for path in _files(Path(piece)) for part in _parts_of_file(path, most_rows)]
 
 
 def asked_of(part: pa.Table, key: str, instant: str) -> tuple[pa.DictionaryArray, np.ndarray, np.ndarray]:
@@ -119,7 +121,7 @@ def _files(path: Path) -> list[str]:
     return [str(file) for file in found]
 
 
-def _parts_of_file(path: str) -> list[FilePart]:
+def _parts_of_file(path: str, most_rows: int) -> list[FilePart]:
     try:
         metadata = pq.read_metadata(path)
     except pa.ArrowInvalid as error:
@@ -129,7 +131,7 @@ def _parts_of_file(path: str) -> list[FilePart]:
     rows = 0
     for group in range(metadata.num_row_groups):
         size = metadata.row_group(group).num_rows
-        if groups and rows + size > ROWS_PER_PART:
+        if groups and rows + size > most_rows:
             parts.append(FilePart(path, tuple(groups)))
             groups, rows = [], 0
         groups.append(group)

@@ -186,9 +186,10 @@ def test_a_result_is_saved_and_read_again(store, rows, tmp_path):
     assert job.metadata.min_event_timestamp == rows["event_timestamp"].min()
     assert job.metadata.keys == ["profile_id", "content_id", "label"]
     storage = SavedDatasetFileStorage(str(tmp_path / "saved.parquet"))
-    with pytest.warns(RuntimeWarning, match="Saving dataset is an experimental feature"):
+    with pytest.warns(RuntimeWarning, match="dataset is an experimental feature"):
         store.create_saved_dataset(job, "saved", storage, feature_service=service)
-    saved = store.get_saved_dataset("saved").to_df()
+    with pytest.warns(RuntimeWarning, match="datasets is an experimental feature"):
+        saved = store.get_saved_dataset("saved").to_df()
     key = ["event_timestamp", "profile_id", "content_id"]
     expected = job.to_df().sort_values(key, ignore_index=True)
     assert saved.sort_values(key, ignore_index=True)["hourly_viewers"].equals(expected["hourly_viewers"])
