@@ -31,7 +31,8 @@ CONFIG = SimulationConfig(
     rubbish_rate=0.003,
     missing_session_rate=0.003,
 )
-SERVER_EVENTS = {"title.added", "profile.updated", "consent.changed", "subscription.cancelled"}
+ACCOUNT_EVENTS = {"subscription.cancelled", "auth.login_succeeded", "support.contacted", "payment.failed"}
+SERVER_EVENTS = {"title.added", "profile.updated", "consent.changed"} | ACCOUNT_EVENTS
 
 
 @dataclass
