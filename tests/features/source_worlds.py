@@ -16,6 +16,7 @@ _TYPES = {
     "rebuffer_duration_ms": pa.int64(), "seek_method": pa.string(), "content_series_id": pa.string(),
     "content_episode_number": pa.int32(), "device_type": pa.string(), "connection_type": pa.string(),
     "rail_id": pa.string(), "scroll_depth_percent": pa.float64(), "content_genres": pa.list_(pa.string()),
+    "genres": pa.list_(pa.string()),
     "channel_id": pa.string(), "previous_channel_id": pa.string(), "view_duration_ms": pa.int64(),
 }  # fmt: skip
 _MORE = ("rebuffer", "rebuffer", "quality_changed", "error", "seeked", "heartbeat")
@@ -24,7 +25,8 @@ _STEPS_MS = (0, 0, 1, 999, 30_000, 5 * MINUTE, 30 * MINUTE, 30 * MINUTE + 1, HOU
 
 def silver(rng: np.random.Generator, name: str) -> dict[str, list[dict]]:
     """Events of a few people by table; times are int ms under `time`."""
-    playback = _playback(rng, name)
+    world = worlds.make_world(rng, name)
+    playback = _about_quality(rng, world.events)
     viewers = [
         {key: event[key] for key in ("user_id", "profile_id", "session_id", "viewer_token")} for event in playback
     ]
@@ -46,7 +48,7 @@ def silver(rng: np.random.Generator, name: str) -> dict[str, list[dict]]:
 
     return {
         "silver.playback": playback,
-        "silver.titles": [],
+        "silver.titles": world.titles,
         "silver.navigation": some("nav", ["app.launch", "app.launch", "app.background"], 12, dict),
         "silver.browse": some(
             "browse", ["tile.impression", "tile.click", "rail.scroll", "rail.scroll", "hero.click"], 20,
@@ -68,9 +70,8 @@ def silver(rng: np.random.Generator, name: str) -> dict[str, list[dict]]:
     }  # fmt: skip
 
 
-def _playback(rng: np.random.Generator, name: str) -> list[dict]:
-    """The events of a world of `worlds`, some of them about quality, over episodes of one series."""
-    events = worlds.make_world(rng, name).events
+def _about_quality(rng: np.random.Generator, events: list[dict]) -> list[dict]:
+    """Playback events of `worlds`, some of them made to be about quality, of the episodes of a series."""
     for event in events:
         if rng.random() < 0.35:
             event["event_name"] = f"playback.{rng.choice(_MORE)}"

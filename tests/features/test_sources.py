@@ -20,7 +20,9 @@ def tables(source, silver, rng, before=None):
     """What the source reads of the world, of events before an instant only."""
     return {
         name: source_worlds.as_table(
-            [event for event in silver[name] if before is None or event["time"] < before], columns, rng
+            [event for event in silver[name] if before is None or name in source.shared or event["time"] < before],
+            columns,
+            rng,
         )
         for name, columns in (source.reads | source.shared).items()
     }
@@ -89,7 +91,8 @@ def test_microseconds_and_nothing_at_all_are_taken(source):
 @each_source
 def test_wrong_tables_are_refused(source):
     rng = np.random.default_rng(14)
-    found = tables(source, source_worlds.silver(rng, "w"), rng)
+    few = [source_worlds.silver(rng, f"w{number}") for number in range(9)]
+    found = tables(source, {name: [event for one in few for event in one[name]] for name in few[0]}, rng)
     for name in source.reads:
         column = source.reads[name][-1]
         with pytest.raises(LogError, match=rf"lacks the column\(s\) {column}"):
