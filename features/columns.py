@@ -72,11 +72,14 @@ def codes_in(values: pa.Array | pa.ChunkedArray, vocabulary: pa.Array) -> Int64s
 def encode(values: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, Int64s]:
     """Distinct values in ascending order, and the place of each value among them (-1 for null)."""
     encoded = flat(values).dictionary_encode()
-    order = pc.sort_indices(encoded.dictionary)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[np.asarray(order)] = np.arange(len(order))
-    codes = np.asarray(pc.fill_null(encoded.indices, -1), dtype=np.int64)
-    return encoded.dictionary.take(order), np.where(codes < 0, -1, rank[codes] if len(rank) else -1)
+    order = np.asarray(pc.sort_indices(encoded.dictionary), dtype=np.int64)
+    indices = pc.fill_null(encoded.indices, -1) if encoded.indices.null_count else encoded.indices
+    codes = np.asarray(indices, dtype=np.int64)
+    if (order[1:] > order[:-1]).all():  # in the order of the alphabet already, as in files that are sorted by it
+        return encoded.dictionary, codes
+    rank = np.full(len(order) + 1, -1, dtype=np.int64)  # the place before the first is that of null
+    rank[order] = np.arange(len(order))
+    return encoded.dictionary.take(pa.array(order)), rank[codes]
 
 
 def take(array: pa.Array, places: Int64s) -> pa.Array:

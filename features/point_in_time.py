@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from features.columns import codes_in, encode, flat, milliseconds, require_columns, take
-from features.declarations import CREATED, EVENT_TIME, LAST_EVENT, FeatureGroup
+from features.declarations import CREATED, LAST_EVENT, FeatureGroup
 from features.errors import LogError
 from features.runs import SortedRows
+from features.source import EVENT_TIME
 from features.timeline import answers
 from features.windows import Cadence, Int64s, valued_at_ms
 

@@ -9,29 +9,34 @@ A selection's columns are called `{name}__{feature}` and `{name}__age_ms`, where
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 from features.consent import required_consents
 from features.declarations import Feature, FeatureGroup
+from features.entities import entity as entity_of
 from features.errors import PurposeNotAllowedError, SelectionError, UnknownGroupError
-from features.profiles import PERSON_IDS
+from features.names import nearest
 from features.purposes import Purpose
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Features of one group for one of its entities, and the left table's column(s) that hold the entity."""
+    """Features of one group for one of its entities, and the left table's column(s) that the entity's key is made of.
+
+    `group` is narrowed to the features that are asked for.
+    """
 
     name: str
     group: FeatureGroup
-    """Narrowed to the features that are asked for."""
     entity: str
-    key: str
+    key_columns: tuple[str, ...]
 
     @classmethod
-    def of(cls, name: str, group: FeatureGroup, entity: str, key: str, wanted: Sequence[str]) -> "Selection":
+    def of(
+        cls, name: str, group: FeatureGroup, entity: str, key_columns: Sequence[str], wanted: Sequence[str]
+    ) -> "Selection":
         """Some features of a group, under a name of one's own. Raises SelectionError for an unknown one."""
-        return cls(name, replace(group, features=tuple(_feature(group, one) for one in wanted)), entity, key)
+        features = tuple(feature_of(group, one) for one in wanted)
+        return cls(name, replace(group, features=features), entity, tuple(key_columns))
 
     @property
     def columns(self) -> dict[str, str]:
@@ -41,8 +46,8 @@ class Selection:
 
     @property
     def is_personal(self) -> bool:
-        """Whether the entity is a person, or something of theirs."""
-        return self.entity in PERSON_IDS
+        """Whether the entity is a person, or leads to one."""
+        return entity_of(self.entity).is_personal
 
 
 def select(
@@ -53,8 +58,8 @@ def select(
 ) -> list[Selection]:
     """What `wanted` asks of `groups`, for rows with `left_columns`; in the order asked for, each group once.
 
-    `keys` says for an entity in which column the rows have it, where that is called otherwise. What is a `Selection`
-    already is only checked.
+    `keys` says for an entity's column in which column the rows have it, where that is called otherwise. What is a
+    `Selection` already is only checked.
 
     Raises:
         UnknownGroupError: no group is called so.
@@ -63,29 +68,27 @@ def select(
     """
     if not wanted:
         raise SelectionError("no feature is asked for; name groups, or features as group.feature")
-    keys = keys or {}
     found: dict[str, Selection] = {}
-    for text in wanted:
-        if isinstance(text, Selection):
-            _require_key(text.name, text.entity, left_columns, {text.entity: text.key})
-            if text.name in found:
-                raise SelectionError(f"{text.name} is asked for twice; give one of them another name")
-            found[text.name] = text
+    for one in wanted:
+        if isinstance(one, Selection):
+            _require_columns(one.name, one.key_columns, left_columns)
+            if one.name in found:
+                raise SelectionError(f"{one.name} is asked for twice; give one of them another name")
+            found[one.name] = one
             continue
-        name, _, feature = text.partition(".")
-        group, entity = _group_and_entity(name, groups, left_columns, keys)
-        features = group.features if not feature else (_feature(group, feature),)
+        name, _, feature = one.partition(".")
+        group, entity, key_columns = _located(name, groups, left_columns, keys or {})
+        features = group.features if not feature else (feature_of(group, feature),)
         before = found[name].group.features if name in found else ()
-        doubled = [one.name for one in features if one in before]
+        doubled = [each.name for each in features if each in before]
         if doubled:
             raise SelectionError(f"{name}.{doubled[0]} is asked for twice; leave one out")
-        narrowed = replace(group, features=(*before, *features))
-        found[name] = Selection(name, narrowed, entity, keys.get(entity, entity))
+        found[name] = Selection(name, replace(group, features=(*before, *features)), entity, key_columns)
     return list(found.values())
 
 
-def require_purpose(purpose: Purpose | None, selections: Sequence[Selection]) -> None:
-    """Refuse unless there is a purpose, and every group that is asked for is declared for it.
+def require_purpose(purpose: Purpose | None, selections: Sequence[Selection]) -> Purpose:
+    """The purpose; refused unless there is one, and every group that is asked for is declared for it.
 
     Raises:
         PurposeNotAllowedError: no purpose, or another than a group's.
@@ -100,38 +103,51 @@ def require_purpose(purpose: Purpose | None, selections: Sequence[Selection]) ->
                 f"{one.name} is declared for the purpose {one.group.purpose}, and was asked for {purpose}; "
                 "leave it out, or declare a group for that purpose"
             )
+    return purpose
 
 
-def _group_and_entity(
+def feature_of(group: FeatureGroup, name: str) -> Feature:
+    """A group's feature by its name. Raises SelectionError naming the nearest."""
+    features = {feature.name: feature for feature in group.features}
+    if name not in features:
+        raise SelectionError(
+            f"{group.name} has no feature {name!r}; the nearest is {nearest(name, features)}, of {', '.join(features)}"
+        )
+    return features[name]
+
+
+def key_columns_of(entity: str, left_columns: Collection[str], keys: Mapping[str, str]) -> tuple[str, ...]:
+    """The columns of the rows that an entity's key is, or is made of where it has several."""
+    key = keys.get(entity, entity)
+    if key in left_columns:
+        return (key,)
+    return tuple(keys.get(column, column) for column in entity_of(entity).columns)
+
+
+def _located(
     name: str, groups: Sequence[FeatureGroup], left_columns: Collection[str], keys: Mapping[str, str]
-) -> tuple[FeatureGroup, str]:
+) -> tuple[FeatureGroup, str, tuple[str, ...]]:
+    """(group, entity, columns of its key) that a name means for these rows."""
     for group in groups:
-        for entity in group.entities:
+        by_entity = {entity: key_columns_of(entity, left_columns, keys) for entity in group.entities}
+        for entity, columns in by_entity.items():
             if name == group.stored_as(entity):
-                _require_key(name, entity, left_columns, keys)
-                return group, entity
+                _require_columns(name, columns, left_columns)
+                return group, entity, columns
         if name == group.name:
-            present = [entity for entity in group.entities if keys.get(entity, entity) in left_columns]
+            present = [entity for entity, columns in by_entity.items() if set(columns) <= set(left_columns)]
             if len(present) == 1:
-                return group, present[0]
+                return group, present[0], by_entity[present[0]]
             if not present:
-                _require_key(name, " or ".join(group.entities), left_columns, keys)
+                needed = " or ".join(" and ".join(columns) for columns in by_entity.values())
+                _require_columns(name, (needed,), left_columns)
             choices = " or ".join(group.stored_as(entity) for entity in present)
             raise SelectionError(f"{name}: the rows have {' and '.join(present)}; say which is meant: {choices}")
     known = [*(group.name for group in groups), *(group.stored_as(one) for group in groups for one in group.entities)]
-    nearest = get_close_matches(name, known, n=1, cutoff=0)
-    raise UnknownGroupError(f"no feature group is called {name!r}; the nearest is {', '.join(nearest) or 'none'}")
+    raise UnknownGroupError(f"no feature group is called {name!r}; the nearest is {nearest(name, known)}")
 
 
-def _require_key(name: str, entity: str, left_columns: Collection[str], keys: Mapping[str, str]) -> None:
-    key = keys.get(entity, entity)
-    if key not in left_columns:
-        raise SelectionError(f"{name} needs the column {key}; the rows have {', '.join(left_columns)}")
-
-
-def _feature(group: FeatureGroup, name: str) -> Feature:
-    features = {feature.name: feature for feature in group.features}
-    if name not in features:
-        nearest = get_close_matches(name, features, n=1, cutoff=0)
-        raise SelectionError(f"{group.name} has no feature {name!r}; the nearest is {nearest[0]}")
-    return features[name]
+def _require_columns(name: str, columns: Sequence[str], left_columns: Collection[str]) -> None:
+    missing = [column for column in columns if column not in left_columns]
+    if missing:
+        raise SelectionError(f"{name} needs the column {', '.join(missing)}; the rows have {', '.join(left_columns)}")

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from features.columns import as_declared, codes_in, encode, flat, milliseconds
-from features.declarations import EVENT_TIME, FeatureGroup, Source
+from features.declarations import FeatureGroup
 from features.errors import LogError
 from features.keyed import KeyedTotal
-from features.recent import EVENT_ID
-from features.runs import order_by, run_of_row, run_starts
+from features.runs import order_by, order_of, run_of_row, run_starts
+from features.source import EVENT_ID, EVENT_TIME, Source
 from features.states import Distinct, Total
 from features.timeline import Line, Timeline, answers
 from features.windows import Cadence, Int64s, valued_at_ms
@@ -51,17 +51,20 @@ class SortedLog:
     def of(cls, groups: Sequence[FeatureGroup], entity: str, log: pa.Table) -> "SortedLog":
         """From a log in (entity, time, id) order that has at least the columns of `columns_read`.
 
-        The entity may come as a dictionary column.
+        It may be several such logs in a row, if no entity is in two of them. The entity may come as a dictionary.
 
         Raises:
             LogError: the log is in another order, or a column is missing or of another type.
         """
         source = groups[0].source
+        entities, owners = encode(log[entity])
+        if not (owners[1:] >= owners[:-1]).all():
+            order = np.argsort(owners, kind="stable")
+            log, owners = log.take(pa.array(order)), owners[order]
         needed = pa.schema([source.schema.field(name) for name in columns_read(groups, entity)[1:]])
         events = as_declared(log, needed, f"the sorted log of {source.name}")
-        entities, owners = encode(log[entity])
         times_ms = milliseconds(events[EVENT_TIME], EVENT_TIME)
-        in_order = (owners[1:] > owners[:-1]) | ((owners[1:] == owners[:-1]) & (times_ms[1:] >= times_ms[:-1]))
+        in_order = (owners[1:] > owners[:-1]) | (times_ms[1:] >= times_ms[:-1])
         if len(owners) and (owners[0] < 0 or not in_order.all()):
             raise LogError(f"the log of {source.name} is not in the order of {entity} and time; sort it anew")
         if entity not in needed.names:
@@ -92,7 +95,7 @@ class SortedLog:
         timeline = Timeline(fused, self.entities, dict.fromkeys(fused.states_of_tile, self.line))
         known = np.flatnonzero(owners >= 0)
         at_ms = valued_at_ms(asked_ms[known], fused.cadence, fused.delay)
-        order = np.lexsort((at_ms, owners[known]))
+        order = order_of(owners[known], at_ms)
         known, at_ms = known[order], at_ms[order]
         firsts = run_starts(owners[known], at_ms)
         last_events_ms, is_seen, columns = timeline.read(owners[known][firsts], at_ms[firsts])

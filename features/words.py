@@ -3,6 +3,7 @@
 from dataclasses import MISSING, fields
 
 from features.aggregates import Aggregate
+from features.filters import Is
 from features.windows import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 
 _UNITS = ((DAY_MS, "d"), (HOUR_MS, "h"), (MINUTE_MS, "min"), (SECOND_MS, "s"), (1, "ms"))
@@ -32,6 +33,13 @@ def aggregate_words(aggregate: Aggregate) -> str:
     for field in fields(aggregate):  # type: ignore[arg-type]  # every aggregate is a dataclass
         value = getattr(aggregate, field.name)
         if field.default is MISSING or value != field.default:
-            text = aggregate_words(value) if isinstance(value, Aggregate) else str(value)
-            said.append(f"{field.name} {text}")
+            said.append(f"{field.name} {_said(value)}")
     return type(aggregate).__name__ + (f"({', '.join(said)})" if said else "")
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Aggregate):
+        return aggregate_words(value)
+    if isinstance(value, Is):
+        return f"{value.column} is {' or '.join(value.values)}"
+    return "events" if value is None else str(value)

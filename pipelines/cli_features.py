@@ -43,12 +43,13 @@ def show_group(
 ) -> None:
     """Show one group with its features, or one feature: definition, unit, range, window."""
     from features.groups import group
+    from features.selection import feature_of
     from pipelines import feature_catalogue as catalogue
     from pipelines.console import say, show_rows
 
     group_name, _, feature_name = name.partition(".")
     one = group(group_name)
-    shown = [catalogue.feature_of(one, feature_name)] if feature_name else list(one.features)
+    shown = [feature_of(one, feature_name)] if feature_name else list(one.features)
     say(f"{one.name}: {one.description}")
     show_rows(("fact", "value"), catalogue.group_facts(one))
     say("")

@@ -4,11 +4,10 @@ Made from the declarations alone, so that it cannot say anything else.
 """
 
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from html import escape
 
 from features.declarations import Feature, FeatureGroup
-from features.errors import SelectionError
+from features.entities import entity
 from features.words import aggregate_words, duration_words, range_words
 
 PAGE_TITLE = "Feature catalogue"
@@ -31,8 +30,10 @@ def group_row(group: FeatureGroup) -> tuple[str, ...]:
 
 def group_facts(group: FeatureGroup) -> Iterator[tuple[str, str]]:
     """What is said of a group besides its features: (fact, value)."""
-    yield "of", ", ".join(map(str, group.entities))
-    yield "source", group.source.name
+    for key in group.entities:
+        one = entity(key)
+        yield f"of {key}", one.description + (f" ({' and '.join(one.columns)})" if len(one.columns) > 1 else "")
+    yield "source", f"{group.source.name}: {', '.join(group.source.events)}"
     yield "cadence", str(group.cadence)
     yield "delay", f"{duration_words(group.delay)}: valued as of that long before it is asked for"
     yield "TTL", f"{duration_words(group.ttl_ms)}: null when the last event that contributed is older"
@@ -53,17 +54,6 @@ def feature_row(group: FeatureGroup, feature: Feature) -> tuple[str, ...]:
         aggregate_words(feature.aggregate),
         feature.description,
     )
-
-
-def feature_of(group: FeatureGroup, name: str) -> Feature:
-    """A group's feature by its name. Raises SelectionError naming the nearest."""
-    features = {feature.name: feature for feature in group.features}
-    if name not in features:
-        nearest = get_close_matches(name, features, n=1, cutoff=0)[0]
-        raise SelectionError(
-            f"{group.name} has no feature {name!r}; the nearest is {nearest}, of {', '.join(features)}"
-        )
-    return features[name]
 
 
 def html(groups: Sequence[FeatureGroup]) -> str:

@@ -172,8 +172,7 @@ def _build(
     cut = inputs["buckets"]
     spine = regroup(viewing.file_groups(), viewing.splitter("user_id", cut), partial(_viewer_rows, titles, splits), cut)
     request = Request(list(FEATURES), viewing.purpose, keys={"content_id": FIRST_LABEL}, at_ms=viewing.at_ms)
-    joined = join_within(made, lakehouse, settings.lakehouse.buckets, spine, request, viewing=viewing)
-    complete = joined.parts
+    complete = join_within(made, settings, lakehouse, spine, request, silver=viewing.snapshots).parts
 
     staged = folder.with_suffix(STAGED_SUFFIX)
     shutil.rmtree(staged, ignore_errors=True)

@@ -24,6 +24,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
+from features.entities import entity
 from features.errors import PurposeNotAllowedError
 from features.groups import group
 from features.purposes import Purpose
@@ -260,8 +261,8 @@ def _selections(
         if not isinstance(source, ReelSource):
             raise NotReelsError(f"{view.name} reads {type(source).__name__}, which is not Reel's")
         wanted = [ref.partition(":")[2] for ref in refs if ref.partition(":")[0] == used]
-        key = view.projection.join_key_map.get(source.entity, source.entity)
-        one = Selection.of(used, group(source.group), source.entity, key, wanted)
+        keys = [view.projection.join_key_map.get(column, column) for column in entity(source.entity).columns]
+        one = Selection.of(used, group(source.group), source.entity, keys, wanted)
         selections.append(one)
         named |= {f"{used}:{name}": (one.columns[name], name) for name in wanted}
     columns = dict(named[ref] for ref in refs if ref in named)

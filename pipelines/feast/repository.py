@@ -1,6 +1,6 @@
 """The Feast repository: entities, feature views and feature services, made from the declarations.
 
-entity    one for each entity that a group has
+entity    one for each column of an entity that a group has
 view      a group for one of its entities: `user_viewing_history_by_profile_id`
 service   what may be asked for together for one purpose, which its tag `purpose` says:
           `personalization_user_viewing_history_by_profile_id` for each view, and `personalization_by_profile_id`
@@ -20,8 +20,8 @@ from feast.types import FeastType, from_value_type
 from feast.value_type import ValueType
 
 from features.declarations import Feature, FeatureGroup
+from features.entities import entity
 from features.groups import GROUPS
-from features.profiles import PERSON_IDS
 from features.words import aggregate_words, duration_words, range_words
 from pipelines.errors import ReelError, UsageError
 from pipelines.feast.source import ReelSource
@@ -45,8 +45,13 @@ class NotExpressibleError(ReelError):
 
 def feast_objects(groups: Sequence[FeatureGroup] = GROUPS) -> list[FeastObject]:
     """Everything that the groups declare, in Feast's words."""
-    entities = {entity: _entity(entity) for group in groups for entity in group.entities}
-    views = [_view(group, entity, entities[entity]) for group in groups for entity in group.entities]
+    keys = dict.fromkeys(key for group in groups for key in group.entities)
+    entities = {column: _entity(key, column) for key in keys for column in entity(key).columns}
+    views = [
+        _view(group, key, [entities[column] for column in entity(key).columns])
+        for group in groups
+        for key in group.entities
+    ]
     return [*entities.values(), *views, *_services(groups, views)]
 
 
@@ -78,13 +83,13 @@ def write_repository(folder: Path, settings_file: Path | None) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def _entity(name: str) -> Entity:
-    is_person = name in PERSON_IDS
-    said = "Pseudonym, as it is stored." if is_person else "As in the events."
-    return Entity(name=name, join_keys=[name], value_type=ValueType.STRING, description=said)
+def _entity(key: str, column: str) -> Entity:
+    one = entity(key)
+    said = f"{one.description} Its pseudonym, as it is stored." if one.is_personal else one.description
+    return Entity(name=column, join_keys=[column], value_type=ValueType.STRING, description=said)
 
 
-def _view(group: FeatureGroup, entity: str, declared: Entity) -> FeatureView:
+def _view(group: FeatureGroup, key: str, entities: list[Entity]) -> FeatureView:
     tags = {
         PURPOSE_TAG: str(group.purpose),
         "group": group.name,
@@ -93,17 +98,17 @@ def _view(group: FeatureGroup, entity: str, declared: Entity) -> FeatureView:
     }
     source = ReelSource(
         group=group.name,
-        entity=entity,
-        name=f"{group.stored_as(entity)}_source",
+        entity=key,
+        name=f"{group.stored_as(key)}_source",
         description=f"{group.description} From {group.source.name}.",
         owner=group.owner,
         tags=tags,
     )
-    key = Field(name=entity, dtype=from_value_type(ValueType.STRING))
+    keys = [Field(name=one.name, dtype=from_value_type(ValueType.STRING)) for one in entities]
     return FeatureView(
-        name=group.stored_as(entity),
-        entities=[declared],
-        schema=[key, *(_field(group, feature) for feature in group.features)],
+        name=group.stored_as(key),
+        entities=entities,
+        schema=[*keys, *(_field(group, feature) for feature in group.features)],
         source=source,
         ttl=timedelta(milliseconds=group.ttl_ms),
         description=group.description,
@@ -136,9 +141,9 @@ def _services(groups: Sequence[FeatureGroup], views: Sequence[FeatureView]) -> l
     by_name = {view.name: view for view in views}
     together: dict[str, tuple[FeatureGroup, list[FeatureView]]] = {}
     for group in groups:
-        for entity in group.entities:
-            view = by_name[group.stored_as(entity)]
-            for name in (f"{group.purpose}_{view.name}", f"{group.purpose}_by_{entity}"):
+        for key in group.entities:
+            view = by_name[group.stored_as(key)]
+            for name in (f"{group.purpose}_{view.name}", f"{group.purpose}_by_{key}"):
                 together.setdefault(name, (group, []))[1].append(view)
     return [
         FeatureService(

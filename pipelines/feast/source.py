@@ -10,8 +10,9 @@ from feast.repo_config import RepoConfig
 from feast.type_map import pa_to_feast_value_type
 from feast.value_type import ValueType
 
-from features.declarations import CREATED, EVENT_TIME
+from features.declarations import CREATED
 from features.groups import group
+from features.source import EVENT_TIME
 
 
 class ReelSource(DataSource):

@@ -36,7 +36,7 @@ class NotCutError(ReelError):
 class Pass:
     """Groups that are read by the same key from tables with the same buckets."""
 
-    key: str
+    key_columns: tuple[str, ...]
     buckets: int
     is_personal: bool
     sources: tuple[Source, ...]
@@ -98,7 +98,8 @@ class Done:
 
 def ask(plan: Plan, part: Part) -> list[Verdict | pa.Table]:
     """The verdict on the part's rows, then what is asked of every bucket of every exchanged pass."""
-    names = {plan.instant, *(one.key for one in plan.exchanged), *(plan.people.columns if plan.people else [])}
+    keys = [column for one in plan.exchanged for column in one.key_columns]
+    names = {plan.instant, *keys, *(plan.people.columns if plan.people else [])}
     rows = columns_of(part, sorted(names))
     verdict = _verdict(plan, rows)
     asked: list[Verdict | pa.Table] = [verdict]
@@ -181,7 +182,7 @@ def _asking(
     one: Pass, rows: pa.Table, instant: str, verdict: Verdict
 ) -> tuple[pa.DictionaryArray, np.ndarray, np.ndarray]:
     """(keys, instants in ms, rows) of a part's rows that may ask the pass."""
-    keys, asked_ms, places = asked_of(rows, one.key, instant)
+    keys, asked_ms, places = asked_of(rows, one.key_columns, instant)
     if not one.is_personal or verdict.reasons is None or verdict.reasons.null_count == rows.num_rows:
         return keys, asked_ms, places
     kept = np.asarray(verdict.reasons.is_null())[places]
@@ -217,7 +218,7 @@ def _require_cut(one: Pass, number: int, keys: pa.DictionaryArray) -> None:
     distinct = encoded(keys).dictionary
     if len(keys) and (bucket_of(spread(distinct, codes_of(keys)).dictionary, one.buckets) != number).any():
         raise NotCutError(
-            f"part {number} of the left table has keys of other buckets of {one.key}; cut it by Iceberg's "
+            f"part {number} of the left table has keys of other buckets of {one.key_columns[0]}; cut it by Iceberg's "
             f"bucket[{one.buckets}] of that column, one part a bucket, or do not say that it is cut"
         )
 

@@ -9,9 +9,8 @@ What "would have answered" means is in `features.point_in_time` (boundaries, tie
 """
 
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,11 @@ from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import progress_of
 from pipelines.point_in_time.exchange import Done, NotCutError, Pass, Plan, answer, ask, place
 from pipelines.point_in_time.left import Left, Part, parts_of, schema_of
-from pipelines.point_in_time.logs import sorted_log
+from pipelines.point_in_time.logs import SortedLogs, now_ms
 from pipelines.point_in_time.people import People
 from pipelines.point_in_time.stored import BucketedTable, Kind, Source
 from pipelines.report import summed
 from pipelines.settings import Settings
-from pipelines.viewing import Viewing
 
 STAGED_SUFFIX = ".unfinished"
 
@@ -85,7 +83,8 @@ class Request:
 
     features      groups, or group.feature (`features.selection`)
     instant       the left table's column with each row's instant
-    keys          an entity to the left table's column that holds it, where that is called otherwise
+    keys          an entity, or one of its columns, to the left table's column that holds it, where that is called
+                  otherwise
     cut_by        the left table's parts (files, or tables in Ray's store) are the buckets of this column, in their
                   order: nothing is shuffled for it
     reason        a column to add that says why a row got no personal feature; null where it did
@@ -110,29 +109,30 @@ def join(settings: Settings, left: Left, request: Request, output: Path | None =
 
     Raises:
         SelectionError, UnknownGroupError, PurposeNotAllowedError: what is asked for is not there, or not allowed.
-        FeaturesNotBuiltError, NoLogError: there are no values to bring.
+        FeaturesNotBuiltError: there are no values to bring.
         NotCutError, OutputExistsError, LeftTableError: the call does not fit the left table or the folder.
     """
     with lineage.run(settings, "join") as made:
-        return join_within(made, Lakehouse.open(settings), settings.lakehouse.buckets, left, request, output)
+        return join_within(made, settings, Lakehouse.open(settings), left, request, output)
 
 
 def join_within(
     made: lineage.Run,
+    settings: Settings,
     lakehouse: Lakehouse,
-    buckets: int,
     left: Left,
     request: Request,
     output: Path | None = None,
-    viewing: Viewing | None = None,
+    silver: Mapping[str, int] | None = None,
 ) -> Joined:
-    """`join` as a part of a station's run, which may have read silver already (`viewing`). Raises as `join` does."""
-    request = request if request.at_ms is not None else replace(request, at_ms=int(time.time() * 1000))
+    """`join` as a part of a station's run, which may have read snapshots of silver already.
+
+    Raises as `join` does, and SilverMovedError where exact values would come from others.
+    """
 
     def log_of(one: Selection) -> BucketedTable:
-        assert request.purpose is not None
-        silver = viewing or Viewing.of(lakehouse, request.purpose, request.at_ms)
-        return BucketedTable.of(sorted_log(lakehouse, made, one.group.source, one.entity, silver, buckets))
+        logs = SortedLogs(settings, lakehouse, made, one.group.purpose, silver or {})
+        return BucketedTable.of(logs.table(one.group.source, one.entity))
 
     parts = parts_of(left, whole_files=request.cut_by is not None)
     plan = planned(lakehouse, _schema(parts[0]), request, log_of)
@@ -144,7 +144,9 @@ def run_plan(plan: Plan, parts: Sequence["Part | ray.ObjectRef[Any]"], output: P
     """Do what is planned, as Ray tasks. Raises NotCutError, OutputExistsError."""
     for one in plan.local:
         if one.buckets != len(parts):
-            raise NotCutError(f"the left table has {len(parts)} parts, and {one.key} is cut into {one.buckets} buckets")
+            raise NotCutError(
+                f"the left table has {len(parts)} parts, and {one.key_columns[0]} is cut into {one.buckets} buckets"
+            )
     staged = _staged(output)
     done, tables = _run(plan, parts, staged)
     if output is not None and staged is not None:
@@ -164,8 +166,7 @@ def planned(
     Raises as `join` does.
     """
     selections = select(request.features, left.names, request.groups, request.keys)
-    require_purpose(request.purpose, selections)
-    assert request.purpose is not None
+    purpose = require_purpose(request.purpose, selections)
     columns = [column for one in selections for column in one.columns.values()]
     added = [*columns, *([request.reason] if request.reason else [])]
     doubled = [name for name in added if name in left.names]
@@ -173,11 +174,11 @@ def planned(
         raise SelectionError(f"the left table has column(s) {', '.join(doubled)} already; rename or drop them there")
     if request.instant not in left.names:
         raise SelectionError(f"the left table has no column {request.instant}; it has {', '.join(left.names)}")
-    at_ms = int(time.time() * 1000) if request.at_ms is None else request.at_ms
-    people = People.of(lakehouse, selections, left.names, request.keys, request.purpose, at_ms)
+    at_ms = now_ms() if request.at_ms is None else request.at_ms
+    people = People.of(lakehouse, selections, left.names, request.keys, purpose, at_ms)
     passes = passes_of(sources_of(lakehouse, selections, request, log_of))
-    local = tuple(one for one in passes if one.key == request.cut_by)
-    exchanged = tuple(one for one in passes if one.key != request.cut_by)
+    local = tuple(one for one in passes if one.key_columns == (request.cut_by,))
+    exchanged = tuple(one for one in passes if one.key_columns != (request.cut_by,))
     return Plan(request.instant, local, exchanged, tuple(columns), people, request.reason)
 
 
@@ -190,11 +191,11 @@ def sources_of(
     """Where each selection is read; those that read the same log by the same key together."""
     declared = {group.name: group for group in request.groups}
     sources: list[Source] = []
-    logs: dict[tuple[str, str, str], list[Selection]] = {}
+    logs: dict[tuple[str, str, tuple[str, ...]], list[Selection]] = {}
     for one in selections:
         is_event = one.group.cadence is Cadence.EVENT
         if is_event and request.event_values is EventValues.EXACT:
-            logs.setdefault((one.group.source.name, one.entity, one.key), []).append(one)
+            logs.setdefault((one.group.source.name, one.entity, one.key_columns), []).append(one)
             continue
         group = declared[one.group.name]
         stored = _built(lakehouse, group, one.entity)
@@ -206,11 +207,11 @@ def sources_of(
 
 def passes_of(sources: Sequence[Source]) -> list[Pass]:
     """Sources that are read together: by the same key, from as many buckets."""
-    alike: dict[tuple[str, int, bool], list[Source]] = {}
+    alike: dict[tuple[tuple[str, ...], int, bool], list[Source]] = {}
     for source in sources:
         first = source.selections[0]
-        alike.setdefault((first.key, source.stored.buckets, first.is_personal), []).append(source)
-    return [Pass(key, buckets, personal, tuple(ones)) for (key, buckets, personal), ones in alike.items()]
+        alike.setdefault((first.key_columns, source.stored.buckets, first.is_personal), []).append(source)
+    return [Pass(columns, buckets, personal, tuple(ones)) for (columns, buckets, personal), ones in alike.items()]
 
 
 def _built(lakehouse: Lakehouse, group: FeatureGroup, entity: str) -> BucketedTable:

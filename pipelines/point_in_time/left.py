@@ -16,6 +16,7 @@ import ray
 
 from features.columns import flat, milliseconds, require_columns
 from features.distinct import codes_of, encoded
+from features.entities import key_of
 from features.errors import LogError
 from pipelines.errors import UsageError
 
@@ -84,8 +85,12 @@ def parts_of(left: Left, *, whole_files: bool = False) -> "list[Part | ray.Objec
     return [part for piece in pieces for path in _files(Path(piece)) for part in _parts_of_file(path, most_rows)]
 
 
-def asked_of(part: pa.Table, key: str, instant: str) -> tuple[pa.DictionaryArray, np.ndarray, np.ndarray]:
+def asked_of(
+    part: pa.Table, key_columns: Sequence[str], instant: str
+) -> tuple[pa.DictionaryArray, np.ndarray, np.ndarray]:
     """(keys, instants in ms, rows) of a part's rows that ask for anything: those with a key and an instant.
+
+    A key of several columns is null where one of them is.
 
     Raises:
         LogError: the instant is no timestamp, or the key no text.
@@ -93,7 +98,8 @@ def asked_of(part: pa.Table, key: str, instant: str) -> tuple[pa.DictionaryArray
     kind = part.schema.field(instant).type
     if not pa.types.is_timestamp(kind):
         raise LogError(f"the left table's {instant} is {kind}, where a timestamp is needed; cast it")
-    keys = encoded(_as_text(part[key], key))
+    texts = [_as_text(part[column], column) for column in key_columns]
+    keys = encoded(texts[0] if len(texts) == 1 else key_of(texts))
     codes = codes_of(keys)
     rows = np.flatnonzero((codes >= 0) & np.asarray(flat(part[instant]).is_valid()))
     asked_ms = milliseconds(part[instant].take(pa.array(rows)), instant)

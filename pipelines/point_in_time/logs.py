@@ -8,58 +8,77 @@ Sorting is what an exact value costs most of; kept sorted, a bucket is read and 
 shuffled. A log is made anew whenever silver, titles, consent or profiles have changed since.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from features.declarations import Source
-from features.playbacks import VIEWING_LOG, viewing_log
-from features.profiles import PERSON_IDS
+from features.entities import entity as entity_of
+from features.purposes import Purpose
 from features.sorted_log import sort_log
+from features.source import Source
 from pipelines.cluster import buckets_for, shuffle
+from pipelines.contract.events import load_contract
 from pipelines.errors import ReelError
+from pipelines.feature_logs import CutLog, Reading, shared_tables, silver_schemas
 from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import progress_of, replace_files
 from pipelines.lakehouse.files import TableFiles, write_files
-from pipelines.lakehouse.scans import live_files, read_all
-from pipelines.viewing import Viewing
-
-# Events that decide on each other (those of one playback) are of one user, whichever of the user's ids is the entity.
-SHUFFLE_KEY = dict.fromkeys(PERSON_IDS, "user_id")
+from pipelines.lakehouse.scans import live_files
+from pipelines.settings import Settings
 
 
-class NoLogError(ReelError):
-    """Exact values need events that are not kept, or not there."""
+class SilverMovedError(ReelError):
+    """A station began with one snapshot of silver, and found another."""
+
+    passes = True
 
 
-def sorted_log(
-    lakehouse: Lakehouse, made: lineage.Run, source: Source, entity: str, viewing: Viewing | None, buckets: int
-) -> Table:
-    """The table of a source's sorted log for one entity, up to date with silver as `viewing` has it.
+@dataclass(frozen=True)
+class SortedLogs:
+    """The sorted logs of a lakehouse for one purpose, without the events of people who have withdrawn by now."""
 
-    Raises:
-        NoLogError: the source's events are not in silver, or silver is empty.
-    """
-    if source.name != VIEWING_LOG.name:
-        raise NoLogError(
-            f"no sorted log is kept of {source.name}: ask for its groups' values from tiles instead of exact ones"
-        )
-    if viewing is None:
-        raise NoLogError("silver.playback is empty, so there is no log to value from; run `reel ingest`, `reel clean`")
-    cut = buckets_for(viewing.rows, buckets)
-    table = lakehouse.table(spec_of(source, entity, cut))
-    record = {"inputs": viewing.snapshots, "columns": str(source.schema), "purpose": str(viewing.purpose)}
-    if progress_of(table) == record:
-        return table
-    builder = _Builder(TableFiles.of(table), read_all(lakehouse.existing("silver.titles"), tables.TITLES), entity)
-    split = viewing.splitter(SHUFFLE_KEY.get(entity, entity), cut)
-    files = [file for found in shuffle(viewing.file_groups(), split, builder, cut) for file in found]
-    facts = made.facts(lineage.Inputs(tables=viewing.snapshots))
-    return made.wrote(replace_files(table, live_files(table), files, record, facts))
+    settings: Settings
+    lakehouse: Lakehouse
+    made: lineage.Run
+    purpose: Purpose
+    silver: Mapping[str, int]
+    """Snapshots that the caller has read already and the logs must be made of; {}: whatever there is."""
+
+    def table(self, source: Source, entity: str) -> Table:
+        """The table of one log, brought up to date with silver first.
+
+        Raises:
+            SilverMovedError: silver has another snapshot than the caller's by now.
+        """
+        chosen = self.settings.lakehouse
+        schemas = silver_schemas(load_contract(self.settings.schemas), chosen.event_partition)
+        # What says nothing about a person keeps what was allowed when it happened (spec 8.2).
+        at_ms = now_ms() if entity_of(entity).is_personal else None
+        reading = Reading.of(self.lakehouse, [source], self.purpose, at_ms, schemas)
+        self._require_same(reading.snapshots)
+        cut = buckets_for(sum(reading.rows.values()), chosen.buckets)
+        table = self.lakehouse.table(spec_of(source, entity, cut))
+        snapshots = dict(reading.snapshots)
+        record = {"inputs": snapshots, "columns": str(source.schema), "purpose": str(self.purpose)}
+        if progress_of(table) == record:
+            return table
+        logs = reading.gather(shared_tables(self.lakehouse, [source]), chosen.buckets)
+        sort = _Sort(TableFiles.of(table), source, entity)
+        files = [
+            file for found in shuffle(logs.gathered, CutLog(source.name, entity, cut), sort, cut) for file in found
+        ]
+        facts = self.made.facts(lineage.Inputs(tables=snapshots))
+        return self.made.wrote(replace_files(table, live_files(table), files, record, facts))
+
+    def _require_same(self, snapshots: Mapping[str, int]) -> None:
+        moved = [name for name, snapshot in snapshots.items() if self.silver.get(name, snapshot) != snapshot]
+        if moved:
+            raise SilverMovedError(f"{', '.join(moved)} got new rows while this ran; run it again")
 
 
 def spec_of(source: Source, entity: str, buckets: int) -> tables.TableSpec:
@@ -68,12 +87,16 @@ def spec_of(source: Source, entity: str, buckets: int) -> tables.TableSpec:
     return tables.TableSpec(f"features.{source.name}_by_{entity}", stored, ((entity, f"bucket[{buckets}]"),))
 
 
+def now_ms() -> int:
+    """The wall clock: consent is asked for as of now unless somebody says else."""
+    return int(time.time() * 1000)
+
+
 @dataclass(frozen=True)
-class _Builder:
+class _Sort:
     table: TableFiles
-    titles: pa.Table
+    source: Source
     entity: str
 
     def __call__(self, _: int, parts: Sequence[pa.Table]) -> list[DataFile]:
-        log = viewing_log(pa.concat_tables(parts).replace_schema_metadata(None), self.titles)
-        return write_files(self.table, sort_log(VIEWING_LOG, self.entity, log))
+        return write_files(self.table, sort_log(self.source, self.entity, pa.concat_tables(parts)))

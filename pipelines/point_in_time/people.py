@@ -120,6 +120,6 @@ def _columns(
     entity: str, personal: Sequence[Selection], left_columns: Sequence[str], keys: Mapping[str, str]
 ) -> tuple[str, ...]:
     """The left table's columns that hold such an id: those that features are asked for by, and the rows' own."""
-    asked_by = [one.key for one in personal if one.entity == entity]
+    asked_by = [column for one in personal if one.entity == entity for column in one.key_columns]
     own = [name for name in (keys.get(entity, entity), entity) if name in left_columns]
     return tuple(dict.fromkeys([*asked_by, *own]))

@@ -17,10 +17,11 @@ from pyiceberg.table import Table
 from pyiceberg.transforms import BucketTransform
 
 from features.columns import codes_in, encode
-from features.declarations import CREATED, EVENT_TIME, LAST_EVENT, TILE_LENGTH, TILE_START, FeatureGroup
+from features.declarations import CREATED, LAST_EVENT, TILE_LENGTH, TILE_START, FeatureGroup
 from features.point_in_time import BoundaryRows
 from features.selection import Selection
 from features.sorted_log import SortedLog, columns_read
+from features.source import EVENT_TIME
 from features.tiles import timeline_of_whole_tiles
 from features.windows import Int64s, valued_at_ms
 from pipelines.errors import ReelError
@@ -169,21 +170,12 @@ def _from_log(source: Source, groups: Sequence[FeatureGroup], bucket: int, asked
     names = [name for name in columns_read(groups, source.entity) if name != source.entity]
     declared = [groups[0].source.schema.field(name) for name in names]
     schema = pa.schema([field.with_type(STORED_TIME) if field.name == EVENT_TIME else field for field in declared])
-    log = in_order(source.stored.read(bucket, source.entity, schema), source.entity)
-    events = SortedLog.of(groups, source.entity, log)
+    events = SortedLog.of(groups, source.entity, source.stored.read(bucket, source.entity, schema))
     return events.values_of(groups, asked.owners_in(events.entities), asked.asked_ms)
 
 
 STORED_TIME = pa.timestamp("us", tz="UTC")
 _READERS = {Kind.ROWS: _from_rows, Kind.TILES: _from_tiles, Kind.LOG: _from_log}
-
-
-def in_order(log: pa.Table, entity: str) -> pa.Table:
-    """A log of several files, each in (entity, time) order and with entities of its own, in that order as a whole."""
-    _, owners = encode(log[entity])
-    if (owners[1:] >= owners[:-1]).all():
-        return log
-    return log.take(pa.array(np.argsort(owners, kind="stable")))
 
 
 def as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

@@ -1,15 +1,15 @@
 """The point-in-time join against its peers: 3 groups, 9 windowed aggregates, at the instants of a spine.
 
-    python -m tests.benchmarks.point_in_time [--rows N] [--spine N] [--viewers N] [--buckets N]
+    python -m tests.benchmarks.point_in_time [--rows N] [--spine N] [--titles N] [--buckets N]
 
     exact    nine sums, means and counts over 1, 7 and 28 days, straight from a log of N events, sorted and cut into
              buckets once (sort_s): against DuckDB's window functions on the same files
     stored   three groups' values at boundaries, N rows together: against Feast on its DuckDB store on the same rows
 
-Every time is from reading the spine's Parquet to the written result, spine and tables cut alike, workers warm; both
-peers' answers are compared cell by cell. `spine_rows_per_s` is of the exact join; `vs_floor` its time over that of only
-reading the columns it reads. Ray's overhead is against the same functions in one process; 1, 2 and 4 node processes
-must give the same rows.
+Spine and tables are cut alike, workers are warm. `spine_rows_per_s` is of the exact join from sorted buckets in Ray's
+store to results there. All else is from reading Parquet to the written result: `with_files_rows_per_s`, what the peers
+do, and `vs_floor`, over only reading the columns that are read. Both peers' answers are compared cell by cell. Ray's
+overhead is against the same functions in one process; 1, 2 and 4 node processes must give the same rows.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,11 @@ from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.point_in_time.exchange import Plan, join_here
 from pipelines.point_in_time.join import Request, planned, run_plan
 from pipelines.point_in_time.left import parts_of
+from pipelines.point_in_time.stored import STORED_TIME
 from pipelines.settings import LakehouseSettings, Settings
 from tests.benchmarks.memory import PeakMemory
 from tests.benchmarks.peers.asof import duckdb_windows, feast_duckdb
-from tests.benchmarks.spine import EXACT, STORED, VIEWER, WINDOWS, Data
+from tests.benchmarks.spine import EXACT, KEY, LOG, STORED, WINDOWS, Data
 
 REPEATS = 3
 OBJECT_STORE_BYTES = 2_000_000_000
@@ -64,7 +65,7 @@ class Bench:
         lakehouse = Lakehouse.open(self.settings)
         schema = pq.read_schema(self.data.folder / "spine.parquet")
         request = Request(
-            [group.name for group in groups], Purpose.PERSONALIZATION, groups=groups, cut_by=VIEWER if cut else None
+            [group.name for group in groups], Purpose.PERSONALIZATION, groups=groups, cut_by=KEY if cut else None
         )
         return planned(lakehouse, schema, request, lambda _: self.data.log_table(lakehouse))
 
@@ -79,6 +80,24 @@ class Bench:
             seconds.append(time.perf_counter() - began)
         return statistics.median(seconds), output
 
+    def join_in_store(self, plan: Plan) -> float:
+        """Seconds of the exact join without files: buckets of the log and the spine are in Ray's store, results too."""
+        (one,) = plan.local
+        (source,) = one.sources
+        names = [name for name in columns_read(EXACT, KEY) if name != KEY]
+        schema = pa.schema([LOG.schema.field(name) for name in names])
+        schema = schema.set(names.index("event_timestamp"), pa.field("event_timestamp", STORED_TIME))
+        buckets = [ray.put(source.stored.read(bucket, KEY, schema)) for bucket in range(one.buckets)]
+        stored = InStore(tuple(buckets), source.stored.name, source.stored.snapshot_id)
+        in_store = replace(plan, local=(replace(one, sources=(replace(source, stored=stored),)),))
+        spine = [ray.put(pq.read_table(path)) for path in sorted(self.spine.iterdir())]
+        seconds = []
+        for _ in range(REPEATS):
+            began = time.perf_counter()
+            run_plan(in_store, spine)
+            seconds.append(time.perf_counter() - began)
+        return statistics.median(seconds)
+
     def join_in_one_process(self, plan: Plan) -> float:
         """Seconds of the same functions without Ray."""
         output = self.data.folder / "alone"
@@ -91,12 +110,12 @@ class Bench:
         """Seconds that only reading takes, with as many threads as there are workers, and the bytes that are read."""
         table = self.data.log_table(Lakehouse.open(self.settings))
         files = [path.removeprefix("file://") for paths in table.paths for path in paths]
-        columns = columns_read(EXACT, VIEWER)
+        columns = columns_read(EXACT, KEY)
         wanted = [(path, columns) for path in files] + [(str(path), None) for path in sorted(self.spine.iterdir())]
 
         def read(one: tuple[str, list[str] | None]) -> int:
             path, columns = one
-            with pq.ParquetFile(path, read_dictionary=[VIEWER]) as file:
+            with pq.ParquetFile(path, read_dictionary=[KEY]) as file:
                 file.read(columns=columns, use_threads=False)
                 chunks = (file.metadata.row_group(group).column(place) for group in range(file.num_row_groups)
                           for place in range(file.metadata.num_columns))  # fmt: skip
@@ -110,6 +129,23 @@ class Bench:
                 touched = sum(pool.map(read, wanted))
             seconds.append(time.perf_counter() - began)
         return statistics.median(seconds), touched
+
+
+@dataclass(frozen=True)
+class InStore:
+    """A bucketed table in Ray's store."""
+
+    refs: tuple[Any, ...]
+    name: str
+    snapshot_id: int | None
+    newest_ms: None = None
+
+    @property
+    def buckets(self) -> int:
+        return len(self.refs)
+
+    def read(self, bucket: int, entity: str, schema: pa.Schema) -> pa.Table:
+        return ray.get(self.refs[bucket])
 
 
 def read_result(path: Path, names: list[str]) -> pa.Table:
@@ -174,6 +210,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     with one_machine():
         bench.join(exact, "warm")
         memory = PeakMemory(os.getpid())
+        in_store_s = bench.join_in_store(exact)
         exact_s, exact_at = bench.join(exact, "exact")
         stored_s, stored_at = bench.join(stored, "stored")
         exchanged_s, exchanged_at = bench.join(bench.plan(EXACT, cut=False), "exchanged", cut=False)
@@ -199,7 +236,8 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         assert read_result(at, names).equals(ours), f"{count} nodes gave other values"
         nodes[str(count)] = round(options.spine / seconds)
     return {
-        "spine_rows_per_s": round(options.spine / exact_s),
+        "spine_rows_per_s": round(options.spine / in_store_s),
+        "with_files_rows_per_s": round(options.spine / exact_s),
         "stored_rows_per_s": round(options.spine / stored_s),
         "uncut_rows_per_s": round(options.spine / exchanged_s),
         "sort_s": round(sort_s, 2),
@@ -219,13 +257,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000, help="events of the log, and stored rows")
     parser.add_argument("--spine", type=int, default=1_000_000, help="rows that ask")
-    parser.add_argument("--viewers", type=int, default=200_000)
+    parser.add_argument("--titles", type=int, default=200_000)
     parser.add_argument("--buckets", type=int, default=16)
     options = parser.parse_args()
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     with tempfile.TemporaryDirectory(prefix="reel-pit-") as name:
         settings = Settings(work_dir=Path(name) / "reel", lakehouse=LakehouseSettings(buckets=options.buckets))
-        bench = Bench(Data(Path(name), options.viewers, options.buckets), settings)
+        bench = Bench(Data(Path(name), options.titles, options.buckets), settings)
         print(json.dumps(measure(bench, options)))
 
 

@@ -1,6 +1,6 @@
 """Data for the point-in-time benchmark: a log, stored rows of three groups, and rows that ask about them.
 
-Everything is made once, in Parquet, in Ray tasks; then it is sorted and cut by the bucket of the viewer, as Reel keeps
+Everything is made once, in Parquet, in Ray tasks; then it is sorted and cut by the bucket of the title, as Reel keeps
 it, which is the one-time cost that the benchmark reports apart.
 """
 
@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile
 
 from features.aggregates import Count, Mean, Sum
-from features.declarations import Feature, FeatureGroup, Source
+from features.declarations import Feature, FeatureGroup
 from features.purposes import Purpose
 from features.sorted_log import sort_log
+from features.source import Source
 from features.windows import DAY_MS, HOUR_MS, Cadence
 from pipelines.cluster import run_tasks, shuffle
 from pipelines.lakehouse import tables
@@ -31,14 +32,14 @@ TIME = pa.timestamp("ms", tz="UTC")
 START_MS, SPAN_DAYS = 1_704_067_200_000, 120
 WINDOWS = (1, 7, 28)
 ROWS_PER_FILE = 1_000_000
-VIEWER = "viewer"
+KEY = "content_id"
 LOG = Source(
     "bench_log",
     pa.schema(
         [
             ("event_id", pa.string()),
             ("event_timestamp", TIME),
-            (VIEWER, pa.string()),
+            (KEY, pa.string()),
             ("x", pa.int64()),
             ("y", pa.int64()),
         ]
@@ -49,7 +50,7 @@ LOG = Source(
 def _group(name: str, cadence: Cadence, aggregate: Sum | Mean | Count) -> FeatureGroup:
     return FeatureGroup(
         name=name,
-        entities=(VIEWER,),
+        entities=(KEY,),
         source=LOG,
         cadence=cadence,
         ttl_ms=400 * DAY_MS,
@@ -71,7 +72,7 @@ class Data:
     """Where everything lies."""
 
     folder: Path
-    viewers: int
+    titles: int
     buckets: int
 
     def make_log(self, events: int) -> None:
@@ -79,7 +80,7 @@ class Data:
         self._make("log", events, self._log_part)
 
     def make_rows(self, rows: int) -> None:
-        """Stored rows of each hourly group, in random order: values at random hours, one a viewer and hour."""
+        """Stored rows of each hourly group, in random order: values at random hours, one a title and hour."""
         for place, group in enumerate(STORED):
             self._make(group.name, rows, lambda part, size, place=place: self._rows_part(part, size, place))
 
@@ -88,45 +89,43 @@ class Data:
         rng = np.random.default_rng(1)
         spine = pa.table(
             {
-                VIEWER: self._names().take(pa.array(rng.integers(0, self.viewers, rows))),
+                KEY: self._names().take(pa.array(rng.integers(0, self.titles, rows))),
                 "event_timestamp": _times(rng, rows),
                 "row": np.arange(rows),
             }
         )
         pq.write_table(spine, self.folder / "spine.parquet", store_schema=False)
         (self.folder / "spine").mkdir()
-        for number, part in enumerate(by_bucket(spine, VIEWER, self.buckets)):
+        for number, part in enumerate(by_bucket(spine, KEY, self.buckets)):
             pq.write_table(part, self.folder / "spine" / f"bucket-{number:04d}.parquet", store_schema=False)
 
     def sort_log(self, lakehouse: Lakehouse) -> None:
-        """The log as Reel keeps it: cut by bucket, each sorted by (viewer, time, id)."""
-        table = lakehouse.table(spec_of(LOG, VIEWER, self.buckets))
+        """The log as Reel keeps it: cut by bucket, each sorted by (title, time, id)."""
+        table = lakehouse.table(spec_of(LOG, KEY, self.buckets))
         files = TableFiles.of(table)
 
         def sort(_: int, parts: Sequence[pa.Table]) -> list[DataFile]:
-            return write_files(files, sort_log(LOG, VIEWER, pa.concat_tables(parts)))
+            return write_files(files, sort_log(LOG, KEY, pa.concat_tables(parts)))
 
         commit_files(table, self._shuffled("log", sort), {})
 
     def sort_rows(self, lakehouse: Lakehouse) -> None:
-        """Stored rows as Reel keeps them: cut by bucket, each sorted by (viewer, boundary)."""
+        """Stored rows as Reel keeps them: cut by bucket, each sorted by (title, boundary)."""
         for group in STORED:
-            schema = pa.schema([pa.field(f.name, tables.stored_type(f.type)) for f in group.row_schema(VIEWER)])
-            spec = tables.TableSpec(
-                f"features.{group.stored_as(VIEWER)}", schema, ((VIEWER, f"bucket[{self.buckets}]"),)
-            )
+            schema = pa.schema([pa.field(f.name, tables.stored_type(f.type)) for f in group.row_schema(KEY)])
+            spec = tables.TableSpec(f"features.{group.stored_as(KEY)}", schema, ((KEY, f"bucket[{self.buckets}]"),))
             table = lakehouse.table(spec)
             files = TableFiles.of(table)
 
             def sort(_: int, parts: Sequence[pa.Table], files: TableFiles = files) -> list[DataFile]:
-                rows = pa.concat_tables(parts).sort_by([(VIEWER, "ascending"), ("event_timestamp", "ascending")])
+                rows = pa.concat_tables(parts).sort_by([(KEY, "ascending"), ("event_timestamp", "ascending")])
                 return write_files(files, rows)
 
             commit_files(table, self._shuffled(group.name, sort), {})
 
     def log_table(self, lakehouse: Lakehouse) -> BucketedTable:
         """The sorted log."""
-        table = lakehouse.existing(f"features.{LOG.name}_by_{VIEWER}")
+        table = lakehouse.existing(f"features.{LOG.name}_by_{KEY}")
         assert table is not None
         return BucketedTable.of(table)
 
@@ -134,7 +133,7 @@ class Data:
         buckets = self.buckets
 
         def split(path: Path) -> list[pa.Table]:
-            return by_bucket(pq.read_table(path), VIEWER, buckets)
+            return by_bucket(pq.read_table(path), KEY, buckets)
 
         paths = sorted((self.folder / name).iterdir())
         return [file for files in shuffle(paths, split, sort, buckets) for file in files]
@@ -157,29 +156,29 @@ class Data:
             {
                 "event_id": pa.compute.binary_join_element_wise("evt", numbers, "_"),
                 "event_timestamp": _times(rng, size),
-                VIEWER: self._names().take(pa.array(rng.integers(0, self.viewers, size))),
+                KEY: self._names().take(pa.array(rng.integers(0, self.titles, size))),
                 "x": rng.integers(0, 3_600_000, size),
                 "y": rng.integers(0, 100, size),
             }
         )
 
     def _rows_part(self, part: int, size: int, place: int) -> pa.Table:
-        # Of one part a viewer's hours differ because each row has its own slot, and parts have slots of their own.
+        # Of one part a title's hours differ because each row has its own slot, and parts have slots of their own.
         rng = np.random.default_rng([3, place, part])
         slots = rng.permutation(size) + part * ROWS_PER_FILE
-        viewers, hours = slots % self.viewers, slots // self.viewers * 37 % (SPAN_DAYS * 24)
+        titles, hours = slots % self.titles, slots // self.titles * 37 % (SPAN_DAYS * 24)
         times = pa.array(START_MS + hours * HOUR_MS).cast(TIME)
         kinds = STORED[place].feature_schema().types
         values = {
             f"d{days}": pa.array(rng.integers(0, 1_000_000, size)).cast(kind)
             for days, kind in zip(WINDOWS, kinds, strict=True)
         }
-        names = self._names().take(pa.array(viewers))
+        names = self._names().take(pa.array(titles))
         times_of = {"event_timestamp": times, "created_timestamp": times, "last_event_timestamp": times}
-        return pa.table({VIEWER: names} | times_of | values)
+        return pa.table({KEY: names} | times_of | values)
 
     def _names(self) -> pa.Array:
-        return pa.array([f"{number * 0x9E3779B97F4A7C15 % 2**64:064x}" for number in range(self.viewers)])
+        return pa.array([f"{number * 0x9E3779B97F4A7C15 % 2**64:064x}" for number in range(self.titles)])
 
 
 def _times(rng: np.random.Generator, size: int) -> pa.Array:

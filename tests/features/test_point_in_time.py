@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from features.aggregates import Count
 from features.columns import codes_in
-from features.declarations import Feature, FeatureGroup, Source
+from features.declarations import Feature, FeatureGroup
 from features.errors import LogError
 from features.point_in_time import BoundaryRows, as_of_join
 from features.purposes import Purpose
+from features.source import Source
 from features.windows import Cadence
 
 TIME = pa.timestamp("ms", tz="UTC")

@@ -23,13 +23,13 @@ def test_a_group_a_feature_and_one_of_its_entities():
         {"profile_id": "who", "content_id": "title"},
     )  # fmt: skip
     assert [one.name for one in group.group.features] == [one.name for one in USER_VIEWING_HISTORY.features]
-    assert (group.entity, group.key, group.is_personal) == ("user_id", "user_id", True)
-    assert (titles.entity, titles.key, titles.is_personal) == ("content_id", "title", False)
+    assert (group.entity, group.key_columns, group.is_personal) == ("user_id", ("user_id",), True)
+    assert (titles.entity, titles.key_columns, titles.is_personal) == ("content_id", ("title",), False)
     assert titles.columns == {
         "hourly_viewers": "content_popularity__hourly_viewers",
         "content_popularity__age_ms": "content_popularity__age_ms",
     }
-    assert (feature.entity, feature.key) == ("profile_id", "who")
+    assert (feature.entity, feature.key_columns) == ("profile_id", ("who",))
     assert list(feature.columns.values()) == [
         "user_viewing_history_by_profile_id__recent_titles",
         "user_viewing_history_by_profile_id__age_ms",

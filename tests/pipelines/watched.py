@@ -6,7 +6,7 @@ from pathlib import Path
 from pipelines.build_features import build_features
 from pipelines.clean import clean
 from pipelines.ingest import ingest
-from tests.platform import DAY, T0, Platform, consent, described, title, watched
+from tests.platform import DAY, HOUR, T0, Platform, consent, described, looked_around, title, watched
 
 VIEWERS = [f"viewer-{n}" for n in range(6)]
 KID, REFUSER, LEAVER = "kid", "refuser", "leaver"
@@ -23,7 +23,8 @@ def built(folder: Path) -> Platform:
         for content in chance.sample(range(8), 6):
             at += chance.randrange(1, 2 * DAY)
             flags = {"consent_personalization": False} if person == REFUSER else {}
-            events += watched(person, f"vod-{content}", at, chance.choice([10.0, 60.0, 95.0]), **flags)
+            events += watched(person, f"vod-{content}", at, chance.choice([10.0, 60.0, 95.0]), cdn="akamai", **flags)
+            events += looked_around(person, f"vod-{content}", at + chance.randrange(HOUR), **flags)
     platform.send(*events)
     ingest(platform.settings)
     clean(platform.settings)

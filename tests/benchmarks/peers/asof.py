@@ -27,7 +27,8 @@ def duckdb_windows(log: Sequence[str], spine: Path, windows: Sequence[int], outp
         f", floor_div(t - {days * DAY_MS}, {3_600_000 if days <= 12 else DAY_MS}) as tail_{days}" for days in windows
     )
     joins = "".join(
-        f" asof left join p p{days} on e.viewer = p{days}.viewer and e.tail_{days} > p{days}.ts" for days in windows
+        f" asof left join p p{days} on e.content_id = p{days}.content_id and e.tail_{days} > p{days}.ts"
+        for days in windows
     )
     columns = {f"watched__d{days}": f"{inside('sx', days)}::bigint" for days in windows}
     columns |= {f"scored__d{days}": f"{inside('sy', days)} / nullif({inside('n', days)}, 0)" for days in windows}
@@ -38,18 +39,18 @@ def duckdb_windows(log: Sequence[str], spine: Path, windows: Sequence[int], outp
         connection.execute("create macro floor_div(a, b) as a - a % b")
         began = time.perf_counter()
         connection.execute(
-            "create temp table p as select viewer, ts, max(n) as n, max(sx) as sx, max(sy) as sy from ("
-            "select viewer, epoch_ms(event_timestamp) as ts, count(*) over w as n, sum(x) over w as sx,"
+            "create temp table p as select content_id, ts, max(n) as n, max(sx) as sx, max(sy) as sy from ("
+            "select content_id, epoch_ms(event_timestamp) as ts, count(*) over w as n, sum(x) over w as sx,"
             " sum(y) over w as sy from read_parquet($log)"
-            " window w as (partition by viewer order by event_timestamp range unbounded preceding)"
-            ") group by viewer, ts",
+            " window w as (partition by content_id order by event_timestamp range unbounded preceding)"
+            ") group by content_id, ts",
             {"log": list(log)},
         )
         connection.execute(
             f"copy (with e as (select *{edges} from (select *, epoch_ms(event_timestamp) - 2000 as t"
             f" from read_parquet('{spine}')))"
-            f' select e.viewer, e.event_timestamp, e."row", {chosen} from e'
-            f" asof left join p head on e.viewer = head.viewer and e.t > head.ts{joins})"
+            f' select e.content_id, e.event_timestamp, e."row", {chosen} from e'
+            f" asof left join p head on e.content_id = head.content_id and e.t > head.ts{joins})"
             f" to '{output}' (format parquet, compression zstd)"
         )
         return time.perf_counter() - began
@@ -72,11 +73,11 @@ def feast_duckdb(views: dict[str, Path], spine: Path, folder: Path, output: Path
         entity_key_serialization_version=3,
     )
     store = FeatureStore(config=configuration)
-    viewer = Entity(name="viewer", join_keys=["viewer"], value_type=ValueType.STRING)
+    title = Entity(name="content_id", join_keys=["content_id"], value_type=ValueType.STRING)
     declared = [
         FeatureView(
             name=name,
-            entities=[viewer],
+            entities=[title],
             ttl=timedelta(days=400),
             schema=[Field(name=f"d{days}", dtype=Float64) for days in (1, 7, 28)],
             source=FileSource(
@@ -90,7 +91,7 @@ def feast_duckdb(views: dict[str, Path], spine: Path, folder: Path, output: Path
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        store.apply([viewer, *declared])
+        store.apply([title, *declared])
         refs = [f"{name}:d{days}" for name in views for days in (1, 7, 28)]
         began = time.perf_counter()
         rows: pd.DataFrame = pq.read_table(spine).to_pandas()

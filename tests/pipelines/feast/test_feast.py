@@ -121,7 +121,9 @@ def test_every_generated_service_answers_with_every_feature(watched_platform, st
     for one in GROUPS:
         for entity in one.entities:
             view = one.stored_as(entity)
-            frame = rows if entity in rows else rows.assign(**{entity: [hashed(VIEWERS[0])] * len(rows)})
+            own = {"user_id": hashed(VIEWERS[0]), "session_id": hashed(f"{VIEWERS[0]}-session"), "channel_id": "ch-1",
+                   "cdn": "akamai", "region": "GB"}  # fmt: skip
+            frame = rows.assign(**{name: [value] * len(rows) for name, value in own.items()})
             service = store.get_feature_service(f"{one.purpose}_{view}")
             said = store.get_historical_features(frame, service).to_arrow()
             mine = ours(watched_platform, frame, view)

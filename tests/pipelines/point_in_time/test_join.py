@@ -10,9 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
+from features.entities import entity as entity_of
 from features.errors import LogError, PurposeNotAllowedError, SelectionError
+from features.groups import GROUPS
 from features.purposes import Purpose
+from features.source import Source
+from features.values import values_at
+from pipelines.feature_logs import silver_schemas
 from pipelines.lakehouse.scans import by_bucket
+from pipelines.lakehouse.tables import TITLES
 from pipelines.point_in_time.exchange import NotCutError
 from pipelines.point_in_time.join import EventValues, FeaturesNotBuiltError, OutputExistsError, Request, join
 from pipelines.point_in_time.left import LeftTableError
@@ -114,6 +120,48 @@ def test_every_row_has_what_the_oracle_says(platform, left, joined):
     assert answered > 500
 
 
+def test_every_group_of_every_entity_is_what_its_log_says(platform):
+    """All declared groups, whichever their source and the columns of their key, against values from silver itself."""
+    chance = np.random.default_rng(8)
+    for one in GROUPS:
+        log = log_of(platform, one.source)
+        for entity in one.entities:
+            gone = {hashed(f"{LEAVER}{suffix}") for suffix in ("", "-p", "-session")}
+            keys = [*sorted(set(log[entity].drop_null().to_pylist()) - gone), None, "nobody"]
+            chosen = pa.array([keys[place] for place in chance.integers(0, len(keys), 60)], pa.string())
+            instants = chance.integers(T0, platform.watermark, 60)
+            left = pa.table(key_columns(entity, chosen) | {"event_timestamp": pa.array(instants).cast(TIME)})
+            if entity == "session_id":  # whose it is must be said; nobody here has withdrawn
+                left = left.append_column("user_id", pa.array([hashed(VIEWERS[0])] * 60))
+            name = one.stored_as(entity)
+            table = join(platform.settings, left, request(name)).table()
+            exact = values_at(one, entity, log, chosen, instants)
+            for column in exact.column_names:
+                to = f"{name}__{column}" if column != one.age_column else f"{name}__age_ms"
+                for mine, theirs in zip(table[to].to_pylist(), exact[column].to_pylist(), strict=True):
+                    assert is_same(mine, theirs), (name, column, mine, theirs)
+            assert table[f"{name}__age_ms"].null_count < 60, name
+
+
+def key_columns(entity: str, keys: pa.Array) -> dict[str, pa.Array]:
+    """The left table's columns of an entity: where it has several, they and not its key."""
+    names = entity_of(entity).columns
+    if names == (entity,):
+        return {entity: keys}
+    parts = [key.split("/") if key and "/" in key else [None] * len(names) for key in keys.to_pylist()]
+    return {name: pa.array([part[place] for part in parts], pa.string()) for place, name in enumerate(names)}
+
+
+def log_of(platform: Platform, source: Source) -> pa.Table:
+    """The log of all whose events allow personalization, straight from silver."""
+    schemas = silver_schemas(platform.contract, platform.settings.lakehouse.event_partition)
+    found = {"silver.titles": pa.Table.from_pylist(platform.rows("silver.titles"), schema=TITLES)}
+    for name in source.reads:
+        rows = [row for row in platform.rows(name) if row["consent_personalization"] and not row["is_kids"]]
+        found[name] = pa.Table.from_pylist(rows, schema=schemas[name])
+    return source.log(found)
+
+
 def test_left_rows_are_kept_as_they_are(left, joined):
     table = joined.table()
     assert table.select(left.column_names).equals(left)
@@ -198,6 +246,12 @@ def test_tiles_are_read_without_a_log(platform, left):
 def test_a_log_is_sorted_once(platform, left):
     first, second = (join(platform.settings, left, request()).snapshots for _ in range(2))
     assert first == second
+
+
+def test_a_session_of_nobody_knows_whom_is_refused(platform):
+    left = pa.table({"session_id": ["s"], "event_timestamp": pa.array([T0]).cast(TIME)})
+    with pytest.raises(SelectionError, match="whose session_id is it"):
+        join(platform.settings, left, request("session_context"))
 
 
 def test_rows_after_the_last_boundary_that_is_built_are_counted(platform):

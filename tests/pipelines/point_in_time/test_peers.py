@@ -21,9 +21,10 @@ from feast.value_type import ValueType
 
 from features.aggregates import Count
 from features.columns import codes_in, milliseconds
-from features.declarations import Feature, FeatureGroup, Source
+from features.declarations import Feature, FeatureGroup
 from features.point_in_time import BoundaryRows
 from features.purposes import Purpose
+from features.source import Source
 from features.windows import Cadence
 
 TIME = pa.timestamp("us", tz="UTC")
