@@ -84,12 +84,6 @@ class ReelRetrievalJob(RetrievalJob):
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return self._to_arrow_internal(timeout).to_pandas()
 
-    def to_ray_dataset(self) -> Any:
-        """The result as a Ray dataset whose blocks stay where they were made; Ray must be connected."""
-        import ray.data
-
-        return ray.data.from_arrow_refs(self.joined().parts).map_batches(self._named, batch_format="pyarrow")
-
     def _named(self, table: pa.Table) -> pa.Table:
         return table.select(list(self._names)).rename_columns(self._names)
 
@@ -230,9 +224,10 @@ def _purpose(refs: Sequence[str], registry: BaseRegistry, project: str) -> Purpo
     on_demand = {view.name for view in registry.list_on_demand_feature_views(project)}
     said = set()
     for service in registry.list_feature_services(project):
-        own = {f"{one.name_to_use()}:{each.name}" for one in service.feature_view_projections for each in one.features}
+        projections: list[Any] = service.feature_view_projections  # Feast's own are not typed
+        own = {f"{one.name_to_use()}:{each.name}" for one in projections for each in one.features}
         # What on-demand views read is asked for besides.
-        reads_more = any(one.name in on_demand for one in service.feature_view_projections)
+        reads_more = any(one.name in on_demand for one in projections)
         if own and (own == asked or (reads_more and own < asked)):
             said.add(service.tags.get(PURPOSE_TAG))
     if said == set() or said == {None}:
@@ -255,13 +250,15 @@ def _selections(
     views: Sequence[FeatureView], refs: Sequence[str], full_feature_names: bool
 ) -> tuple[list[Selection], dict[str, str]]:
     """What the views select, and how Feast calls its columns, in the order of the references."""
-    selections, named = [], {}
+    selections: list[Selection] = []
+    named: dict[str, tuple[str, str]] = {}
     for view in views:
-        source, used = view.batch_source, view.projection.name_to_use()
+        projection: Any = view.projection  # Feast's own is not typed
+        source, used = view.batch_source, projection.name_to_use()
         if not isinstance(source, ReelSource):
             raise NotReelsError(f"{view.name} reads {type(source).__name__}, which is not Reel's")
         wanted = [ref.partition(":")[2] for ref in refs if ref.partition(":")[0] == used]
-        keys = [view.projection.join_key_map.get(column, column) for column in entity(source.entity).columns]
+        keys = [projection.join_key_map.get(column, column) for column in entity(source.entity).columns]
         one = Selection.of(used, group(source.group), source.entity, keys, wanted)
         selections.append(one)
         named |= {f"{used}:{name}": (one.columns[name], name) for name in wanted}
@@ -282,7 +279,7 @@ def _instant(columns: pa.Schema) -> str:
     times = [field.name for field in columns if pa.types.is_timestamp(field.type)]
     if len(times) != 1:
         raise NotReelsError(f"which column is the instant? call it {INSTANT}; there are {', '.join(times) or 'none'}")
-    return times[0]
+    return str(times[0])
 
 
 def _span(left: pa.Table | Path, instant: str) -> tuple[datetime | None, datetime | None]:

@@ -69,9 +69,10 @@ class ReelSource(DataSource):
         return DataSourceProto.CUSTOM_SOURCE
 
     def __eq__(self, other: object) -> bool:
+        is_same: Any = super().__eq__  # Feast's own is not typed
         return (
             isinstance(other, ReelSource)
-            and super().__eq__(other)
+            and bool(is_same(other))
             and (self.group, self.entity) == (other.group, other.entity)
         )
 

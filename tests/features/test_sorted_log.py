@@ -23,7 +23,7 @@ each_entity = pytest.mark.parametrize(
 
 
 def a_log(group, seed, rows=900):
-    return random_log(np.random.default_rng(seed), group.source.schema, group.entities, rows)
+    return random_log(np.random.default_rng(seed), group.source, group.entities, rows)
 
 
 @each_entity

@@ -178,8 +178,6 @@ def test_rows_in_files_other_instants_and_data_frames(store, rows, tmp_path):
     assert renamed.to_df()["hourly_viewers"].equals(expected.to_pandas()["hourly_viewers"])
     naive = rows.assign(event_timestamp=rows["event_timestamp"].dt.tz_localize(None))
     assert store.get_historical_features(naive, service).to_arrow()["recent_titles"].equals(expected["recent_titles"])
-    blocks = store.get_historical_features(rows, service).to_ray_dataset()
-    assert [row["hourly_viewers"] for row in blocks.take_all()] == expected["hourly_viewers"].to_pylist()
 
 
 def test_a_result_is_saved_and_read_again(store, rows, tmp_path):
