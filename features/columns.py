@@ -39,9 +39,12 @@ def milliseconds(column: pa.Array | pa.ChunkedArray, what: str = "a time column"
     array = flat(column)
     if array.null_count:
         raise LogError(f"{what} has {array.null_count:,} null(s); give each row its time, or leave it out")
-    if pa.types.is_timestamp(array.type) and array.type.unit != "ms":
-        array = pc.floor_temporal(array, unit="millisecond").cast(pa.timestamp("ms", tz=array.type.tz))
-    return np.asarray(array.cast(pa.int64()), dtype=np.int64)
+    instants = np.asarray(array.cast(pa.int64()), dtype=np.int64)
+    if not pa.types.is_timestamp(array.type) or array.type.unit == "ms":
+        return instants
+    if array.type.unit == "s":
+        return instants * 1000
+    return instants // (1000 if array.type.unit == "us" else 1_000_000)
 
 
 def timestamps(instants_ms: Int64s) -> pa.Array:
@@ -58,6 +61,10 @@ def codes_in(values: pa.Array | pa.ChunkedArray, vocabulary: pa.Array) -> Int64s
     """Place of each value in the vocabulary; -1 where it is null or not there."""
     if len(vocabulary) == 0:
         return np.full(len(values), -1, dtype=np.int64)
+    if pa.types.is_dictionary(values.type):
+        encoded = flat(values)
+        codes = np.asarray(pc.fill_null(encoded.indices, -1), dtype=np.int64)
+        return np.append(codes_in(encoded.dictionary, vocabulary), -1)[codes]
     places = pc.index_in(flat(values).cast(vocabulary.type), value_set=vocabulary, skip_nulls=True)
     return np.asarray(pc.fill_null(places, -1), dtype=np.int64)
 
@@ -65,11 +72,14 @@ def codes_in(values: pa.Array | pa.ChunkedArray, vocabulary: pa.Array) -> Int64s
 def encode(values: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, Int64s]:
     """Distinct values in ascending order, and the place of each value among them (-1 for null)."""
     encoded = flat(values).dictionary_encode()
-    order = pc.sort_indices(encoded.dictionary)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[np.asarray(order)] = np.arange(len(order))
-    codes = np.asarray(pc.fill_null(encoded.indices, -1), dtype=np.int64)
-    return encoded.dictionary.take(order), np.where(codes < 0, -1, rank[codes] if len(rank) else -1)
+    order = np.asarray(pc.sort_indices(encoded.dictionary), dtype=np.int64)
+    indices = pc.fill_null(encoded.indices, -1) if encoded.indices.null_count else encoded.indices
+    codes = np.asarray(indices, dtype=np.int64)
+    if (order[1:] > order[:-1]).all():  # in the order of the alphabet already, as in files that are sorted by it
+        return encoded.dictionary, codes
+    rank = np.full(len(order) + 1, -1, dtype=np.int64)  # the place before the first is that of null
+    rank[order] = np.arange(len(order))
+    return encoded.dictionary.take(pa.array(order)), rank[codes]
 
 
 def take(array: pa.Array, places: Int64s) -> pa.Array:
