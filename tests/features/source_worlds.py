@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
+from features.source import Source
 from tests.features import worlds
 from tests.features.worlds import DAY, HOUR, MINUTE, TIMESTAMP
 
@@ -101,3 +102,21 @@ def as_table(events: list[dict], columns: tuple[str, ...], rng: np.random.Genera
     """Rows of silver with these columns, in random order."""
     rows = [events[place] | {"event_timestamp": events[place]["time"]} for place in rng.permutation(len(events))]
     return pa.Table.from_pylist(rows, schema=pa.schema([(name, _TYPES[name]) for name in columns]))
+
+
+def tables(source: Source, silver: dict[str, list[dict]], rng: np.random.Generator, before=None) -> dict[str, pa.Table]:
+    """What the source reads of a world, of people's events before an instant only."""
+    return {
+        name: as_table(
+            [event for event in silver[name] if before is None or name in source.shared or event["time"] < before],
+            columns,
+            rng,
+        )
+        for name, columns in (source.reads | source.shared).items()
+    }
+
+
+def together(rng: np.random.Generator, number: int) -> dict[str, list[dict]]:
+    """As many worlds in one, whose people and titles have nothing to do with each other."""
+    few = [silver(rng, f"w{place}") for place in range(number)]
+    return {name: [event for one in few for event in one[name]] for name in few[0]}

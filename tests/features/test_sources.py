@@ -12,20 +12,9 @@ from pipelines.feature_logs import check_sources, silver_schemas
 from pipelines.settings import Settings
 from tests.features import source_oracle, source_worlds
 from tests.features.random_log import times_of
+from tests.features.source_worlds import tables
 
 each_source = pytest.mark.parametrize("source", SOURCES, ids=[source.name for source in SOURCES])
-
-
-def tables(source, silver, rng, before=None):
-    """What the source reads of the world, of events before an instant only."""
-    return {
-        name: source_worlds.as_table(
-            [event for event in silver[name] if before is None or name in source.shared or event["time"] < before],
-            columns,
-            rng,
-        )
-        for name, columns in (source.reads | source.shared).items()
-    }
 
 
 def rows_of(log):
@@ -91,8 +80,7 @@ def test_microseconds_and_nothing_at_all_are_taken(source):
 @each_source
 def test_wrong_tables_are_refused(source):
     rng = np.random.default_rng(14)
-    few = [source_worlds.silver(rng, f"w{number}") for number in range(9)]
-    found = tables(source, {name: [event for one in few for event in one[name]] for name in few[0]}, rng)
+    found = tables(source, source_worlds.together(rng, 9), rng)
     for name in source.reads:
         column = source.reads[name][-1]
         with pytest.raises(LogError, match=rf"lacks the column\(s\) {column}"):

@@ -9,12 +9,11 @@ import pytest
 from features.backfill import backfill
 from features.groups import GROUPS
 from features.packing import pack, unpack_values
-from features.playbacks import viewing_log
 from features.point_in_time import as_of_join
 from features.tiles import merge_tiles, tiles, values_from_tiles
 from features.values import values_at
 from features.windows import Cadence, valued_at_ms
-from tests.features import worlds
+from tests.features import source_worlds
 from tests.features.random_log import random_log, random_questions, times_of
 from tests.features.vocabulary import EVERYTHING
 
@@ -31,11 +30,10 @@ each_group_with_boundaries = pytest.mark.parametrize(
 
 
 def logs(group, rng):
-    """A log of random rows, and where the group reads viewing one of small worlds."""
+    """A log of random rows, and the one that its source makes of small worlds."""
     yield random_log(rng, group.source, group.entities, 1500)
-    if group.source.name == "viewing_log":
-        small = [worlds.make_world(rng, f"w{number}") for number in range(60)]
-        yield viewing_log(worlds.playback_table(small, rng), worlds.titles_table(small))
+    if group in GROUPS:
+        yield group.source.log(source_worlds.tables(group.source, source_worlds.together(rng, 60), rng))
 
 
 @each_group
