@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AGAINST ?= HEAD~1
-WORKERS ?= 2
+WORKERS ?= 0
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 
 .PHONY: help demo test lint contract bench kafka kafka-stop clean lock faults
@@ -17,7 +17,7 @@ help: ## List the commands
 demo: $(READY) ## Run the whole road on a small simulated platform and ask it two questions (KEEP=1 leaves it serving)
 	@$(BIN)/reel demo $(if $(KEEP),--keep)
 
-test: $(READY) ## Run all tests (WORKERS=1 for one after the other)
+test: $(READY) ## Run all tests (WORKERS=2 for two at once, where there are cores to spare)
 	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 
 lint: $(READY) ## Check style, types and layering
