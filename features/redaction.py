@@ -54,8 +54,12 @@ _CARD_NUMBER = re.compile(
 
 
 def _card(found: re.Match[str]) -> str:
-    digits = re.sub(r"\D", "", found[0])
-    return "<card>" if _CARD_NUMBER.fullmatch(digits) and _luhn(digits) else found[0]
+    """A short number behind a card's looks like its last group, so the card is also looked for without that."""
+    for number in (found[0], re.sub(r"[ -]\d{1,3}$", "", found[0])):
+        digits = re.sub(r"\D", "", number)
+        if _CARD_NUMBER.fullmatch(digits) and _luhn(digits):
+            return "<card>" + found[0][len(number) :]
+    return found[0]
 
 
 def _luhn(digits: str) -> bool:
@@ -153,15 +157,16 @@ _PATTERNS: tuple[tuple[str | Callable[[re.Match[str]], str], re.Pattern[str]], .
         "<phone>",
         re.compile(
             rf"""{_NO_NUMBER_BEFORE}
-            (?: (?=\d(?:[ -]?\d){{6}})\d{{2,4}}(?:[ -]\d{{2,4}}){{2,4}}  # 555-123-4567, of 7 digits or more
+            (?: (?=\d(?:[ -]?\d){{6}})\d{{2,4}}(?:[ -]\d{{2,4}}){{2,4}}(?!\.\d)  # 555-123-4567, of 7 digits or more
               | \d{{3}}\.\d{{3}}\.\d{{4}} | \d\d(?:\.\d\d){{3,4}}      # 555.123.4567, but not version 10.15.70
-              | [2-9]\d{{2,3}}[ ](?!19|20)\d{{4}}(?![ ]\d)           # 9472 7916, but not a title and its year
+              | [2-9]\d{{2,3}}[ ](?!19|20)\d{{4}}                  # 9472 7916, but not a title and its year
               | [1-9]\d[ ]\d{{6}}                                   # 99 668472
             ) {_EXTENSION}""",
             re.VERBOSE,
         ),
     ),
 )
+_WORD_END = re.compile(r"[^0-9A-Za-z]")
 # In every text that any of the patterns would change: an @, seven digits close together, or a key that names a person.
 _MAY_BE_PERSONAL = (
     r"(?i)@|%40|\d(?:[ ().-]{0,3}\d){6}|\b[a-z]{2}\d{2} ?[a-z0-9]{4}|(?:\d{1,3}\.){3}\d|[0-9a-f]:[0-9a-f:]*:[0-9a-f:]"
@@ -188,5 +193,19 @@ def redact(texts: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 def _redact_one(text: str) -> str:
     for replacement, pattern in _PATTERNS:
-        text = pattern.sub(replacement, text)
+        text = pattern.sub(replacement, text) if isinstance(replacement, str) else _proved(replacement, pattern, text)
     return text
+
+
+def _proved(prove: Callable[[re.Match[str]], str], pattern: re.Pattern[str], text: str) -> str:
+    """Replace what proves to be what it looks like; what does not may have begun one word too early, so look again."""
+    parts, written, start = [], 0, 0
+    while found := pattern.search(text, start):
+        replaced = prove(found)
+        if replaced != found[0]:
+            parts += [text[written : found.start()], replaced]
+            written = start = found.end()
+            continue
+        word_end = _WORD_END.search(found[0])
+        start = found.start() + word_end.end() if word_end else found.end()
+    return "".join([*parts, text[written:]])
