@@ -78,7 +78,7 @@ def connected(settings: Settings) -> Iterator[None]:
         ray.shutdown()
 
 
-def join() -> None:
+def join_cluster() -> None:
     """Join or start the Ray of the block that this is called in, unless that was done already."""
     if ray.is_initialized():
         return
@@ -138,7 +138,7 @@ def run_tasks(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator
     """`work` over `items` as Ray tasks, results as they finish; a failure's own error is raised."""
     if not items:
         return
-    join()
+    join_cluster()
     task: Any = ray.remote(_call)
     shared = ray.put(work)
     waiting = list(reversed(items))
@@ -167,7 +167,7 @@ def regroup(
     """
     if not items:
         return []
-    join()
+    join_cluster()
     cut: Any = ray.remote(_cut).options(num_returns=buckets)
     gather = ray.remote(_gather)
     split_ref, reduce_ref = ray.put(split), ray.put(reduce)
@@ -219,7 +219,7 @@ def run_and_keep(
     work: Callable[[Item], tuple[Result, pa.Table]], items: Sequence[Item]
 ) -> Iterator[tuple[Result, ray.ObjectRef[Any]]]:
     """`work` over `items` as Ray tasks: what it returns first, as they finish, and a table that stays in the store."""
-    join()
+    join_cluster()
     task: Any = ray.remote(_call).options(num_returns=2)
     shared = ray.put(work)
     waiting = list(reversed(items))

@@ -30,7 +30,7 @@ from ray.train.torch import TorchTrainer
 from models.errors import EmptyTrainingSetError, ModelError, TrainingSetError
 from models.task import Task, load_task
 from models.training_set import Manifest, read_manifest
-from pipelines.cluster import join
+from pipelines.cluster import join_cluster
 from pipelines.errors import ReelError
 from pipelines.plots import learning_curve
 from pipelines.report import StationReport, timed
@@ -213,7 +213,7 @@ def _fit(training: Training, run_id: str) -> tuple[Outcome, ray.train.Checkpoint
         TrainingFailedError: workers died again and again.
     """
     _mend(training.folder)
-    join()
+    join_cluster()
     for name, value in _RAY_TRAIN.items():
         os.environ.setdefault(name, value)
     if len(ray.nodes()) == 1:  # type: ignore[no-untyped-call]

@@ -1,6 +1,8 @@
 """The session quality score: 0 to 100, from start time, stalls, bitrate and its switches.
 
-What people said of streams in published tests, as formulas. On the scale of mean opinion scores:
+What people said of streams in published tests, as formulas. They are written down as they are widely quoted, and have
+not been held against the papers named here; do so before a decision hangs on the score's absolute value. On the scale
+of mean opinion scores:
 
     5.67 mean(l) - 6.72 deviation(l) + 0.17 - 4.95 freezing        of a stream that has started
     - 0.963 log10((start + 5.381) / 5.381)                         for the wait before it

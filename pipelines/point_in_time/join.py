@@ -24,7 +24,7 @@ from features.groups import GROUPS
 from features.purposes import Purpose
 from features.selection import Selection, require_purpose, select
 from features.windows import Cadence
-from pipelines.cluster import as_list, result_of
+from pipelines.cluster import as_list, join_cluster, result_of
 from pipelines.errors import ReelError, UsageError
 from pipelines.lakehouse import lineage
 from pipelines.lakehouse.catalog import Lakehouse
@@ -229,6 +229,7 @@ def _run(
     plan: Plan, parts: Sequence["Part | ray.ObjectRef[Any]"], output: Path | None
 ) -> tuple[list[Done], list["ray.ObjectRef[Any]"]]:
     """The join as Ray tasks; what became of each part, in their order."""
+    join_cluster()
     shared = ray.put(plan)
     width = sum(one.buckets for one in plan.exchanged)
     asking = ray.remote(_ask).options(num_returns=1 + width)

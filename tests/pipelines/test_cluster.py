@@ -190,4 +190,7 @@ assert not ray.is_initialized()
 
 
 def test_ray_is_started_by_the_first_task(project_root: Path):
-    subprocess.run([sys.executable, "-c", IDLE], cwd=project_root, check=True, timeout=120)
+    ended = subprocess.run(
+        [sys.executable, "-c", IDLE], cwd=project_root, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
