@@ -11,6 +11,7 @@
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -43,26 +44,52 @@ def run(settings: ServingSettings) -> None:
     own_output = sys.stdout  # holds one line; whatever Ray prints goes to stderr
     # On the machines of a cluster there is no wrapper of ours, and a proxy outlives nobody who starts it there.
     tie = ingress.tied_haproxy() if chosen == "haproxy" and not settings.ray_address else nullcontext()
-    with redirect_stdout(sys.stderr), _stoppable(), tie, _ray(settings), _application(settings, port):
-        address = f"http://{_reachable(settings.host)}:{port}"
-        _wait_for_answer(address)
-        _say(f"Reel answers on {address}; API page {address}/docs (ingress: {chosen})", own_output)
-        while True:
-            signal.pause()
+    with redirect_stdout(sys.stderr), _stoppable() as told, tie, _ray(settings):
+        _leave_if(told)
+        with _application(settings, port):
+            _leave_if(told)
+            address = f"http://{_reachable(settings.host)}:{port}"
+            _wait_for_answer(address)
+            _say(f"Reel answers on {address}; API page {address}/docs (ingress: {chosen})", own_output)
+            told.setblocking(True)
+            _leave_if(told)
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM and SIGINT leave the block, whatever it is doing; further ones cannot interrupt the cleaning up."""
+def _stoppable() -> Iterator[socket.socket]:
+    """SIGTERM and SIGINT leave the block, whatever it is doing; further ones cannot interrupt the cleaning up.
+
+    They leave it by what their handler raises. Where that is lost, because the handler ran inside a destructor or a
+    callback of the interpreter, the signal can still be read from the socket.
+    """
+    told, telling = socket.socketpair()
+    for end in (told, telling):
+        end.setblocking(False)
+    signal.set_wakeup_fd(telling.fileno(), warn_on_full_buffer=False)
     try:
         _on_signals(_stop)
-        yield
+        yield told
     except _Stopped:
         pass
-    except SystemExit as told:
+    except SystemExit as asked:
         # Ray's own handler of SIGTERM, which is in force while Ray starts.
-        if told.code != signal.SIGTERM:
+        if asked.code != signal.SIGTERM:
             raise
+    finally:
+        signal.set_wakeup_fd(-1)
+        told.close()
+        telling.close()
+
+
+def _leave_if(told: socket.socket) -> None:
+    """Raise _Stopped if a signal to stop has come; with a blocking socket, once it comes."""
+    while True:
+        try:
+            numbers = told.recv(64)
+        except BlockingIOError:
+            return
+        if {signal.SIGTERM, signal.SIGINT} & set(numbers):
+            _stop(0, None)
 
 
 class _Stopped(BaseException):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from serving import ingress
+from serving import ingress, service
 from serving.errors import IngressError, PortInUseError
 from serving.settings import ServingSettings
 from tests.serving.conftest import free_port
@@ -130,3 +131,23 @@ def test_a_port_that_was_in_use_a_moment_ago_is_free() -> None:
             accepted.close()  # leaves the port in TIME_WAIT
     assert ingress.check_port("127.0.0.1", port) == port
     assert ingress.check_port("127.0.0.1", 0) > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_whose_handler_was_another_s_or_raised_in_vain_still_stops(number: signal.Signals) -> None:
+    # What a handler raises is lost inside destructors and callbacks of fork, and Ray has handlers of its own.
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)}
+    passed = []
+    try:
+        with service._stoppable() as told:
+            service._leave_if(told)
+            passed.append("nothing came yet")
+            signal.signal(number, lambda *_: None)
+            os.kill(os.getpid(), number)
+            passed.append("the handler raised nothing")
+            service._leave_if(told)
+            passed.append("not stopped")
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    assert passed == ["nothing came yet", "the handler raised nothing"]
