@@ -14,37 +14,27 @@ FeatureGroup(
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import pyarrow as pa
 
-from features.aggregates import Aggregate
+from features.aggregates import Aggregate, Span
 from features.columns import TIMESTAMP
 from features.errors import DeclarationError
+from features.filters import Is
+from features.names import nearest
 from features.purposes import Purpose
+from features.source import EVENT_ID, EVENT_NAME, EVENT_TIME, Source
+from features.sources import SOURCES
 from features.states import State
-from features.windows import Cadence, tile_length_ms
+from features.windows import Cadence, Int64s, edge_ms, tile_length_ms
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
-_EVENT_COLUMNS = {"event_id": pa.string(), "event_timestamp": TIMESTAMP}
 TILE_LENGTH, TILE_START, LAST_EVENT = "tile_ms", "tile_start", "last_event_timestamp"
-EVENT_TIME, CREATED = "event_timestamp", "created_timestamp"
-_RESERVED = {TILE_LENGTH, TILE_START, LAST_EVENT, EVENT_TIME, CREATED, "event_id"}
-
-
-@dataclass(frozen=True)
-class Source:
-    """A log that groups read: its name, and its columns with their types."""
-
-    name: str
-    schema: pa.Schema
-
-    def __post_init__(self) -> None:
-        for column, arrow_type in _EVENT_COLUMNS.items():
-            if column not in self.schema.names or self.schema.field(column).type != arrow_type:
-                raise DeclarationError(f"source {self.name}: a log needs the column {column} of type {arrow_type}")
+CREATED = "created_timestamp"
+_RESERVED = {TILE_LENGTH, TILE_START, LAST_EVENT, EVENT_TIME, CREATED, EVENT_ID}
 
 
 @dataclass(frozen=True)
@@ -73,11 +63,26 @@ class Feature:
             raise DeclarationError(f"feature {self.name}: description and unit must say something")
         if self.range is not None and not self.range[0] < self.range[1]:
             raise DeclarationError(f"feature {self.name}: range {self.range} is bad; give (least, greatest)")
+        if mistake := self._mistake():
+            raise DeclarationError(f"feature {self.name}: {mistake}")
 
     @property
     def arrow_type(self) -> pa.DataType:
         """Type of its values."""
         return self.aggregate.arrow_type
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """The parts of the window that are read."""
+        return self.aggregate.spans(self.window_ms)
+
+    def reach_ms(self, at_ms: Int64s) -> Int64s:
+        """First millisecond that the values at the instants depend on."""
+        return edge_ms(at_ms, max(span.since_ms for span in self.spans), self.window_ms)
+
+    def _mistake(self) -> str | None:
+        mistakes = (one.mistake(self.window_ms) for one in _parts(self.aggregate))
+        return next((mistake for mistake in mistakes if mistake), None)
 
 
 @dataclass(frozen=True)
@@ -171,33 +176,67 @@ class FeatureGroup:
             raise DeclarationError(f"group {self.name}: it needs at least one entity and one feature")
         if not self.owner or not self.description:
             raise DeclarationError(f"group {self.name}: owner and description must say something")
+        if not isinstance(self.source, Source):
+            known = [source.name for source in SOURCES]
+            raise DeclarationError(
+                f"group {self.name}: source {self.source!r} is no Source; the nearest is "
+                f"{nearest(str(self.source), known)}, of {', '.join(known)}"
+            )
         if self.ttl_ms <= 0 or self.delay < 0:
             raise DeclarationError(f"group {self.name}: ttl {self.ttl_ms} ms or delay {self.delay} ms is bad")
         for entity in self.entities:
             if entity not in self.source.schema.names or self.source.schema.field(entity).type != pa.string():
+                texts = [field.name for field in self.source.schema if field.type == pa.string()]
                 raise DeclarationError(
-                    f"group {self.name}: entity {entity} is no text column of the source {self.source.name}, "
-                    f"which has {', '.join(self.source.schema.names)}"
+                    f"group {self.name}: entity {entity} is no text column of the source {self.source.name}; "
+                    f"the nearest is {nearest(entity, texts)}, of {', '.join(texts)}"
                 )
         clash = _first_twice([feature.name for feature in self.features] + list(self.entities))
         if clash:
             raise DeclarationError(f"group {self.name}: the name {clash} is given twice")
+        clash = _first_twice([state.name for state in self.states])
+        if clash:
+            raise DeclarationError(
+                f"group {self.name}: two conditions are both stored as {clash}; make a flag column for one of them"
+            )
 
     def _check_feature(self, feature: Feature) -> None:
         where = f"group {self.name}, feature {feature.name}"
+        columns = self.source.schema.names
         for state in feature.aggregate.states:
             for column, kind in state.inputs:
-                if column not in self.source.schema.names:
+                if column not in columns:
                     raise DeclarationError(
-                        f"{where}: unknown column {column}; {self.source.name} has "
-                        f"{', '.join(self.source.schema.names)}"
+                        f"{where}: unknown column {column}; the nearest is {nearest(column, columns)}, "
+                        f"{self.source.name} has {', '.join(columns)}"
                     )
                 arrow_type = self.source.schema.field(column).type
                 if not kind.accepts(arrow_type):
                     raise DeclarationError(f"{where}: column {column} is {arrow_type}, where {kind} is needed")
-        if any(feature.aggregate.shifts_ms) and self.cadence is Cadence.EVENT:
-            # A window that ended before now has a head that moves by the millisecond, which no tile can give.
-            raise DeclarationError(f"{where}: a trend against earlier days needs an hourly or daily cadence")
+        for condition in _conditions(feature.aggregate):
+            for value in condition.values:
+                if condition.column == EVENT_NAME and value not in self.source.events:
+                    raise DeclarationError(
+                        f"{where}: unknown event {value}; the nearest is {nearest(value, self.source.events)}, "
+                        f"{self.source.name} is made of {', '.join(self.source.events)}"
+                    )
+
+
+def _parts(aggregate: Aggregate) -> Iterator[Aggregate]:
+    """The aggregate, and those it is made of."""
+    yield aggregate
+    for field in fields(aggregate):  # type: ignore[arg-type]  # every aggregate is a dataclass
+        part = getattr(aggregate, field.name)
+        if isinstance(part, Aggregate):
+            yield from _parts(part)
+
+
+def _conditions(aggregate: Aggregate) -> Iterator[Is]:
+    """The conditions on values in it."""
+    for part in _parts(aggregate):
+        where = getattr(part, "where", None)
+        if isinstance(where, Is):
+            yield where
 
 
 def _first_twice(names: Sequence[str]) -> str | None:

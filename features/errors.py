@@ -23,6 +23,14 @@ class UnknownGroupError(FeatureError):
     """No feature group has the name that was asked for."""
 
 
+class UnknownSourceError(FeatureError):
+    """No source has the name that was asked for."""
+
+
+class UnknownEntityError(FeatureError):
+    """No entity has the key that was asked for."""
+
+
 class LogError(FeatureError):
     """A log, or a table handed to the engine, lacks a column or holds what it cannot hold."""
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.columns import encode, flat
+from features.filters import Where, name_of
 from features.runs import bounds, expand, prefix_sums, run_of_row, run_starts, sums
-from features.states import Inputs, Kind, amounts, inputs, suffix
+from features.states import Inputs, Kind, amounts, condition, inputs, suffix
 from features.windows import Int64s
 
 # An amount is shared among n keys in whole units of 1/27,720, which 1 to 12 all divide: no rounding up to 12
@@ -96,13 +97,13 @@ class KeyedTotal:
 
     column: str | None
     key: str
-    where: str | None = None
+    where: Where = None
 
     @property
     def name(self) -> str:
         """For instance `sum_watch_ms_by_genres`."""
         base = f"sum_{self.column}" if self.column else "events"
-        return base + suffix("by", self.key) + suffix("where", self.where)
+        return base + suffix("by", self.key) + name_of(self.where)
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -111,8 +112,8 @@ class KeyedTotal:
 
     @property
     def inputs(self) -> Inputs:
-        """The column, the key and the flag."""
-        return inputs((self.column, Kind.WHOLE), (self.key, Kind.KEY), (self.where, Kind.FLAG))
+        """The column, the key and the condition."""
+        return inputs((self.column, Kind.WHOLE), (self.key, Kind.KEY), condition(self.where))
 
     def lift(self, log: pa.Table) -> KeyedTotals:
         """The amount of each event under its key."""

@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from features.columns import as_declared, encode, flat, milliseconds, require_columns
-from features.declarations import EVENT_TIME, LAST_EVENT, TILE_LENGTH, TILE_START, FeatureGroup
+from features.declarations import LAST_EVENT, TILE_LENGTH, TILE_START, FeatureGroup
 from features.errors import PackedValueError
 from features.runs import bounds, run_ends, run_of_row, run_starts
+from features.source import EVENT_TIME
 from features.tiles import timeline_of_tiles
 from features.timeline import answers
-from features.windows import Cadence, Int64s, valued_at_ms, window_start_ms
+from features.windows import Cadence, Int64s, valued_at_ms
 
 _MAGIC = b"REEL\x01"
 _HEADER_BYTES = len(_MAGIC) + 8
@@ -89,7 +90,7 @@ def _reachable(group: FeatureGroup, rows: pa.Table, owners: Int64s) -> Int64s:
     reach_ms = np.full(len(owners), np.iinfo(np.int64).max)
     for feature in group.features:
         read = lengths_ms == group.tile_ms(feature)
-        reach_ms[read] = np.minimum(reach_ms, window_start_ms(valued_ms, feature.window_ms))[read]
+        reach_ms[read] = np.minimum(reach_ms, feature.reach_ms(valued_ms))[read]
     return np.flatnonzero(milliseconds(rows[TILE_START]) >= reach_ms)
 
 

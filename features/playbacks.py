@@ -22,15 +22,52 @@ Rules:
 import polars as pl
 import pyarrow as pa
 
-from features.columns import TIMESTAMP, require_columns
-from features.declarations import Source
-from features.errors import LogError
+from features.columns import TIMESTAMP
+from features.frames import frame_of
+from features.local_time import CLOCK_COLUMNS, weekday, with_local_time
+from features.source import Source, Tables
 from features.windows import MINUTE_MS
 
 _GAP_MS = 30 * MINUTE_MS
 _COMPLETE_ABOVE_PERCENT = 90
 _FINISHED_FROM_PERCENT = 50
 _STARTED, _STOPPED = "playback.started", "playback.stopped"
+# What decides which playback an event belongs to.
+IDENTITY_COLUMNS = ("event_id", "event_name", "event_timestamp", "profile_id", "session_id", "viewer_token",
+                    "playback_id", "content_id")  # fmt: skip
+PLAYBACK_EVENTS = tuple(
+    f"playback.{what}"
+    for what in ("requested", "started", "heartbeat", "paused", "resumed", "seeked", "quality_changed", "rebuffer",
+                 "error", "stopped")
+)  # fmt: skip
+
+PLAYBACK_COLUMNS = (*IDENTITY_COLUMNS, *CLOCK_COLUMNS, "user_id", "content_type", "completion_percent")
+"""Columns of silver.playback that are read."""
+
+TITLE_COLUMNS = ("content_id", "content_type", "genres", "event_timestamp")
+"""Columns of silver.titles that are read."""
+
+
+def viewing_log(playback: pa.Table, titles: pa.Table) -> pa.Table:
+    """The viewing log of playback events in any order; sorted by (profile_id, event_timestamp, event_id).
+
+    All events of a playback must be there together; kids' events have no profile and come last. The result
+    has the schema of `VIEWING_LOG`.
+
+    Raises:
+        LogError: a column is missing, an event has no time, or a time zone is unknown.
+    """
+    events = frame_of(playback, PLAYBACK_COLUMNS, "the playback table")
+    log = _said(playing(in_playbacks(events)))
+    log = _with_title(log, frame_of(titles, TITLE_COLUMNS, "the titles table"))
+    log = with_local_time(log, "the playback table").with_columns(weekday=weekday())
+    log = log.sort("profile_id", "event_timestamp", "event_id", nulls_last=True)
+    return log.select(VIEWING_LOG.schema.names).to_arrow().cast(VIEWING_LOG.schema)
+
+
+def _make(tables: Tables) -> pa.Table:
+    return viewing_log(tables["silver.playback"], tables["silver.titles"])
+
 
 VIEWING_LOG = Source(
     "viewing_log",
@@ -52,58 +89,14 @@ VIEWING_LOG = Source(
             ("weekday", pa.int64()),
         ]
     ),
+    events=PLAYBACK_EVENTS,
+    reads={"silver.playback": PLAYBACK_COLUMNS},
+    shared={"silver.titles": TITLE_COLUMNS},
+    together="viewer_token",
+    make=_make,
 )
 """`is_complete`: past 90 % at the stop of a VOD playback, null of any other event or where that is not known;
 `is_finished`: stopped at 50 % or more; `weekday`: 0 is Monday, in local time."""
-
-PLAYBACK_COLUMNS = (
-    "event_id",
-    "event_name",
-    "event_timestamp",
-    "client_timestamp",
-    "client_timestamp_reliable",
-    "user_id",
-    "profile_id",
-    "session_id",
-    "viewer_token",
-    "playback_id",
-    "content_id",
-    "content_type",
-    "completion_percent",
-    "time_zone",
-)
-"""Columns of silver.playback that are read."""
-
-TITLE_COLUMNS = ("content_id", "content_type", "genres", "event_timestamp")
-"""Columns of silver.titles that are read."""
-
-
-def viewing_log(playback: pa.Table, titles: pa.Table) -> pa.Table:
-    """The viewing log of playback events in any order; sorted by (profile_id, event_timestamp, event_id).
-
-    All events of a playback must be there together; kids' events have no profile and come last. The result
-    has the schema of `VIEWING_LOG`.
-
-    Raises:
-        LogError: a column is missing, an event has no time, or a time zone is unknown.
-    """
-    require_columns(playback, PLAYBACK_COLUMNS, "the playback table")
-    require_columns(titles, TITLE_COLUMNS, "the titles table")
-    for table, what in ((playback, "the playback table"), (titles, "the titles table")):
-        if table["event_timestamp"].null_count:
-            raise LogError(f"{what} has {table['event_timestamp'].null_count:,} row(s) without event_timestamp")
-    events = _frame(playback, PLAYBACK_COLUMNS)
-    log = _said(playing(in_playbacks(events)))
-    log = _with_weekday(_with_title(log, _frame(titles, TITLE_COLUMNS)))
-    log = log.sort("profile_id", "event_timestamp", "event_id", nulls_last=True)
-    return log.select(VIEWING_LOG.schema.names).to_arrow().cast(VIEWING_LOG.schema)
-
-
-def _frame(table: pa.Table, columns: tuple[str, ...]) -> pl.DataFrame:
-    """The columns as Polars, times in whole milliseconds UTC."""
-    frame = pl.DataFrame(table.select(list(columns)))
-    times = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)]
-    return frame.with_columns(pl.col(times).dt.cast_time_unit("ms").dt.convert_time_zone("UTC"))
 
 
 def in_playbacks(events: pl.DataFrame) -> pl.DataFrame:
@@ -169,18 +162,3 @@ def _with_title(log: pl.DataFrame, titles: pl.DataFrame) -> pl.DataFrame:
         is_complete=pl.when(pl.col("is_stop") & is_vod).then(percent > _COMPLETE_ABOVE_PERCENT),
         is_finished=(pl.col("is_stop") & (percent >= _FINISHED_FROM_PERCENT)).fill_null(False),
     )
-
-
-def _with_weekday(log: pl.DataFrame) -> pl.DataFrame:
-    """Local weekday; one conversion for each time zone."""
-    is_reliable = pl.col("client_timestamp_reliable").fill_null(False)
-    happened = pl.coalesce(pl.when(is_reliable).then("client_timestamp"), "event_timestamp")
-    zone = pl.col("time_zone").fill_null("UTC")
-    weekday = pl.lit(None, pl.Int64)
-    try:
-        for name in log.select(zone.unique(maintain_order=True)).to_series():
-            local = happened.dt.convert_time_zone(name).dt.weekday().cast(pl.Int64) - 1
-            weekday = pl.when(zone == name).then(local).otherwise(weekday)
-        return log.with_columns(weekday=weekday)
-    except pl.exceptions.ComputeError as error:
-        raise LogError(f"a time zone of the playback table is unknown: {str(error).splitlines()[0]}") from None

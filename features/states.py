@@ -14,11 +14,11 @@ from enum import StrEnum
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.columns import flags, flat
+from features.columns import flat
+from features.filters import Is, Where, chosen, column_of, name_of
 from features.runs import prefix_sums, sums
 from features.sketches import Sketches, cells_of
 from features.windows import Int64s
@@ -122,18 +122,21 @@ class Totals:
 class Total:
     """Sum of a whole-number column over events (null counts 0); without a column, the number of events.
 
-    `present` counts the events that have a value in the column instead. `where` names a flag column.
+    `present` counts the events that have a value in the column instead. `times` multiplies what each event adds by
+    another whole-number column.
     """
 
     column: str | None = None
-    where: str | None = None
+    where: Where = None
     present: bool = False
+    times: str | None = None
 
     @property
     def name(self) -> str:
         """For instance `sum_watch_ms`, `present_is_complete`, `events_where_is_start`."""
         prefix = "present_" if self.present else "sum_"
-        return (f"{prefix}{self.column}" if self.column else "events") + suffix("where", self.where)
+        base = f"{prefix}{self.column}" if self.column else "events"
+        return base + suffix("times", self.times) + name_of(self.where)
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -142,12 +145,14 @@ class Total:
 
     @property
     def inputs(self) -> Inputs:
-        """The column and the flag."""
-        return inputs((self.column, Kind.ANY if self.present else Kind.WHOLE), (self.where, Kind.FLAG))
+        """The column, the factor and the condition."""
+        kind = Kind.ANY if self.present else Kind.WHOLE
+        return inputs((self.column, kind), (self.times, Kind.WHOLE), condition(self.where))
 
     def lift(self, log: pa.Table) -> Totals:
         """The amount of each event."""
-        return Totals(amounts(log, self.column, self.where, present=self.present))
+        added = amounts(log, self.column, self.where, present=self.present)
+        return Totals(added * amounts(log, self.times, None) if self.times else added)
 
     def from_arrow(self, column: pa.Array) -> Totals:
         """From an `int64` column."""
@@ -159,12 +164,12 @@ class Distinct:
     """Sketch of the distinct values of a text column (null is no value)."""
 
     column: str
-    where: str | None = None
+    where: Where = None
 
     @property
     def name(self) -> str:
         """For instance `distinct_viewer_token`."""
-        return f"distinct_{self.column}" + suffix("where", self.where)
+        return f"distinct_{self.column}" + name_of(self.where)
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -173,8 +178,8 @@ class Distinct:
 
     @property
     def inputs(self) -> Inputs:
-        """The column and the flag."""
-        return inputs((self.column, Kind.TEXT), (self.where, Kind.FLAG))
+        """The column and the condition."""
+        return inputs((self.column, Kind.TEXT), condition(self.where))
 
     def lift(self, log: pa.Table) -> Sketches:
         """A sketch of one value for each event."""
@@ -197,13 +202,13 @@ def inputs(*columns: tuple[str | None, Kind]) -> Inputs:
     return tuple((name, kind) for name, kind in columns if name)
 
 
-def chosen(log: pa.Table, where: str | None) -> npt.NDArray[np.bool_]:
-    """Rows whose flag is true; without a flag, all."""
-    return flags(log[where]) if where else np.ones(log.num_rows, dtype=np.bool_)
+def condition(where: Where) -> tuple[str | None, Kind]:
+    """The column that a condition reads, and what it must be."""
+    return column_of(where), Kind.TEXT if isinstance(where, Is) else Kind.FLAG
 
 
-def amounts(log: pa.Table, column: str | None, where: str | None, *, present: bool = False) -> Int64s:
-    """What each event adds: its value in the column, 1 without a column, 0 where the flag is false."""
+def amounts(log: pa.Table, column: str | None, where: Where, *, present: bool = False) -> Int64s:
+    """What each event adds: its value in the column, 1 without a column, 0 where the condition fails."""
     if column is None:
         return chosen(log, where).astype(np.int64)
     values: Any = flat(log[column])

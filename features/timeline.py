@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.aggregates import Reading
+from features.aggregates import Reading, Span
 from features.columns import as_declared, codes_in, encode, flat, milliseconds, take
-from features.declarations import EVENT_TIME, Feature, FeatureGroup
+from features.declarations import Feature, FeatureGroup
 from features.errors import LogError
-from features.recent import EVENT_ID
 from features.runs import SortedRows, concatenate, order_by, run_ends, run_of_row, run_starts
+from features.source import EVENT_ID, EVENT_TIME
 from features.states import Bundle, State
-from features.windows import Int64s, floor_ms, valued_at_ms, window_start_ms
+from features.windows import Int64s, edge_ms, floor_ms, hop_ms, valued_at_ms
 
 # Rows valued at once: enough that NumPy's cost per call vanishes, few enough that long lists fit in memory.
 _CHUNK_ROWS = 1 << 16
@@ -142,10 +142,7 @@ class Timeline:
     def _read_chunk(self, owners: Int64s, at_ms: Int64s) -> tuple[Int64s, Flags, list[pa.Array]]:
         last_events_ms, is_seen = self.lines[min(self.lines)].last_event_before(owners, at_ms)
         window = _WindowReader(self, owners, at_ms)
-        columns = [
-            feature.aggregate.finish([window.reading(feature, shift_ms) for shift_ms in feature.aggregate.shifts_ms])
-            for feature in self.group.features
-        ]
+        columns = [feature.aggregate.finish(window.readings(feature)) for feature in self.group.features]
         return last_events_ms, is_seen, columns
 
 
@@ -172,27 +169,29 @@ class _WindowReader:
     def __init__(self, timeline: Timeline, owners: Int64s, at_ms: Int64s) -> None:
         self._timeline, self._owners, self._at_ms = timeline, owners, at_ms
         self._edges: dict[tuple[int, int, int], Int64s] = {}
-        self._bundles: dict[tuple[State, int, int, int], Bundle] = {}
+        self._bundles: dict[tuple[State, int, int, Span], Bundle] = {}
 
-    def reading(self, feature: Feature, shift_ms: int) -> Reading:
-        """Reading of the feature's window that ends `shift_ms` before the rows' instants."""
+    def readings(self, feature: Feature) -> list[Reading]:
+        """Readings of the feature's spans."""
+        return [self._reading(feature, span) for span in feature.spans]
+
+    def _reading(self, feature: Feature, span: Span) -> Reading:
         tile_ms = self._timeline.group.tile_ms(feature)
         line = self._timeline.lines[tile_ms]
-        lower = self._edge(tile_ms, feature.window_ms, shift_ms)
-        upper = self._edge(tile_ms, 0, shift_ms)
+        lower, upper = self._edge(feature, span.since_ms), self._edge(feature, span.until_ms)
         bundles = []
         for state in feature.aggregate.states:
-            key = (state, tile_ms, feature.window_ms, shift_ms)
+            key = (state, tile_ms, hop_ms(feature.window_ms), span)
             if key not in self._bundles:
                 self._bundles[key] = line.reader(state)(lower, upper)
             bundles.append(self._bundles[key])
         return Reading(tuple(bundles), upper > lower)
 
-    def _edge(self, tile_ms: int, window_ms: int, shift_ms: int) -> Int64s:
-        """First element of each row's window; with window 0, the element after its last."""
-        if (tile_ms, window_ms, shift_ms) not in self._edges:
-            ends_ms = self._at_ms - shift_ms
-            edge_ms = window_start_ms(ends_ms, window_ms) if window_ms else ends_ms
-            line = self._timeline.lines[tile_ms]
-            self._edges[tile_ms, window_ms, shift_ms] = line.rows.first_at_or_after(self._owners, edge_ms)
-        return self._edges[tile_ms, window_ms, shift_ms]
+    def _edge(self, feature: Feature, back_ms: int) -> Int64s:
+        """First element at or after an edge of each row's window."""
+        tile_ms = self._timeline.group.tile_ms(feature)
+        key = (tile_ms, hop_ms(feature.window_ms), back_ms)
+        if key not in self._edges:
+            rows = self._timeline.lines[tile_ms].rows
+            self._edges[key] = rows.first_at_or_after(self._owners, edge_ms(self._at_ms, back_ms, feature.window_ms))
+        return self._edges[key]

@@ -58,9 +58,9 @@ def hop_ms(window_ms: int) -> int:
     return DAY_MS
 
 
-def window_start_ms(instant_ms: Instant, window_ms: int) -> Instant:
-    """First millisecond of the window of a value at the instant."""
-    return floor_ms(instant_ms - window_ms, hop_ms(window_ms))
+def edge_ms(instant_ms: Instant, back_ms: int, window_ms: int) -> Instant:
+    """Edge of a window, or of a part of it, that lies `back_ms` before an instant: whole hops but for the head."""
+    return floor_ms(instant_ms - back_ms, hop_ms(window_ms)) if back_ms else instant_ms
 
 
 def valued_at_ms(asked_at_ms: Instant, cadence: Cadence, delay_ms: int) -> Instant:

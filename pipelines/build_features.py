@@ -1,6 +1,6 @@
 """Build features.
 
-input   silver: what was watched, and the titles
+input   silver: what people watched, did and were told, and the titles
 does    every declared feature group for every entity it has; consent is asked for every row
 output  Iceberg `features.{group}_by_{entity}` (offline), and the same in the online store, as of the newest event
 """
@@ -16,28 +16,27 @@ from pyiceberg.table import FileScanTask, Table
 
 from features.backfill import backfill
 from features.declarations import FeatureGroup
+from features.entities import entity
 from features.groups import GROUPS
 from features.groups.content_popularity import CONTENT_POPULARITY
-from features.playbacks import viewing_log
 from features.purposes import Purpose
+from features.source import Source
+from features.sources import SOURCES
 from features.tiles import tiles
 from features.windows import Cadence, valued_at_ms
 from pipelines.cluster import buckets_for, run_tasks, shuffle
+from pipelines.contract.events import load_contract
 from pipelines.errors import ReelError
+from pipelines.feature_logs import CutLog, Logs, Reading, check_sources, shared_tables, silver_schemas
 from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import replace_files
 from pipelines.lakehouse.files import TableFiles, write_files
-from pipelines.lakehouse.scans import newest_event_ms, read_all, read_tasks, scan_of_bucket, scan_tasks
+from pipelines.lakehouse.scans import newest_event_ms, read_tasks, scan_of_bucket, scan_tasks
 from pipelines.online import OnlineTarget, materialize_context, most_viewed
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
-from pipelines.viewing import Viewing, excluded_in
-
-# A group is shuffled by the column that brings together all that its entities need: a user has several profiles.
-SHUFFLE_KEY = {"user_id": "user_id", "profile_id": "user_id", "content_id": "content_id"}
-# Groups of these entities say nothing about a person: what was allowed when it was published stays (spec 8.2).
-IMPERSONAL = {"content_id"}
+from pipelines.viewing import PLAYBACK
 
 
 class NothingToBuildError(ReelError):
@@ -78,22 +77,20 @@ class BucketBuilt:
     """One bucket of entities: the files of each table, and what was counted."""
 
     files: dict[str, list[DataFile]]
-    excluded: dict[str, int]
     entities: dict[str, int]
     popular: list[tuple[str, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Builder:
-    """All that a task needs to build one bucket."""
+    """All that a task needs to build one bucket of an entity, from one source."""
 
     targets: dict[str, tuple[Target, TableFiles]]
-    titles: pa.Table
     online: OnlineTarget
 
     def __call__(self, _: int, parts: Sequence[pa.Table]) -> BucketBuilt:
-        """Build every target from the bucket's rows, write its files, and bring the online store up to date."""
-        log = viewing_log(pa.concat_tables(parts).replace_schema_metadata(None), self.titles)
+        """Build every target from the bucket's log, write its files, and bring the online store up to date."""
+        log = pa.concat_tables(parts)
         files: dict[str, list[DataFile]] = {}
         entities: dict[str, int] = {}
         popular: list[tuple[str, int]] = []
@@ -103,7 +100,7 @@ class Builder:
             entities[name] = self.online.put(target.group, target.entity, rows)
             if target.group.name == CONTENT_POPULARITY.name:  # equal, not the same: it came in a task
                 popular += most_viewed(target.entity, rows)
-        return BucketBuilt(files, excluded_in(parts), entities, popular)
+        return BucketBuilt(files, entities, popular)
 
     def _rows(self, target: Target, log: pa.Table) -> pa.Table:
         """Tiles of an event group; of any other, the values at every boundary a service could know by now."""
@@ -120,33 +117,47 @@ def build_features(
 ) -> StationReport:
     """Build all groups from all of silver, unless silver, consent and declarations are as they were."""
     with timed("features") as report, lineage.run(settings, "features") as made:
+        contract = load_contract(settings.schemas)
+        schemas = silver_schemas(contract, settings.lakehouse.event_partition)
+        check_sources(SOURCES, contract, schemas)
         lakehouse = Lakehouse.open(settings)
-        watermark_ms = newest_event_ms(lakehouse.existing("silver.playback"))
-        if watermark_ms is None:
+        newest_ms = newest_event_ms(lakehouse.existing(PLAYBACK))
+        if newest_ms is None:
             raise NothingToBuildError
         now_ms = int(time.time() * 1000)
-        titles = read_all(lakehouse.existing("silver.titles"), tables.TITLES)
-        online = OnlineTarget(settings.online_store_url, watermark_ms + 1 + _longest_event_delay_ms())
+        shared = shared_tables(lakehouse, SOURCES)
         buckets = settings.lakehouse.buckets
-        work = [
-            _Work(viewing, key, {target: lakehouse.table(target.spec(buckets)) for target in targets})
-            for key, targets in _targets_by_key().items()
-            if (viewing := Viewing.of(lakehouse, _purpose(targets), None if key in IMPERSONAL else now_ms)) is not None
-        ]
-        report.read = {"silver.playback": work[0].viewing.rows, "silver.titles": titles.num_rows}
+        work = []
+        for share, targets in _shares().items():
+            reading = Reading.of(
+                lakehouse, _sources(targets), share.purpose, now_ms if share.is_personal else None, schemas
+            )
+            work.append(_Work(reading, {target: lakehouse.table(target.spec(buckets)) for target in targets}))
+        for one in work:
+            report.read |= one.reading.rows
+        report.read |= {name: table.num_rows for name, table in shared.items()}
         inputs = str([one.records() for one in work])
-        if online.is_current(inputs):
+        steps = 2 * len(work)
+        if OnlineTarget(settings.online_store_url, newest_ms).is_current(inputs):
             report.did = {"already built": "from these snapshots and declarations"}
             return report
+        logs: list[Logs] = []
+        for done, one in enumerate(work):
+            logs.append(one.reading.gather(shared, buckets))
+            add_counts(report.did, {f"left out by {one.name}: {why}": n for why, n in logs[-1].excluded.items()})
+            on_progress(done + 1, steps)
+        newest_ms = max(newest_ms, *(one.newest_ms for one in logs if one.newest_ms is not None))
+        online = OnlineTarget(settings.online_store_url, newest_ms + 1 + _longest_event_delay_ms())
         entities: dict[str, int] = {}
         popular: list[tuple[str, int]] = []
         for done, one in enumerate(work):
-            for built in one.build(titles, online, buckets, report, made):
+            for built in one.build(logs[done], online, buckets, report, made):
                 add_counts(entities, built.entities)
                 popular += built.popular
-            on_progress(done + 1, len(work))
+            on_progress(len(work) + done + 1, steps)
+        add_counts(report.did, _sweep(online, work, buckets))
         report.wrote |= {f"online {name.removeprefix('features.')}": count for name, count in entities.items()}
-        report.wrote |= materialize_context(lakehouse, online, titles, popular, inputs)
+        report.wrote |= materialize_context(lakehouse, online, shared["silver.titles"], popular, inputs)
     return report
 
 
@@ -155,60 +166,98 @@ def _longest_event_delay_ms() -> int:
     return max(group.delay for group in GROUPS if group.cadence is Cadence.EVENT)
 
 
-def _targets_by_key() -> dict[str, list[Target]]:
-    by_key: dict[str, list[Target]] = {}
+@dataclass(frozen=True)
+class _Share:
+    """What targets must have in common to be made from one reading of silver."""
+
+    together: str
+    is_personal: bool  # else what was allowed when it was published stays (spec 8.2)
+    purpose: Purpose
+
+
+def _shares() -> dict[_Share, list[Target]]:
+    shares: dict[_Share, list[Target]] = {}
     for group in GROUPS:
-        for entity in group.entities:
-            by_key.setdefault(SHUFFLE_KEY[entity], []).append(Target(group, entity))
-    return by_key
+        for key in group.entities:
+            share = _Share(group.source.together, entity(key).is_personal, group.purpose)
+            shares.setdefault(share, []).append(Target(group, key))
+    return shares
 
 
-def _purpose(targets: Sequence[Target]) -> Purpose:
-    purposes = {target.group.purpose for target in targets}
-    assert len(purposes) == 1, "groups that share a shuffle share its decision on consent"
-    return purposes.pop()
+def _sources(targets: Sequence[Target]) -> list[Source]:
+    return list({target.group.source.name: target.group.source for target in targets}.values())
 
 
 @dataclass
 class _Work:
-    """The targets that share a shuffle: built together, each committed to its own table."""
+    """The targets made from one reading: built entity by entity, each committed to its own table."""
 
-    viewing: Viewing
-    key: str
+    reading: Reading
     tables: dict[Target, Table]
+
+    @property
+    def name(self) -> str:
+        """The entities it is about."""
+        return ", ".join(dict.fromkeys(target.entity for target in self.tables))
 
     def records(self) -> list[dict[str, object]]:
         """What each table is built from."""
         return [self._record(target) for target in self.tables]
 
     def build(
-        self, titles: pa.Table, online: OnlineTarget, buckets: int, report: StationReport, made: lineage.Run
+        self, logs: Logs, online: OnlineTarget, buckets: int, report: StationReport, made: lineage.Run
     ) -> Iterator[BucketBuilt]:
         """Build bucket by bucket, then put each table's new files in the place of its old ones, in one commit."""
-        targets = {target.name: (target, TableFiles.of(table)) for target, table in self.tables.items()}
-        files: dict[str, list[DataFile]] = {name: [] for name in targets}
-        cut = buckets_for(self.viewing.rows, buckets)
-        split = self.viewing.splitter(self.key, cut)
-        for built in shuffle(self.viewing.file_groups(), split, Builder(targets, titles, online), cut):
-            for name in files:
-                files[name] += built.files[name]
-            add_counts(report.did, {f"left out by {self.key}: {why}": n for why, n in built.excluded.items()})
-            yield built
+        files: dict[Target, list[DataFile]] = {target: [] for target in self.tables}
+        cut = buckets_for(sum(self.reading.rows.values()), buckets)
+        for source, key in dict.fromkeys((target.group.source.name, target.entity) for target in self.tables):
+            targets = [one for one in self.tables if (one.group.source.name, one.entity) == (source, key)]
+            builder = Builder({one.name: (one, TableFiles.of(self.tables[one])) for one in targets}, online)
+            for built in shuffle(logs.gathered, CutLog(source, key, cut), builder, cut):
+                for one in targets:
+                    files[one] += built.files[one.name]
+                yield built
         for target, table in self.tables.items():
             stale = [task.file for task in scan_tasks(table)]
-            facts = made.facts(lineage.Inputs(tables=self.viewing.snapshots))
-            table = made.wrote(replace_files(table, stale, files[target.name], self._record(target), facts))
-            report.wrote[target.name] = sum(file.record_count for file in files[target.name])
-            sweep = partial(_sweep, online, target, TableFiles.of(table), scan_tasks(table), buckets)
-            gone = sum(run_tasks(sweep, range(buckets)))
-            add_counts(report.did, {f"no longer online by {target.entity}": gone} if gone else {})
+            facts = made.facts(lineage.Inputs(tables=self._snapshots(target)))
+            self.tables[target] = made.wrote(replace_files(table, stale, files[target], self._record(target), facts))
+            report.wrote[target.name] = sum(file.record_count for file in files[target])
 
     def _record(self, target: Target) -> dict[str, object]:
-        return {"inputs": self.viewing.snapshots, "fingerprint": target.group.fingerprint.hex()}
+        return {"inputs": self._snapshots(target), "fingerprint": target.group.fingerprint.hex()}
+
+    def _snapshots(self, target: Target) -> dict[str, int]:
+        """Of the tables that the target is made from, and of those that decide on consent."""
+        source = target.group.source
+        named = {*source.reads, *source.shared, "privacy.consents", "privacy.profiles"}
+        return {name: snapshot for name, snapshot in self.reading.snapshots.items() if name in named}
 
 
-def _sweep(
-    online: OnlineTarget, target: Target, table: TableFiles, files: Sequence[FileScanTask], buckets: int, bucket: int
+def _sweep(online: OnlineTarget, work: Sequence[_Work], buckets: int) -> dict[str, int]:
+    """Delete from the online store who is in no group's table any more; how many, by entity."""
+    by_entity: dict[str, list[tuple[Target, Table]]] = {}
+    for one in work:
+        for target, table in one.tables.items():
+            by_entity.setdefault(target.entity, []).append((target, table))
+    gone = {}
+    for key, targets in by_entity.items():
+        groups = [target.group for target, _ in targets]
+        stored = [(TableFiles.of(table), scan_tasks(table)) for _, table in targets]
+        count = sum(run_tasks(partial(_sweep_bucket, online, groups, key, stored, buckets), range(buckets)))
+        if count:
+            gone[f"no longer online by {key}"] = count
+    return gone
+
+
+def _sweep_bucket(
+    online: OnlineTarget,
+    groups: Sequence[FeatureGroup],
+    key: str,
+    stored: Sequence[tuple[TableFiles, Sequence[FileScanTask]]],
+    buckets: int,
+    bucket: int,
 ) -> int:
-    known = read_tasks(table, scan_of_bucket(files, bucket), [target.entity])[target.entity].unique()
-    return online.sweep(target.group, target.entity, known, bucket, buckets)
+    known = [read_tasks(table, scan_of_bucket(files, bucket), [key])[key] for table, files in stored]
+    return online.sweep(
+        groups, key, pa.chunked_array([chunk for one in known for chunk in one.chunks], pa.string()), bucket, buckets
+    )

@@ -31,14 +31,16 @@ class OnlineTarget:
         with open_online_store(self.url) as store:
             return store.put_many(group.stored_as(entity), pack(group, entity, rows))
 
-    def sweep(self, group: FeatureGroup, entity: str, known: pa.Array, bucket: int, buckets: int) -> int:
-        """Delete whoever is stored in this bucket of entities and not `known` any more; how many.
+    def sweep(
+        self, groups: Sequence[FeatureGroup], entity: str, known: pa.ChunkedArray, bucket: int, buckets: int
+    ) -> int:
+        """Delete whoever some group stores in this bucket of entities and who is not `known` any more; how many.
 
         Such a one withdrew consent, say: everything stored under the key goes, of whatever group.
         """
-        kept = set(known.to_pylist())
+        kept = set(known.unique().to_pylist())
         with open_online_store(self.url) as store:
-            stored = list(store.keys(group.stored_as(entity)))
+            stored = sorted({key for group in groups for key in store.keys(group.stored_as(entity))})
             if not stored:
                 return 0
             ours = bucket_of(pa.array(stored, pa.string()), buckets) == bucket

@@ -1,16 +1,16 @@
-"""What watching may be used: silver playback rows, read, asked for consent, and cut by a key.
+"""What people watched and did that may be used: rows of silver, read, asked for consent, and cut by a key.
 
 Features and training sets both start here, so that no row reaches either without the decision of `features.consent`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
 from pyiceberg.table import FileScanTask
 
-from features.consent import ConsentHistory, decide
+from features.consent import CONSENT_COLUMNS, ConsentHistory, decide
 from features.purposes import Purpose
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
@@ -19,13 +19,16 @@ from pipelines.lakehouse.scans import by_bucket, file_groups, read_all, read_tas
 
 ROWS_PER_TASK = 250_000
 EXCLUDED = "excluded"
+PLAYBACK = "silver.playback"
+# What `decide` asks of every row.
+DECISION_COLUMNS = ("user_id", "is_kids", *CONSENT_COLUMNS.values())
 
 
 @dataclass(frozen=True)
 class Viewing:
-    """Silver as it stands, for one purpose."""
+    """One table of silver as it stands, for one purpose."""
 
-    playback: TableFiles
+    table: TableFiles
     files: tuple[FileScanTask, ...]
     consents: ConsentHistory
     purpose: Purpose
@@ -33,18 +36,18 @@ class Viewing:
     snapshots: dict[str, int]
 
     @classmethod
-    def of(cls, lakehouse: Lakehouse, purpose: Purpose, at_ms: int | None) -> "Viewing | None":
-        """Everything in `silver.playback`; None when nothing was cleaned yet."""
-        playback = lakehouse.existing("silver.playback")
-        if playback is None or playback.current_snapshot() is None:
+    def of(cls, lakehouse: Lakehouse, purpose: Purpose, at_ms: int | None, name: str = PLAYBACK) -> "Viewing | None":
+        """Everything in the table, of playback unless `name` says else; None when nothing was cleaned yet."""
+        found = lakehouse.existing(name)
+        if found is None or found.current_snapshot() is None:
             return None
         snapshots = {}
-        for name in ("silver.playback", "silver.titles", "privacy.consents", "privacy.profiles"):
-            table = lakehouse.existing(name)
+        for read in (name, "silver.titles", "privacy.consents", "privacy.profiles"):
+            table = lakehouse.existing(read)
             if table is not None and (snapshot := table.current_snapshot()) is not None:
-                snapshots[name] = snapshot.snapshot_id
+                snapshots[read] = snapshot.snapshot_id
         history = ConsentHistory.of(read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS))
-        return cls(TableFiles.of(playback), tuple(scan_tasks(playback)), history, purpose, at_ms, snapshots)
+        return cls(TableFiles.of(found), tuple(scan_tasks(found)), history, purpose, at_ms, snapshots)
 
     @property
     def rows(self) -> int:
@@ -59,7 +62,7 @@ class Viewing:
         self, files: Sequence[FileScanTask], columns: Sequence[str] | None = None
     ) -> tuple[pa.Table, dict[str, int]]:
         """Rows of `files` that the purpose admits, and how many were left out for which reason."""
-        rows = read_tasks(self.playback, files, columns)
+        rows = read_tasks(self.table, files, columns)
         decision = decide(rows, self.purpose, self.consents, self.at_ms)
         return rows.filter(pa.array(decision.allowed)), decision.excluded
 
@@ -67,12 +70,16 @@ class Viewing:
         """Admitted rows of `files` by the bucket of `key`; the first table also says what was excluded."""
         rows, excluded = self.allowed(files)
         parts = by_bucket(rows, key, buckets)
-        note = {f"{EXCLUDED} {reason}".encode(): str(count).encode() for reason, count in excluded.items()}
-        return [parts[0].replace_schema_metadata(note), *parts[1:]]
+        return [noted(parts[0], excluded), *parts[1:]]
 
     def splitter(self, key: str, buckets: int) -> "partial[list[pa.Table]]":
         """`cut` by `key`, as what a shuffle applies to every group of files."""
         return partial(self.cut, key, buckets)
+
+
+def noted(part: pa.Table, excluded: Mapping[str, int]) -> pa.Table:
+    """The table with a note of what was left out beside it, by reason; `excluded_in` reads it."""
+    return part.replace_schema_metadata({f"{EXCLUDED} {why}".encode(): str(n).encode() for why, n in excluded.items()})
 
 
 def excluded_in(parts: Sequence[pa.Table]) -> dict[str, int]:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from features.declarations import FeatureGroup
+from features.entities import entity as known_entity
 from features.groups import GROUPS
 from features.pseudonyms import Pseudonymizer
 from features.purposes import Purpose
@@ -25,7 +26,8 @@ from serving.reasons import Reason
 from serving.settings import ServingSettings
 from serving.store_reader import StoreReader, read_as_of_ms
 
-Entity = Literal["user_id", "profile_id", "content_id"]
+Entity = Literal["user_id", "profile_id", "content_id", "channel_id", "cdn_region"]
+"""What can be asked about. Of a session nobody can tell here whose it is, so it cannot be asked for consent."""
 
 
 class FeatureRow(BaseModel):
@@ -112,7 +114,7 @@ class FeatureLookup:
     ) -> _Found:
         as_of_ms = read_as_of_ms(store, self._as_of)
         stored = group.stored_as(entity)
-        if entity == "content_id":
+        if not known_entity(entity).is_personal:
             return _Found(as_of_ms, [None] * len(keys), store.get_many(stored, keys))
         people = [Person(**{entity: key}) for key in keys]
         refusals = self._gate.refusals(store, people, {purpose, group.purpose}, market)
@@ -134,15 +136,23 @@ def feature_routes(lookup: FeatureLookup, settings: ServingSettings) -> APIRoute
         user_id: Id | None = None,
         profile_id: Id | None = None,
         content_id: Id | None = None,
+        channel_id: Id | None = None,
+        cdn_region: Annotated[Id | None, Query(examples=["akamai/GB"])] = None,
         purpose: Purpose = Purpose.PERSONALIZATION,
         market: Market = None,
     ) -> OneKeyAnswer:
-        """Exactly one of user_id, profile_id and content_id: a plain id, which is hashed here.
+        """Exactly one of user_id, profile_id, content_id, channel_id and cdn_region, plain: people's are hashed here.
 
         An unknown key is an answer, not an error: `found` is false and every value null. So is a person who
         does not allow the purpose: `reason` says so, and no value is read.
         """
-        named: dict[Entity, str | None] = {"user_id": user_id, "profile_id": profile_id, "content_id": content_id}
+        named: dict[Entity, str | None] = {
+            "user_id": user_id,
+            "profile_id": profile_id,
+            "content_id": content_id,
+            "channel_id": channel_id,
+            "cdn_region": cdn_region,
+        }
         given = {name: key for name, key in named.items() if key is not None}
         if len(given) != 1:
             raise ProblemError(
@@ -188,8 +198,9 @@ def _declared(name: str, entity: str) -> FeatureGroup:
     declared = next((group for group in GROUPS if group.name == name), None)
     if declared is None:
         raise unknown_name("feature group", name, [group.name for group in GROUPS], HTTPStatus.NOT_FOUND)
-    if entity not in declared.entities:
-        raise unknown_name(f"entity of {name}", entity, declared.entities, HTTPStatus.UNPROCESSABLE_ENTITY)
+    served = [one for one in declared.entities if one in get_args(Entity)]
+    if entity not in served:
+        raise unknown_name(f"entity of {name}", entity, served, HTTPStatus.UNPROCESSABLE_ENTITY)
     return declared
 
 

@@ -81,7 +81,7 @@ class Platform:
 
 def event(name: str, at_ms: int, person: str | None = "ann", **columns: Any) -> dict[str, Any]:
     """An event of `person` (user `person`, profile `person-p`), who allowed everything unless `columns` says else."""
-    is_client = name.partition(".")[0] in {"playback", "tile", "app"}
+    is_client = name.partition(".")[0] in {"playback", "tile", "app", "rail", "search", "channel"}
     row: dict[str, Any] = {
         "event_id": f"evt_{uuid.UUID(int=(at_ms << 80) | (7 << 76) | uuid.uuid4().int & (1 << 60) - 1)}",
         "event_name": name,
@@ -134,3 +134,31 @@ def title(content_id: str, *genres: str, at_ms: int = T0 - 2 * DAY, **columns: A
         "title.added", at_ms, None, content_id=content_id, title=content_id.title(), content_type="vod",
         genres=list(genres), **columns,
     )  # fmt: skip
+
+
+def looked_around(person: str, content_id: str, at_ms: int, **columns: Any) -> list[dict[str, Any]]:
+    """Half an hour in the app without watching a title, and what the account's services report meanwhile."""
+
+    def then(name: str, minute: int, **properties: Any) -> dict[str, Any]:
+        return event(name, at_ms + minute * MINUTE, person, **properties | columns)
+
+    allowed = dict.fromkeys(("consent_analytics", "consent_personalization", "consent_ad_targeting"), True)
+    tile = {"content_id": content_id, "tile_position": 0, "rail_id": "for_you"}
+    scroll = {"rail_id": "for_you", "scroll_direction": "right", "items_scrolled": 3}
+    return [
+        then("auth.login_succeeded", 0, auth_method="password", is_new_device=False, **allowed),
+        then("app.launch", 1, launch_type="cold", launch_duration_ms=900, device_type="phone", connection_type="wifi"),
+        then("tile.impression", 2, thumbnail_variant="a", is_personalized=True, **tile),
+        then("rail.scroll", 3, scroll_depth_percent=20.0, **scroll),
+        then("rail.scroll", 4, scroll_depth_percent=55.5, **scroll),
+        then("tile.impression", 5, thumbnail_variant="a", is_personalized=True, **tile),
+        then("tile.click", 6, time_to_click_ms=700, **tile),
+        then("search.query", 7, query_text="x", search_type="text", query_length=1, is_conversational=False),
+        then("search.result.click", 8, query_text="x", content_id=content_id, result_position=0, time_to_click_ms=9),
+        then("channel.tune", 9, channel_id="ch-1", tune_source="epg", tune_time_ms=600),
+        then("channel.tune_away", 19, channel_id="ch-1", view_duration_ms=600_000, tune_away_reason="channel_change"),
+        then("channel.tune", 19, channel_id="ch-2", previous_channel_id="ch-1", tune_source="epg", tune_time_ms=600),
+        then("support.contacted", 25, contact_channel="chat", contact_topic="billing", is_resolved=True, **allowed),
+        then("payment.failed", 26, payment_failure_reason="declined", attempt_count=1, amount=9.99, currency="EUR",
+             **allowed),
+    ]  # fmt: skip

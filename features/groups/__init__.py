@@ -1,13 +1,27 @@
 """The feature groups: to add one, declare it in a module here and list it below."""
 
-from difflib import get_close_matches
-
 from features.declarations import FeatureGroup
 from features.errors import UnknownGroupError
+from features.groups.channel_performance import CHANNEL_PERFORMANCE
+from features.groups.churn_signals import CHURN_SIGNALS
+from features.groups.content_engagement import CONTENT_ENGAGEMENT
 from features.groups.content_popularity import CONTENT_POPULARITY
+from features.groups.qoe_signals import QOE_SIGNALS
+from features.groups.session_context import SESSION_CONTEXT
+from features.groups.user_interaction_signals import USER_INTERACTION_SIGNALS
 from features.groups.user_viewing_history import USER_VIEWING_HISTORY
+from features.names import nearest
 
-GROUPS: tuple[FeatureGroup, ...] = (USER_VIEWING_HISTORY, CONTENT_POPULARITY)
+GROUPS: tuple[FeatureGroup, ...] = (
+    USER_VIEWING_HISTORY,
+    USER_INTERACTION_SIGNALS,
+    CONTENT_POPULARITY,
+    CONTENT_ENGAGEMENT,
+    CHANNEL_PERFORMANCE,
+    QOE_SIGNALS,
+    SESSION_CONTEXT,
+    CHURN_SIGNALS,
+)
 
 
 def group(name: str) -> FeatureGroup:
@@ -15,5 +29,6 @@ def group(name: str) -> FeatureGroup:
     names = {known.name: known for known in GROUPS}
     if name in names:
         return names[name]
-    nearest = get_close_matches(name, names, n=1, cutoff=0)
-    raise UnknownGroupError(f"no feature group is called {name!r}; the nearest is {nearest[0]}, of {', '.join(names)}")
+    raise UnknownGroupError(
+        f"no feature group is called {name!r}; the nearest is {nearest(name, names)}, of {', '.join(names)}"
+    )

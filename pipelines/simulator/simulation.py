@@ -17,6 +17,7 @@ from pipelines.simulator.config import DAY_MS, HOUR_MS, SimulationConfig
 from pipelines.simulator.events import client_events
 from pipelines.simulator.mischief import ORIGINAL, RESENT, deliver, make_rubbish, post_sessions
 from pipelines.simulator.platform import Platform, build_platform
+from pipelines.simulator.signals import account_signals, client_signals, consent_at
 from pipelines.simulator.state import ViewerState
 from pipelines.simulator.streams import stream
 from pipelines.simulator.tables import TableMaker
@@ -76,6 +77,7 @@ class _Run:
         hazards = self._accounts.judge(day, activity, stream(seed, "cancellation", day))
         self._add("consent.changed", self._consent_changes(consent))
         self._add("subscription.cancelled", self._cancellations(hazards))
+        self._report(day, activity, hazards, consent)
         received = self._receive(day, activity, consent, hazards) if activity else 0
         rubbish = make_rubbish(self.platform, midnight_ms, received, stream(seed, "rubbish", day))
         self.ledger.count_rubbish(rubbish)
@@ -96,6 +98,7 @@ class _Run:
         platform, seed = self.platform, self.platform.config.seed
         activity.playbacks["number"] = self._playbacks + np.arange(length(activity.playbacks))
         reported = client_events(platform, activity, platform.config.heartbeat_s * 1000, stream(seed, "player", day))
+        reported |= client_signals(activity, stream(seed, "signals", day))
         post = post_sessions(platform, activity.sessions, hazards.cancel_ms, stream(seed, "offline", day))
         delivered = deliver(platform, reported, post, consent, self._numbers, stream(seed, "delivery", day))
         self._sessions += length(activity.sessions)
@@ -104,6 +107,13 @@ class _Run:
             self._numbers += int((columns["copy"] != RESENT).sum())
             self._add(name, columns)
         return sum(length(columns) for columns in delivered.values())
+
+    def _report(self, day: int, activity: DayActivity | None, hazards: HazardDay, consent: ConsentDay) -> None:
+        """What the account's services say of the day."""
+        random = stream(self.platform.config.seed, "account signals", day)
+        for name, rows in account_signals(self.platform, activity, hazards.active, day, random).items():
+            events = self._server_events(rows["viewer"], rows["at_ms"])
+            self._add(name, events | {"consent": consent_at(self.platform, consent, rows)})
 
     def _introduce(self) -> None:
         """The catalogue, and every viewer's profile and consent, an hour before the first day."""

@@ -16,8 +16,11 @@ from pipelines.simulator.columns import Columns, length
 from pipelines.simulator.network import CDNS
 from pipelines.simulator.platform import APP_VERSIONS, CONNECTIONS, DEVICES, Platform
 from pipelines.simulator.play import ERRORS, LADDER_KBPS, RESOLUTIONS, SEEK_METHODS, STOP_REASONS
+from pipelines.simulator.signals import QUERIES, TUNE_AWAY_REASONS
 
-SERVER_EVENTS = ("title.added", "profile.updated", "consent.changed", "subscription.cancelled")
+# Of an account, not of one of its profiles.
+ACCOUNT_EVENTS = ("subscription.cancelled", "auth.login_succeeded", "support.contacted", "payment.failed")
+SERVER_EVENTS = ("title.added", "profile.updated", "consent.changed", *ACCOUNT_EVENTS)
 
 _CONTENT = {"content_id": ("content", "content_id"), "content_type": ("content_type", "content_type")}
 _PLAYBACK = _CONTENT | {"playback_id": ("number", "playback_id")}
@@ -103,6 +106,42 @@ PROPERTIES: dict[str, dict[str, tuple[str, str | pa.DataType]]] = {
     "profile.updated": {"is_kids": ("viewer", "is_kids"), "maturity_rating": ("viewer", "profile_rating")},
     "consent.changed": {f"allows_{purpose}": ("consent", purpose) for purpose in _BITS},
     "subscription.cancelled": {"cancel_reason": ("reason", "cancel_reason")},
+    # What these say is the same of every account: that, and when, they happen is what is simulated.
+    "auth.login_succeeded": {"auth_method": ("viewer", "auth_method"), "is_new_device": ("viewer", "no")},
+    "support.contacted": {
+        "contact_channel": ("viewer", "contact_channel"),
+        "contact_topic": ("viewer", "contact_topic"),
+        "is_resolved": ("viewer", "yes"),
+    },
+    "payment.failed": {
+        "payment_failure_reason": ("viewer", "payment_failure"),
+        "attempt_count": ("viewer", "one"),
+        "amount": ("viewer", "price"),
+        "currency": ("viewer", "currency"),
+    },
+    "rail.scroll": {
+        "rail_id": ("rail", "rail"),
+        "scroll_direction": ("direction", "scroll_direction"),
+        "items_scrolled": ("items", pa.int32()),
+        "scroll_depth_percent": ("depth_percent", pa.float64()),
+    },
+    "search.query": {
+        "query_text": ("query", "query"),
+        "search_type": ("conversational", "search_type"),
+        "query_length": ("query_length", pa.int32()),
+        "is_conversational": ("conversational", "is_conversational"),
+    },
+    "channel.tune": {
+        "channel_id": ("content", "content_id"),
+        "previous_channel_id": ("previous", "content_id"),
+        "tune_source": ("source", "tune_source"),
+        "tune_time_ms": ("start_delay_ms", pa.int64()),
+    },
+    "channel.tune_away": {
+        "channel_id": ("content", "content_id"),
+        "view_duration_ms": ("view_ms", pa.int64()),
+        "tune_away_reason": ("away_reason", "tune_away_reason"),
+    },
 }
 """Per event name and property: the column it comes from, and the vocabulary to look its codes up in or its own type."""
 
@@ -117,7 +156,7 @@ class TableMaker:
         """The flat table of one event name; the rows keep their order.
 
         Codes below 0 stand for null. Server events have neither session, device, address nor consent; an account's
-        (`subscription.cancelled`) no profile, and the catalogue's no person.
+        (`ACCOUNT_EVENTS`) no profile, and the catalogue's no person.
         """
         rows = length(columns)
         own = {
@@ -133,7 +172,7 @@ class TableMaker:
             return pa.array(values, type=source)
         if source == "playback_id":
             return self._scattered("pb_", values)
-        return self._vocabularies[source].take(pa.array(values))
+        return self._vocabularies[source].take(pa.array(values, mask=values < 0))
 
     def _scattered(self, prefix: str, numbers: NDArray[np.int64]) -> pa.Array:
         """Ids that show no order, from numbers that count on; null for numbers below 0."""
@@ -155,7 +194,7 @@ class TableMaker:
         }
         if name == "title.added":
             return arrays
-        people = ["user_id", "market"] if name == "subscription.cancelled" else ["user_id", "profile_id", "market"]
+        people = ["user_id", "market"] if name in ACCOUNT_EVENTS else ["user_id", "profile_id", "market"]
         if is_client:
             people += [
                 "device_id", "device_type", "platform", "app_version", "os_version",
@@ -229,4 +268,24 @@ class TableMaker:
             "is_kids": pa.array(viewers.is_kids),
             "profile_rating": pa.array([KIDS_RATINGS[-1] if kid else RATINGS[-1] for kid in viewers.is_kids]),
             "cancel_reason": pa.array(CANCEL_REASONS),
+            "scroll_direction": pa.array(["right"]),
+            "query": pa.array(QUERIES),
+            "search_type": pa.array(["text"]),
+            "is_conversational": pa.array([False]),
+            "tune_source": pa.array(["epg"]),
+            "tune_away_reason": pa.array(TUNE_AWAY_REASONS),
+            **{
+                name: pa.repeat(value, len(viewers))
+                for name, value in {
+                    "auth_method": "password",
+                    "contact_channel": "chat",
+                    "contact_topic": "playback",
+                    "payment_failure": "declined",
+                    "one": pa.scalar(1, pa.int32()),
+                    "price": 9.99,
+                    "currency": "EUR",
+                    "yes": True,
+                    "no": False,
+                }.items()
+            },
         } | {purpose: pa.array([bool(bits & bit) for bits in range(8)]) for purpose, bit in _BITS.items()}

@@ -26,7 +26,7 @@ from pipelines.simulator.platform import Platform
 from pipelines.simulator.state import taste_shares
 from pipelines.simulator.tables import SERVER_EVENTS
 
-ALWAYS_KEPT = ("title.added", "profile.updated", "consent.changed")
+ALWAYS_KEPT = ("title.added", "profile.updated", "consent.changed", "auth.login_succeeded")
 """Events that need no analytics consent: catalogue events carry no person, the others are essential."""
 
 

@@ -180,3 +180,183 @@ def content_popularity(events, titles, content_id, t):
         float(last_hour / earlier) if earlier else None,
     ]
     return dict(zip(names, values, strict=True)), age
+
+
+# What any declaration says, read as data: the aggregates by their names, the conditions and windows by their fields.
+
+
+class Near:
+    """A number that a sketch may be 1 % away from."""
+
+    def __init__(self, exact):
+        self.exact = exact
+
+
+def meets(row, condition):
+    if condition is None:
+        return True
+    if isinstance(condition, str):
+        return row[condition] is True
+    wanted = [condition.value] if isinstance(condition.value, str) else condition.value
+    return row[condition.column] in wanted
+
+
+def between(rows, now, window, since, until):
+    """Rows of a part of a window: its edges move in the window's hops, but for the instant itself."""
+    start = floor(now - since, hop(window))
+    end = floor(now - until, hop(window)) if until else now
+    return [row for row in rows if start <= row["time"] < end]
+
+
+def numbers(rows, column, condition):
+    return [int(row[column]) for row in rows if row[column] is not None and meets(row, condition)]
+
+
+def amount(what, rows):
+    kind = type(what).__name__
+    if kind == "Count":
+        return sum(meets(row, what.where) for row in rows)
+    if kind == "Sum":
+        return sum(numbers(rows, what.column, what.where))
+    assert kind == "DistinctCount"
+    return len({row[what.column] for row in rows if meets(row, what.where) and row[what.column] is not None})
+
+
+def mean(what, rows):
+    above = below = 0
+    for row in rows:
+        if row[what.column] is not None and meets(row, what.where):
+            weight = 1 if what.weight is None else row[what.weight] or 0
+            above += int(row[what.column]) * weight
+            below += weight
+    return Fraction(above, below * what.unit) if below else None
+
+
+def keys(row, column):
+    value = row[column]
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [str(value)]
+
+
+def by_key(rows, of, by, condition):
+    """Exact sums (without a column, counts) by key; a list shares its amount equally."""
+    sums = defaultdict(Fraction)
+    for row in rows:
+        added = 1 if of is None else int(row[of] or 0)
+        if added and meets(row, condition):
+            for key in keys(row, by):
+                sums[key] += Fraction(added, len(keys(row, by)))
+    return {key: part for key, part in sorted(sums.items()) if part}
+
+
+def shares_by_key(rows, what):
+    sums = by_key(rows, what.of, what.by, what.where)
+    return {key: part / sum(sums.values()) for key, part in sums.items()}
+
+
+def in_buckets(rows, of, by, condition, buckets):
+    sums = by_key(rows, of, by, condition)
+    return [sums.get(str(bucket), Fraction(0)) for bucket in range(buckets)]
+
+
+def points(what, rows, now, window, block):
+    """(x, y) of the blocks, oldest first; all amounts count unless nothing happened at all."""
+    number = window // block
+    parts = [between(rows, now, window, (back + 1) * block, back * block) for back in reversed(range(number))]
+    if type(what.of).__name__ == "Mean":
+        return [(x, y) for x, y in enumerate(mean(what.of, part) for part in parts) if y is not None]
+    return [(x, Fraction(amount(what.of, part))) for x, part in enumerate(parts)] if any(parts) else []
+
+
+def slope(what, rows, now, window):
+    known = points(what, rows, now, window, what.block_ms)
+    if len(known) < 3:
+        return None
+    mean_x, mean_y = (Fraction(sum(values), len(known)) for values in zip(*known, strict=True))
+    above = sum((x - mean_x) * (y - mean_y) for x, y in known)
+    return above / sum((x - mean_x) ** 2 for x, _ in known) / what.unit
+
+
+def delta(what, rows, now, window):
+    known = dict(points(what, rows, now, window, window // 2))
+    return (known[1] - known[0]) / what.unit if len(known) == 2 else None
+
+
+def trend(what, rows, now, window):
+    def on(day):
+        return amount(what.of, between(rows, now, window, day * days(1) + window, day * days(1)))
+
+    earlier = sum(on(day) for day in range(1, what.days + 1))
+    return Fraction(on(0) * what.days, earlier) if earlier else None
+
+
+def listed(rows, what, newest):
+    """The values that are there, in the order of time and id: one, or as many as fit."""
+    known = [row[what.column] for row in rows if row[what.column] is not None and meets(row, what.where)]
+    if what.limit is None:
+        return (known[-1] if newest else known[0]) if known else None
+    return (known[-what.limit :] if newest else known[: what.limit]) or None
+
+
+def divided(above, below):
+    return Fraction(above, below) if below else None
+
+
+def value_of(what, rows, now, window):
+    """Any aggregate over the rows of one entity, in the order of time and id."""
+    kind = type(what).__name__
+    changing = {"Slope": slope, "Delta": delta, "Trend": trend}
+    if kind in changing:
+        return changing[kind](what, rows, now, window)
+    rows = between(rows, now, window, window, 0)
+    if kind in ("Count", "Sum", "DistinctCount"):
+        return amount(what, rows)
+    if kind == "Rate":
+        return Fraction(amount(what.of, rows), what.per)
+    if kind == "Ratio":
+        return divided(amount(what.numerator, rows) * what.per, amount(what.denominator, rows))
+    if kind == "Mean":
+        return mean(what, rows)
+    if kind in ("Min", "Max"):
+        return (min if kind == "Min" else max)(numbers(rows, what.column, what.where), default=None)
+    if kind == "Percentile":
+        known = sorted(numbers(rows, what.column, what.where))
+        return Near(known[int(what.quantile * (len(known) - 1))]) if known else None
+    if kind in ("First", "Last"):
+        return listed(rows, what, kind == "Last")
+    if kind == "Share":
+        return shares_by_key(rows, what) or None
+    if kind == "TopShares":
+        ranked = sorted(shares_by_key(rows, what).items(), key=lambda entry: (-entry[1], entry[0]))
+        return dict(ranked[: what.limit]) or None
+    if kind == "Mode":
+        sums = by_key(rows, what.of, what.by, what.where)
+        return next((key for key, part in sums.items() if part == max(sums.values())), None)
+    if kind == "RatioByKey":
+        above, below = (
+            by_key(rows, getattr(one, "column", None), what.by, one.where) for one in (what.numerator, what.denominator)
+        )
+        return {key: above.get(key, Fraction(0)) / part for key, part in below.items()} or None
+    if kind == "Survival":
+        filled = in_buckets(rows, None, what.by, what.where, what.buckets + 1)
+        whole = sum(filled)
+        return [sum(filled[least:]) / whole for least in range(1, what.buckets + 1)] if whole else None
+    assert kind == "Vector", kind
+    filled = in_buckets(rows, what.of, what.by, what.where, what.buckets)
+    if what.as_shares:
+        return [part / sum(filled) for part in filled] if sum(filled) else None
+    return [part / what.unit for part in filled] if rows else None
+
+
+def declared(group, entity, rows, key, t):
+    """Features and age of a key for a request at t, from the rows of the group's log."""
+    step = {"event": 1, "hourly": 3_600_000, "daily": 86_400_000}[str(group.cadence)]
+    delay = {"event": 2_000, "hourly": 900_000, "daily": 10_800_000}[str(group.cadence)]
+    now = floor(t - (delay if group.delay_ms is None else group.delay_ms), step)
+    mine = [row for row in rows if key is not None and row[entity] == key and row["time"] < now]
+    mine.sort(key=lambda row: (row["time"], row["event_id"]))
+    age = t - mine[-1]["time"] if mine else None
+    if age is None or age > group.ttl_ms:
+        return {feature.name: None for feature in group.features}, age
+    return {feature.name: value_of(feature.aggregate, mine, now, feature.window_ms) for feature in group.features}, age

@@ -132,7 +132,7 @@ def test_a_group_of_many_windows_agrees_on_every_path():
                   "last": Last("who", 3, where="ok")}  # fmt: skip
     said = {f"{name}_{window}": (aggregate, window) for name, aggregate in aggregates.items() for window in windows}
     rng = np.random.default_rng(11)
-    log = random_log(rng, LOG.schema, ("who",), 800)
+    log = random_log(rng, LOG, ("who",), 800)
     names, instants = random_questions(rng, log, "who", 60)
     event = declare(delay_ms=2_000, **said)
     assert sorted(event.states_of_tile) == [5 * MINUTE, HOUR, DAY]
@@ -151,7 +151,7 @@ def test_a_group_of_many_windows_agrees_on_every_path():
 
 def test_microseconds_and_large_strings_are_taken():
     popularity = group("content_popularity")
-    log = random_log(np.random.default_rng(1), popularity.source.schema, popularity.entities, 50)
+    log = random_log(np.random.default_rng(1), popularity.source, popularity.entities, 50)
     stored = {pa.string(): pa.large_string(), TIME: pa.timestamp("us", tz="UTC")}
     schema = pa.schema([field.with_type(stored.get(field.type, field.type)) for field in log.schema])
     names, instants = random_questions(np.random.default_rng(2), log, "content_id", 50)

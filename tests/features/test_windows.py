@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from features.windows import Cadence, hop_ms, tile_length_ms, valued_at_ms, window_start_ms
+from features.windows import Cadence, edge_ms, hop_ms, tile_length_ms, valued_at_ms
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 
@@ -49,7 +49,8 @@ def test_boundaries(asked, cadence, delay, valued):
     ],
 )
 def test_window_starts(instant, window, start):
-    assert window_start_ms(instant, window) == start
+    assert edge_ms(instant, window, window) == start
+    assert edge_ms(instant, 0, window) == instant
 
 
 def test_no_tile_crosses_a_boundary_of_its_group():

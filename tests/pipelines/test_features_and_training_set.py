@@ -10,17 +10,33 @@ import pytest
 
 from features.groups import GROUPS, group
 from features.packing import unpack_values
-from features.playbacks import viewing_log
+from features.playbacks import VIEWING_LOG
 from features.purposes import Purpose
+from features.source import Source
+from features.sources import SOURCES
 from features.values import values_at
 from models.training_set import read_manifest
 from pipelines.build_features import NothingToBuildError, build_features
 from pipelines.clean import clean
+from pipelines.feature_logs import silver_schemas
 from pipelines.ingest import ingest
 from pipelines.lakehouse.tables import TITLES
 from pipelines.training_set import EmptyTrainingSetError, build_training_set, latest_training_set
 from serving.online_store import open_online_store
-from tests.platform import DAY, HOUR, MINUTE, SALT, T0, Platform, consent, described, hashed, title, watched
+from tests.platform import (
+    DAY,
+    HOUR,
+    MINUTE,
+    SALT,
+    T0,
+    Platform,
+    consent,
+    described,
+    hashed,
+    looked_around,
+    title,
+    watched,
+)
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(300)]
 VIEWERS = [f"viewer-{n}" for n in range(12)]
@@ -30,7 +46,7 @@ ALLOWED = [*VIEWERS, LEAVER]  # the leaver withdraws in the last test but one
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    """Twelve viewers and three who may not be used, over 40 days; finished titles are known to the tests."""
+    """Twelve viewers and three who may not be used, over 60 days; finished titles are known to the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REEL_SALT", SALT)
         platform = Platform(tmp_path_factory.mktemp("platform"))
@@ -39,14 +55,17 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
         for person in [*VIEWERS, REFUSER, LEAVER]:
             events.append(described(person))
         events.append(described(KID, is_kids=True))
-        platform.finished = {}
+        platform.titles = [f"vod-{n}" for n in range(30)]
+        platform.finished, platform.evenings = {}, {}
         for person in [*VIEWERS, KID, REFUSER, LEAVER]:
             at = T0
             for content in chance.sample(range(30), 20):
                 at += chance.randrange(1, 3 * DAY)
                 percent = chance.choice([10.0, 60.0, 95.0, 100.0])
-                flags = {"consent_personalization": False} if person == REFUSER else {}
+                flags = {"consent_personalization": person != REFUSER, "cdn": "akamai"}
                 events += watched(person, f"vod-{content}", at, percent, **flags)
+                platform.evenings.setdefault(person, []).append(at)
+                events += looked_around(person, f"vod-{content}", at + HOUR, consent_personalization=person != REFUSER)
                 if percent >= 50:
                     platform.finished.setdefault(person, []).append((at, f"vod-{content}"))
         platform.send(*events)
@@ -102,7 +121,7 @@ def test_splits_lie_one_after_another_in_time(platform):
 
 
 def test_popularity_of_the_label_is_that_of_the_last_known_hour(platform):
-    log = _log(platform)
+    log = _log(platform, VIEWING_LOG)
     starts = [
         (ms(row["event_timestamp"]), row["content_id"], row["viewer_token"])
         for row in log.to_pylist()
@@ -137,18 +156,43 @@ def test_the_same_inputs_give_the_same_bytes(platform):
 
 def test_online_equals_offline(platform):
     watermark = _watermark(platform)
-    log = _log(platform)
-    everyone = {"user_id": [*VIEWERS], "profile_id": [f"{v}-p" for v in VIEWERS], "content_id": []}
+    logs = {source.name: _log(platform, source) for source in SOURCES}
     for one in GROUPS:
         for entity in one.entities:
-            keys = [hashed(plain) for plain in everyone[entity]] or [f"vod-{n}" for n in range(30)]
+            log = logs[one.source.name]
+            keys = log[entity].unique().drop_null()
             with open_online_store(platform.settings.online_store_url, readonly=True) as store:
-                packed = store.get_many(one.stored_as(entity), keys)
+                packed = store.get_many(one.stored_as(entity), keys.to_pylist())
             online = unpack_values(one, packed, watermark)
             # LEAVER is still allowed here, so content counts him; kids and refusers are in no log.
-            offline = values_at(one, entity, log, pa.array(keys), [watermark] * len(keys))
+            offline = values_at(one, entity, log, keys, [watermark] * len(keys))
             for name in one.feature_schema().names:
                 assert online[name].to_pylist() == offline[name].to_pylist(), (entity, name)
+            assert online[one.age_column].null_count == 0, "everybody in the log is in the store"
+
+
+def test_every_group_is_there_for_all_its_entities(platform):
+    people = {"user_id": {hashed(who) for who in ALLOWED}, "profile_id": {hashed(f"{who}-p") for who in ALLOWED},
+              "session_id": {hashed(f"{who}-session") for who in ALLOWED}}  # fmt: skip
+    others = {"content_id": set(platform.titles), "channel_id": {"ch-1", "ch-2"}, "cdn_region": {"akamai/GB"}}
+    for one in GROUPS:
+        for entity in one.entities:
+            rows = platform.rows(f"features.{one.stored_as(entity)}", [entity])
+            assert {row[entity] for row in rows} == (people | others)[entity], (one.name, entity)
+            assert platform.built.wrote[f"features.{one.stored_as(entity)}"] == len(rows)
+
+
+def test_signs_of_an_account_are_those_that_were_sent(platform):
+    """By hand: each of the twenty evenings of an account has one of each, and they last for 28 days."""
+    watermark = _watermark(platform)
+    with open_online_store(platform.settings.online_store_url, readonly=True) as store:
+        packed = store.get_many("churn_signals_by_user_id", [hashed(who) for who in VIEWERS])
+    got = unpack_values(group("churn_signals"), packed, watermark).to_pylist()
+    now = (watermark - 3 * HOUR) // DAY * DAY
+    for who, row in zip(VIEWERS, got, strict=True):
+        evenings = [at + HOUR for at in platform.evenings[who]]
+        recent = sum((now - 28 * DAY) // DAY * DAY <= at + 25 * MINUTE < now for at in evenings)
+        assert row["support_contact_count"] == row["payment_failure_count"] == recent
 
 
 def test_building_again_finds_nothing_to_do(platform):
@@ -184,8 +228,11 @@ def _watermark(platform: Platform) -> int:
     return int(watermark)
 
 
-def _log(platform: Platform) -> pa.Table:
-    """The viewing log of all whose events allow personalization, straight from silver."""
-    rows = [row for row in platform.rows("silver.playback") if row["consent_personalization"] and not row["is_kids"]]
-    titles = pa.Table.from_pylist(platform.rows("silver.titles"), schema=TITLES)
-    return viewing_log(pa.Table.from_pylist(rows), titles)
+def _log(platform: Platform, source: Source) -> pa.Table:
+    """The log of all whose events allow personalization, straight from silver."""
+    schemas = silver_schemas(platform.contract, platform.settings.lakehouse.event_partition)
+    found = {"silver.titles": pa.Table.from_pylist(platform.rows("silver.titles"), schema=TITLES)}
+    for name in source.reads:
+        rows = [row for row in platform.rows(name) if row["consent_personalization"] and not row["is_kids"]]
+        found[name] = pa.Table.from_pylist(rows, schema=schemas[name])
+    return source.log(found)

@@ -31,7 +31,8 @@ CONFIG = SimulationConfig(
     rubbish_rate=0.003,
     missing_session_rate=0.003,
 )
-SERVER_EVENTS = {"title.added", "profile.updated", "consent.changed", "subscription.cancelled"}
+ACCOUNT_EVENTS = {"subscription.cancelled", "auth.login_succeeded", "support.contacted", "payment.failed"}
+SERVER_EVENTS = {"title.added", "profile.updated", "consent.changed"} | ACCOUNT_EVENTS
 
 
 @dataclass
@@ -357,6 +358,24 @@ def test_nothing_comes_after_a_cancellation(simulated):
             assert after.height == 0, name
 
 
+def test_channels_tuned_to_are_the_live_playbacks(simulated):
+    live = simulated.valid("playback.started").filter(pl.col("content_type") == "live")
+    tunes, aways = simulated.valid("channel.tune"), simulated.valid("channel.tune_away")
+    where = ["session_id", "content_id", "event_timestamp"]
+    assert tunes.height == live.height == aways.height > 200
+    assert tunes.rename({"channel_id": "content_id"}).join(live, on=where).height == live.height
+    moved = tunes.filter(pl.col("previous_channel_id").is_not_null())
+    assert moved.height == aways.filter(pl.col("tune_away_reason") == "channel_change").height > 10
+    assert (aways["view_duration_ms"] > 0).all()
+
+
+def test_log_ins_come_with_cold_launches(simulated):
+    cold = simulated.valid("app.launch").filter(pl.col("launch_type") == "cold").height
+    assert abs(simulated.valid("auth.login_succeeded").height / cold - 0.3) < 0.05
+    for name in ("support.contacted", "payment.failed"):
+        assert simulated.valid(name).height > 5
+
+
 def test_stalls_are_many_where_a_cdn_is_degraded_and_make_people_leave(tmp_path):
     config = replace(CONFIG, markets=(("GB", 1.0),), households=400, days=7, anomalies_per_week=3, daily_hazard=0.0)
     tables, _ = merged(config, tmp_path)
@@ -482,10 +501,14 @@ def test_the_expected_counts_are_those_of_the_events(simulated):
         counts, distinct = truth["events"][name], simulated.valid(name)
         invalid = 0 if name in SERVER_EVENTS else table["session_id"].null_count()
         refused = pl.col("consent_analytics").eq_missing(False)
-        if name == "subscription.cancelled":
-            latest = simulated.tables["consent.changed"].sort("event_timestamp").unique("user_id", keep="last")
-            refusing = latest.filter(~pl.col("allows_analytics"))["user_id"]
-            refused = pl.col("user_id").is_in(refusing.implode())
+        if name == "auth.login_succeeded":  # essential: kept whatever the viewer said
+            refused = pl.lit(False)
+        elif name in ACCOUNT_EVENTS:
+            answers = simulated.tables["consent.changed"].select("user_id", "event_timestamp", "allows_analytics")
+            told = distinct.sort("event_timestamp").join_asof(
+                answers.sort("event_timestamp"), on="event_timestamp", by="user_id", check_sortedness=False
+            )
+            refused = pl.col("event_id").is_in(told.filter(~pl.col("allows_analytics"))["event_id"].implode())
         assert counts["without_session"] == invalid
         assert counts["distinct"] == distinct.height
         assert counts["resent"] == table.height - invalid - distinct.height

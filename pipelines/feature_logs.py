@@ -1,0 +1,217 @@
+"""The logs that features are made of: silver, asked for consent, brought together, and read by each source.
+
+    silver.{domain}     cut by the column that brings rows together (a viewer's token, an account)
+    one bucket          all rows of some viewers, of every table that its sources read
+    one `Gathered`      the log of each source for these viewers; it stays in Ray's object store
+
+Sources that bring rows together by the same column, for the same answer to consent, share the reading.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from pyiceberg.table import FileScanTask
+
+from features.errors import DeclarationError
+from features.names import nearest
+from features.purposes import Purpose
+from features.source import EVENT_TIME, Source
+from pipelines.cluster import buckets_for, regroup, result_of
+from pipelines.contract.events import Contract
+from pipelines.lakehouse import tables
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.scans import bucket_of, read_all
+from pipelines.viewing import DECISION_COLUMNS, Viewing, excluded_in, noted
+
+_TABLE = b"table"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The logs of one bucket by source, what was left out by reason, and when the newest row of a log became known."""
+
+    logs: dict[str, pa.Table]
+    excluded: dict[str, int]
+    newest_ms: int | None
+
+
+@dataclass
+class Logs:
+    """The logs of some sources, one `Gathered` a bucket, and what they were made from."""
+
+    gathered: list[Any]  # references of Ray's to `Gathered`
+    rows: dict[str, int]
+    excluded: dict[str, int] = field(default_factory=dict)
+    newest_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What sources that bring rows together in the same way read, for one purpose."""
+
+    sources: tuple[Source, ...]
+    together: str
+    viewings: Mapping[str, Viewing]
+    snapshots: Mapping[str, int]
+    schemas: Mapping[str, pa.Schema]
+
+    @classmethod
+    def of(
+        cls,
+        lakehouse: Lakehouse,
+        sources: Sequence[Source],
+        purpose: Purpose,
+        at_ms: int | None,
+        schemas: Mapping[str, pa.Schema],
+    ) -> "Reading":
+        """Silver as it stands, whose tables have these `schemas`; those that were never filled are read as empty."""
+        (together,) = {source.together for source in sources}
+        found = {name: Viewing.of(lakehouse, purpose, at_ms, name) for name in _columns(sources)}
+        viewings = {name: viewing for name, viewing in found.items() if viewing is not None}
+        snapshots = {name: one for viewing in viewings.values() for name, one in viewing.snapshots.items()}
+        return cls(tuple(sources), together, viewings, snapshots, schemas)
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows of each table, before any is left out."""
+        return {name: viewing.rows for name, viewing in self.viewings.items()}
+
+    def gather(self, shared: Mapping[str, pa.Table], at_least: int) -> Logs:
+        """Bring the rows together and make every log; waits until all are made."""
+        items = [(name, files) for name, viewing in self.viewings.items() for files in viewing.file_groups()]
+        cut = buckets_for(sum(self.rows.values()), at_least)
+        split = _Split(self.viewings, _columns(self.sources), self.together, cut)
+        gathered = regroup(items, split, _MakeLogs(self.sources, shared, self.schemas), cut)
+        logs = Logs(gathered, self.rows)
+        for facts in map(result_of, [ray.remote(_facts).remote(one) for one in gathered]):
+            excluded, newest_ms = facts
+            for why, count in excluded.items():
+                logs.excluded[why] = logs.excluded.get(why, 0) + count
+            known = [one for one in (newest_ms, logs.newest_ms) if one is not None]
+            logs.newest_ms = max(known, default=None)
+        return logs
+
+
+@dataclass(frozen=True)
+class CutLog:
+    """One source's log of a `Gathered`, cut by the bucket of an entity's key; rows without one are left out."""
+
+    source: str
+    entity: str
+    buckets: int
+
+    def __call__(self, gathered: Gathered) -> list[pa.Table]:
+        """One table a bucket."""
+        log = gathered.logs[self.source]
+        bucket = bucket_of(log[self.entity], self.buckets)
+        return [log.filter(pa.array(bucket == wanted)) for wanted in range(self.buckets)]
+
+
+def shared_tables(lakehouse: Lakehouse, sources: Sequence[Source]) -> dict[str, pa.Table]:
+    """What says the same to everybody, whole."""
+    names = dict.fromkeys(name for source in sources for name in source.shared)
+    return {name: read_all(lakehouse.existing(name), _shared_schema(name)) for name in names}
+
+
+def silver_schemas(contract: Contract, event_partition: str) -> dict[str, pa.Schema]:
+    """The columns of every table of silver that holds a domain's events."""
+    domains = sorted({event.domain for event in contract.events})
+    specs = [tables.silver_domain(contract, domain, event_partition) for domain in domains]
+    return {spec.name: spec.schema for spec in specs}
+
+
+def check_sources(sources: Sequence[Source], contract: Contract, schemas: Mapping[str, pa.Schema]) -> None:
+    """Raise `DeclarationError` where a source is made of an event, a table or a column that there is not."""
+    events = {event.name for event in contract.events}
+    for source in sources:
+        for name in source.events:
+            if name not in events:
+                raise DeclarationError(
+                    f"source {source.name}: unknown event {name}; the nearest is {nearest(name, sorted(events))}"
+                )
+        for table, columns in source.reads.items():
+            if table not in schemas:
+                raise DeclarationError(
+                    f"source {source.name}: unknown table {table}; the nearest is {nearest(table, schemas)}"
+                )
+            _check_columns(source, table, columns, schemas[table])
+        for table, columns in source.shared.items():
+            _check_columns(source, table, columns, _shared_schema(table))
+
+
+def _check_columns(source: Source, table: str, columns: Sequence[str], schema: pa.Schema) -> None:
+    for column in columns:
+        if column not in schema.names:
+            raise DeclarationError(
+                f"source {source.name}: {table} has no column {column}; the nearest is {nearest(column, schema.names)}"
+            )
+
+
+def _shared_schema(name: str) -> pa.Schema:
+    known = {"silver.titles": tables.TITLES}
+    if name not in known:
+        raise DeclarationError(f"{name} is no table that says the same to everybody; there is {', '.join(known)}")
+    return known[name]
+
+
+def _columns(sources: Sequence[Source]) -> dict[str, tuple[str, ...]]:
+    """The columns of each table that some source reads."""
+    read: dict[str, dict[str, None]] = {}
+    for source in sources:
+        for table, columns in source.reads.items():
+            read.setdefault(table, {}).update(dict.fromkeys(columns))
+    return {table: tuple(columns) for table, columns in read.items()}
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Admitted rows of some files, cut by the bucket that brings them together; those of nobody share the first."""
+
+    viewings: Mapping[str, Viewing]
+    columns: Mapping[str, tuple[str, ...]]
+    together: str
+    buckets: int
+
+    def __call__(self, item: tuple[str, list[FileScanTask]]) -> list[pa.Table]:
+        name, files = item
+        columns = self.columns[name]
+        rows, excluded = self.viewings[name].allowed(files, tuple(dict.fromkeys((*columns, *DECISION_COLUMNS))))
+        bucket = np.maximum(bucket_of(rows[self.together], self.buckets), 0)
+        rows = rows.select(columns)
+        parts = [rows.filter(pa.array(bucket == wanted)) for wanted in range(self.buckets)]
+        return [_named(noted(part, excluded if place == 0 else {}), name) for place, part in enumerate(parts)]
+
+
+@dataclass(frozen=True)
+class _MakeLogs:
+    """The log of each source, from the rows of one bucket."""
+
+    sources: tuple[Source, ...]
+    shared: Mapping[str, pa.Table]
+    schemas: Mapping[str, pa.Schema]
+
+    def __call__(self, _: int, parts: Sequence[pa.Table]) -> Gathered:
+        by_table: dict[str, list[pa.Table]] = {}
+        for part in parts:
+            by_table.setdefault(part.schema.metadata[_TABLE].decode(), []).append(part.replace_schema_metadata(None))
+        found = {name: pa.concat_tables(some) for name, some in by_table.items()}
+        logs = {source.name: source.log(self._tables_of(source, found)) for source in self.sources}
+        times = [log[EVENT_TIME] for log in logs.values() if log.num_rows]
+        newest_ms = max((int(pa.compute.max(one.cast(pa.int64())).as_py()) for one in times), default=None)
+        return Gathered(logs, excluded_in(parts), newest_ms)
+
+    def _tables_of(self, source: Source, found: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+        rows = {name: found[name] if name in found else self.schemas[name].empty_table() for name in source.reads}
+        return rows | dict(self.shared)
+
+
+def _named(part: pa.Table, name: str) -> pa.Table:
+    return part.replace_schema_metadata({**(part.schema.metadata or {}), _TABLE: name.encode()})
+
+
+def _facts(gathered: Gathered) -> tuple[dict[str, int], int | None]:
+    return gathered.excluded, gathered.newest_ms
