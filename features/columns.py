@@ -39,9 +39,12 @@ def milliseconds(column: pa.Array | pa.ChunkedArray, what: str = "a time column"
     array = flat(column)
     if array.null_count:
         raise LogError(f"{what} has {array.null_count:,} null(s); give each row its time, or leave it out")
-    if pa.types.is_timestamp(array.type) and array.type.unit != "ms":
-        array = pc.floor_temporal(array, unit="millisecond").cast(pa.timestamp("ms", tz=array.type.tz))
-    return np.asarray(array.cast(pa.int64()), dtype=np.int64)
+    instants = np.asarray(array.cast(pa.int64()), dtype=np.int64)
+    if not pa.types.is_timestamp(array.type) or array.type.unit == "ms":
+        return instants
+    if array.type.unit == "s":
+        return instants * 1000
+    return instants // (1000 if array.type.unit == "us" else 1_000_000)
 
 
 def timestamps(instants_ms: Int64s) -> pa.Array:
@@ -58,6 +61,10 @@ def codes_in(values: pa.Array | pa.ChunkedArray, vocabulary: pa.Array) -> Int64s
     """Place of each value in the vocabulary; -1 where it is null or not there."""
     if len(vocabulary) == 0:
         return np.full(len(values), -1, dtype=np.int64)
+    if pa.types.is_dictionary(values.type):
+        encoded = flat(values)
+        codes = np.asarray(pc.fill_null(encoded.indices, -1), dtype=np.int64)
+        return np.append(codes_in(encoded.dictionary, vocabulary), -1)[codes]
     places = pc.index_in(flat(values).cast(vocabulary.type), value_set=vocabulary, skip_nulls=True)
     return np.asarray(pc.fill_null(places, -1), dtype=np.int64)
 

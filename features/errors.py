@@ -31,6 +31,14 @@ class UnknownEntityError(FeatureError):
     """No entity has the key that was asked for."""
 
 
+class SelectionError(FeatureError):
+    """Features were asked for in a way that says too little, too much, or nothing that there is."""
+
+
+class PurposeNotAllowedError(FeatureError):
+    """Features were asked for without a purpose, or for one that they are not declared for."""
+
+
 class LogError(FeatureError):
     """A log, or a table handed to the engine, lacks a column or holds what it cannot hold."""
 

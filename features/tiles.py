@@ -63,6 +63,26 @@ def timeline_of_tiles(group: FeatureGroup, entities: pa.Array, owners: Int64s, t
     return Timeline(group, entities, lines)
 
 
+def timeline_of_whole_tiles(
+    group: FeatureGroup, entities: pa.Array, owners: Int64s, tiled: pa.Table, shortest_ms: int
+) -> Timeline:
+    """Timeline that counts a tile once it has ended, so that it may be asked about any instant of the past.
+
+    What the head of a window holds is in no tile that has ended: a value is as of the last tile boundary before
+    `instant - delay`, at most a hop older than the exact one, and no later event moves it. `shortest_ms` is the length
+    of the tiles that say when the last event was: the shortest of the whole group, whichever features are read.
+    """
+    starts_ms = milliseconds(tiled[TILE_START])
+    lengths_ms = np.asarray(flat(tiled[TILE_LENGTH]), dtype=np.int64)
+    lines = {}
+    for tile_ms, states in {shortest_ms: (), **group.states_of_tile}.items():
+        rows = np.flatnonzero(lengths_ms == tile_ms)
+        rows = rows[np.lexsort((starts_ms[rows], owners[rows]))]
+        # A window reads what is before its end, so a tile that stands at its last millisecond is read when it is over.
+        lines[tile_ms] = _merged_line(tiled.take(pa.array(rows)), owners[rows], starts_ms[rows] + (tile_ms - 1), states)
+    return Timeline(group, entities, lines)
+
+
 def _timeline_of_tables(group: FeatureGroup, entity: str, tables: Sequence[pa.Table]) -> Timeline:
     group.check_entity(entity)
     schema = group.tile_schema(entity)

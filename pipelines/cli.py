@@ -12,6 +12,7 @@ from features.errors import FeatureError
 from features.purposes import Purpose
 from models.errors import ModelError
 from pipelines.cli_contract import contracts
+from pipelines.cli_features import features
 from pipelines.cli_lakehouse import lineage, maintain
 from pipelines.cli_quality import quality
 from pipelines.cli_quarantine import quarantine_app
@@ -29,6 +30,7 @@ app = typer.Typer(
 importers = typer.Typer(help="Import public data as events.")
 app.add_typer(importers, name="import")
 app.add_typer(contracts, name="contract")
+app.add_typer(features, name="features")
 app.add_typer(quarantine_app, name="quarantine")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line instead of a table.")]
@@ -151,16 +153,6 @@ def clean(context: typer.Context, as_json: Json = False) -> None:
     from pipelines.clean import clean as run
 
     with _ray(context.obj), progress_bar("cleaning", shown=not as_json) as bar:
-        report = run(context.obj, on_progress=bar.reach)
-    show(report, as_json=as_json)
-
-
-@app.command()
-def features(context: typer.Context, as_json: Json = False) -> None:
-    """Build every feature group, offline and online."""
-    from pipelines.build_features import build_features as run
-
-    with _ray(context.obj), progress_bar("building features", shown=not as_json) as bar:
         report = run(context.obj, on_progress=bar.reach)
     show(report, as_json=as_json)
 

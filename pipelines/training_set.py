@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,12 @@ from features.groups.content_popularity import CONTENT_POPULARITY
 from features.groups.user_viewing_history import USER_VIEWING_HISTORY
 from features.playbacks import viewing_log
 from features.purposes import Purpose
-from features.values import values_at
 from pipelines.cluster import buckets_for, regroup, result_of, run_tasks
 from pipelines.errors import ReelError
 from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
-from pipelines.lakehouse.files import TableFiles
-from pipelines.lakehouse.scans import read_all, scan_tasks
-from pipelines.point_in_time import attach, stored_values
+from pipelines.lakehouse.scans import read_all
+from pipelines.point_in_time.join import Request, join_within
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
 from pipelines.version import code_version
@@ -43,12 +41,13 @@ HOUR_MS = 3_600_000
 LABELS_PER_ROW = 100  # a train row stands for a chunk of a viewer's sequence; as long as the longest history
 FINISHED_PERCENT = 50  # what `recent_titles` calls finished
 SPLITS = ("train", "validation", "test")
-VIEWER_FEATURES = {
-    "recent_titles": "history",
-    "preferred_content_type": "preferred_content_type",
-    "completion_rate": "completion_rate",
+# A feature, and the column that it becomes.
+FEATURES = {
+    f"{USER_VIEWING_HISTORY.name}.recent_titles": "history",
+    f"{USER_VIEWING_HISTORY.name}.preferred_content_type": "preferred_content_type",
+    f"{USER_VIEWING_HISTORY.name}.completion_rate": "completion_rate",
+    f"{CONTENT_POPULARITY.name}.daily_unique_viewers": "label_daily_unique_viewers",
 }
-TITLE_FEATURES = {"daily_unique_viewers": "label_daily_unique_viewers"}
 FIRST_LABEL = "first_label"
 STAGED_SUFFIX = ".unfinished"
 
@@ -84,7 +83,7 @@ def build_training_set(
         made.inputs.append(lineage.Inputs(tables=inputs["snapshots"]))
         folder = _folder(settings.work_dir, inputs)
         if not folder.exists():
-            _build(settings, lakehouse, viewing, splits, inputs, folder)
+            _build(settings, lakehouse, viewing, splits, inputs, folder, made)
         on_progress(1, 1)
         _point_to(folder)
         manifest = json.loads((folder / "manifest.json").read_text())
@@ -147,8 +146,7 @@ def _inputs(
         "seed": settings.training.seed,
         "buckets": buckets_for(viewing.rows, settings.lakehouse.buckets),
         "code_version": code_version(),
-        "features": [f"{USER_VIEWING_HISTORY.name}:{name}" for name in VIEWER_FEATURES]
-        + [f"{CONTENT_POPULARITY.name}:{name}" for name in TITLE_FEATURES],
+        "features": [name.replace(".", ":") for name in FEATURES],
         "feature_fingerprints": {
             group.name: group.fingerprint.hex() for group in (USER_VIEWING_HISTORY, CONTENT_POPULARITY)
         },
@@ -168,17 +166,14 @@ def _build(
     splits: Splits,
     inputs: Mapping[str, Any],
     folder: Path,
+    made: lineage.Run,
 ) -> None:
-    buckets = settings.lakehouse.buckets
     titles = read_all(lakehouse.existing("silver.titles"), tables.TITLES)
-    popularity = lakehouse.existing("features.content_popularity_by_content_id")
-    assert popularity is not None
     cut = inputs["buckets"]
-    parts = regroup(viewing.file_groups(), viewing.splitter("user_id", cut), partial(_viewer_rows, titles, splits), cut)
-    values = stored_values(
-        TableFiles.of(popularity), scan_tasks(popularity), CONTENT_POPULARITY, "content_id", TITLE_FEATURES
-    )
-    complete = attach(parts, FIRST_LABEL, "event_timestamp", values, buckets)
+    spine = regroup(viewing.file_groups(), viewing.splitter("user_id", cut), partial(_viewer_rows, titles, splits), cut)
+    request = Request(list(FEATURES), viewing.purpose, keys={"content_id": FIRST_LABEL}, at_ms=viewing.at_ms)
+    joined = join_within(made, lakehouse, settings.lakehouse.buckets, spine, request, viewing=viewing)
+    complete = joined.parts
 
     staged = folder.with_suffix(STAGED_SUFFIX)
     shutil.rmtree(staged, ignore_errors=True)
@@ -217,16 +212,11 @@ SCHEMA = pa.schema(
 
 
 def _viewer_rows(titles: pa.Table, splits: Splits, _: int, parts: list[pa.Table]) -> pa.Table:
-    """Spine and viewer features of one bucket of users; what was excluded goes along as metadata."""
+    """Spine of one bucket of users; what was excluded goes along as metadata."""
     excluded = excluded_in(parts)
     log = viewing_log(pa.concat_tables([part.replace_schema_metadata(None) for part in parts]), titles)
     spine, again = _spine(log, splits)
     add_counts(excluded, {"title finished before": again} if again else {})
-    wanted = tuple(feature for feature in USER_VIEWING_HISTORY.features if feature.name in VIEWER_FEATURES)
-    instants = spine["event_timestamp"].cast(pa.int64()).to_numpy()
-    values = values_at(replace(USER_VIEWING_HISTORY, features=wanted), "profile_id", log, spine["profile_id"], instants)
-    for name, column in VIEWER_FEATURES.items():
-        spine = spine.append_column(column, values[name])
     return spine.replace_schema_metadata({b"excluded": json.dumps(excluded).encode()})
 
 
@@ -300,6 +290,8 @@ def _write_part(
     part: pa.Table, place: int, first_rows: dict[str, int], staged: str
 ) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
     counts: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
+    excluded = json.loads(part.schema.metadata[b"excluded"])
+    part = part.rename_columns({name.replace(".", "__"): column for name, column in FEATURES.items()})
     for split in SPLITS:
         rows = part.filter(pa.compute.equal(part["split"], split))
         if rows.num_rows == 0:
@@ -315,7 +307,7 @@ def _write_part(
     everything: dict[str, int] = {}
     for counted in counts.values():
         add_counts(everything, counted)
-    return json.loads(part.schema.metadata[b"excluded"]), counts["train"], everything
+    return excluded, counts["train"], everything
 
 
 def _filled(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:

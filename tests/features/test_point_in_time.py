@@ -2,9 +2,15 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from features.aggregates import Count
+from features.columns import codes_in
+from features.declarations import Feature, FeatureGroup, Source
 from features.errors import LogError
-from features.point_in_time import as_of_join
+from features.point_in_time import BoundaryRows, as_of_join
+from features.purposes import Purpose
 from features.windows import Cadence
 
 TIME = pa.timestamp("ms", tz="UTC")
@@ -131,3 +137,43 @@ def test_equals_duckdb_where_nothing_was_corrected():
         ).fetchall()
     assert ours["v"].to_pylist() == [value for _, value in theirs]
     assert 0 < ours["v"].null_count < 25_000
+
+
+LOG = Source("log", pa.schema([("event_id", pa.string()), ("event_timestamp", TIME), ("k", pa.string())]))
+DECLARED = FeatureGroup(
+    name="things",
+    entities=("k",),
+    source=LOG,
+    cadence=Cadence.HOURLY,
+    ttl_ms=DAY,
+    purpose=Purpose.ANALYTICS,
+    owner="us",
+    description="Things.",
+    features=(Feature("v", Count(), DAY, "One.", "1", (0, 9)),),
+    delay_ms=900_000,
+)
+a_key = st.sampled_from(["a", "b", "", "é", None])
+near = st.builds(
+    lambda hour, off: hour * HOUR + off, st.integers(-3, 40), st.sampled_from([-1, 0, 1, 900_000, 900_001])
+)
+a_version = st.tuples(a_key, st.integers(0, 30).map(lambda hour: hour * HOUR), near, st.integers(0, 2 * DAY))
+
+
+@given(st.lists(a_version, max_size=25), st.lists(st.tuples(a_key, near), max_size=25))
+def test_stored_rows_are_what_a_reader_of_all_versions_would_say(versions, asked):
+    """Ties, corrections, TTL, null keys and duplicates: value and age against a loop over every version."""
+    # Two versions of a key, boundary and creation are one too many: nobody could say which holds.
+    versions = list({(key, event, created): (key, event, created, event - back, number)
+                     for number, (key, event, created, back) in enumerate(versions)}.values())  # fmt: skip
+    rows = BoundaryRows.of(DECLARED, "k", right_of(versions))
+    keys = pa.array([key for key, _ in asked], pa.string())
+    table = rows.values_of(codes_in(keys, rows.entities), np.array([t for _, t in asked], dtype=np.int64))
+    for (key, t), said in zip(asked, table.to_pylist(), strict=True):
+        seen = [row for row in versions if key is not None and row[0] == key
+                and row[1] <= (t - 900_000) // HOUR * HOUR and row[2] <= t]  # fmt: skip
+        if not seen:
+            assert said == {"v": None, "things__age_ms": None}
+            continue
+        latest = max(seen, key=lambda row: (row[1], row[2]))
+        age = t - latest[3]
+        assert said == {"v": latest[4] if age <= DAY else None, "things__age_ms": age}

@@ -9,6 +9,7 @@ from pipelines.errors import JavaMissing, MavenMissing
 from tests.pipelines.lakehouse.servers.iceberg_rest import RestCatalogs, rest_catalogs
 from tests.pipelines.lakehouse.servers.postgres import PostgresMissing, postgres
 from tests.pipelines.lakehouse.servers.s3 import S3, s3
+from tests.platform import SALT, Platform
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,13 @@ def rest_servers(project_root: Path, tmp_path_factory: pytest.TempPathFactory, s
             yield addresses
     except (JavaMissing, MavenMissing) as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def watched_platform(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform whose features are built (`tests.pipelines.watched`); not to be changed."""
+    from tests.pipelines.watched import built  # the stations take seconds to import
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REEL_SALT", SALT)
+        yield built(tmp_path_factory.mktemp("watched"))
