@@ -46,7 +46,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Drift:
-    """How far some values are from a reference. `aspect`: "numbers" or "keys"; `chance`: what PSI chance may reach."""
+    """How far some values are from a reference; `chance`: what PSI chance may reach.
+
+    `aspect`: "numbers" or "keys", or "nulls" where more than half of the PSI is theirs.
+    """
 
     aspect: str
     psi: float
@@ -119,10 +122,12 @@ def _with_nulls(one: Description, weights: Numbers) -> Numbers:
 def _compared(aspect: str, reference: Numbers, now: Numbers, reference_size: int, now_size: int) -> Drift:
     is_used = (reference > 0) | (now > 0)  # a bin that both lack says nothing
     q, p = _floored(reference[is_used], reference_size), _floored(now[is_used], now_size)
-    ratio = np.log(p / q)
-    degrees = int(is_used.sum()) - 1
+    parts = (p - q) * np.log(p / q)
+    psi, degrees = float(parts.sum()), len(parts) - 1
+    if is_used[-1] and parts[-1] > psi / 2:
+        aspect = "nulls"
     chance = (1 / reference_size + 1 / now_size) * chi_squared(1 - _CHANCE, degrees) if degrees else 0.0
-    return Drift(aspect, float(((p - q) * ratio).sum()), float((p * ratio).sum()), chance)
+    return Drift(aspect, psi, float((p * np.log(p / q)).sum()), chance)
 
 
 def _floored(shares: Numbers, size: int) -> Numbers:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from features.declarations import FeatureGroup
 from features.drift import DRIFT_PSI, SHIFT_PSI, Verdict
-from features.statistics import Measure
+from features.statistics import Description, Measure
 from features.words import duration_words, range_words
 from pipelines.feature_statistics import drawings
 from pipelines.feature_statistics.record import date_of
@@ -64,7 +64,7 @@ def _look(report: FeatureReport) -> str:
     rows = "".join(_look_row(one) for one in report.wanting)
     return (
         '<div class="wide"><table class="look"><thead><tr><th>feature</th><th>why</th><th class="n">PSI</th>'
-        '<th class="n">chance</th><th class="n">KL</th><th class="n">median then</th><th class="n">now</th>'
+        '<th class="n">chance</th><th class="n">KL</th><th class="n">typical then</th><th class="n">now</th>'
         f'<th class="n">nulls then</th><th class="n">now</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
@@ -73,7 +73,7 @@ def _look_row(one: History) -> str:
     found, before, now = one.drift, one.reference, one.last
     unit = drawings.unit_of(one)
     told = [f"{value:.2f}" for value in (found.psi, found.chance, found.kl)] if found else ["–"] * 3
-    told += [number_words(before.quantile(0.5), unit) if before else "–", number_words(now.quantile(0.5), unit)]
+    told += [_typical(before, unit), _typical(now, unit)] if not is_text(one) else [_commonest(before), _commonest(now)]
     told += [share_words(before.nulls, before.count) if before else "–", share_words(now.nulls, now.count)]
     cells = "".join(f'<td class="n">{text}</td>' for text in told)
     kind = found.verdict if found else NO_VERDICT
@@ -97,10 +97,9 @@ def _group(group: FeatureGroup, histories: list[History], days: range) -> str:
 
 
 def _card(one: History, days: range) -> str:
-    is_text = pa.types.is_string(one.feature.arrow_type)
     is_vector = one.last.measure is Measure.ELEMENT and not pa.types.is_map(one.feature.arrow_type)
-    plot = drawings.stacked_keys(one, days) if is_text else drawings.bands(one, days)
-    keys = drawings.profile(one) if is_vector else drawings.key_list(one, coloured=is_text)
+    plot = drawings.stacked_keys(one, days) if is_text(one) else drawings.bands(one, days)
+    keys = drawings.profile(one) if is_vector else drawings.key_list(one, coloured=is_text(one))
     found = one.drift
     psi = f'<i class="{found.verdict}">PSI {found.psi:.2f}</i>' if found else f'<i class="{NO_VERDICT}">PSI –</i>'
     ends = f"<span>{date_of(days.start):%d %b}</span><span>{date_of(days.stop - 1):%d %b}</span>"
@@ -115,6 +114,19 @@ def _card(one: History, days: range) -> str:
     )
 
 
+def is_text(one: History) -> bool:
+    """Whether a value is one text, which its length says little of."""
+    return bool(pa.types.is_string(one.feature.arrow_type))
+
+
+def _typical(one: Description | None, unit: str) -> str:
+    return number_words(one.quantile(0.5) if one is not None else None, unit)
+
+
+def _commonest(one: Description | None) -> str:
+    return escape(next(iter(one.keys), "–")) if one is not None else "–"
+
+
 def _kind(one: History) -> str:
     bounds = range_words(one.feature.range)
     said = [one.feature.unit, bounds, f"over {duration_words(one.feature.window_ms)}"]
@@ -126,13 +138,14 @@ def _facts(one: History) -> Iterator[tuple[str, str]]:
     now = one.last
     unit = drawings.unit_of(one)
     what = {Measure.VALUE: "", Measure.ELEMENT: " element", Measure.LENGTH: " length"}[now.measure]
-    if not pa.types.is_string(one.feature.arrow_type):
+    if not is_text(one):
         yield f"median{what}", number_words(now.quantile(0.5), unit)
         yield f"mean{what}", number_words(now.mean, unit)
         yield "least, greatest", f"{number_words(now.least, unit)}, {number_words(now.greatest, unit)}"
     yield "nulls", f"{share_words(now.nulls, now.count)}"
     yield "distinct", f"{now.distinct:,}"
-    yield "values", f"{now.count:,} of {now.entities:,}"
+    yield "values", f"{now.count:,}"
+    yield "entities", f"{now.entities:,}"
     if one.feature.range is not None:
         yield "out of range", f'<b class="drift">{now.outside:,}</b>' if now.outside else "0"
 
@@ -148,7 +161,8 @@ _PAGE = """<!doctype html>
   --drift: #f87171; --null: #9ca3af; --unsure: #6b7280; }} }}
 * {{ box-sizing: border-box; }}
 body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 92rem; margin: 2rem auto; padding: 0 1.5rem; }}
-h1 {{ margin: 0; font-size: 1.7rem; }} h2 {{ margin: 3rem 0 0; font: 600 1.25rem ui-monospace, monospace; }}
+h1 {{ margin: 0; font-size: 1.7rem; }} h2 {{ margin: 3rem 0 0; font-size: 1.25rem; }}
+section h2 {{ font: 600 1.25rem ui-monospace, monospace; }}
 h3 {{ margin: 1.2rem 0 .6rem; font-weight: 500; font-size: .95rem; }} h2 + p {{ margin: .2rem 0 0; }}
 body > header p {{ margin: .15rem 0; opacity: .7; }} small {{ opacity: .65; }}
 ul {{ display: flex; flex-wrap: wrap; gap: .75rem; padding: 0; margin: 1.25rem 0; list-style: none; }}
@@ -165,7 +179,7 @@ a {{ color: inherit; text-decoration-color: var(--line); text-underline-offset: 
 .look .n {{ text-align: right; font-variant-numeric: tabular-nums; }}
 .calm {{ padding: .8rem 1rem; background: var(--soft); border-radius: .4rem; }}
 .legend {{ display: flex; flex-wrap: wrap; gap: .3rem 1.6rem; font-size: .82rem; opacity: .85; margin: 1.25rem 0 0; }}
-.legend svg {{ width: 12px; height: 12px; vertical-align: -1px; }}
+.legend svg {{ display: inline-block; width: 12px; height: 12px; vertical-align: -1px; }}
 .legend svg.wide-key {{ width: 26px; height: 14px; vertical-align: -2px; }}
 .cards {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(19.5rem, 1fr)); gap: .9rem; }}
 article {{ border: 1px solid var(--line); border-radius: .5rem; padding: .8rem .9rem .7rem; min-width: 0; }}
@@ -180,14 +194,14 @@ i::before {{ content: "●"; margin-right: .3rem; }} .look i {{ margin-right: .2
 i.stable {{ color: var(--stable); }} i.shift {{ color: var(--shift); }} i.drift, b.drift {{ color: var(--drift); }}
 i.unsure, i.none {{ color: var(--unsure); }}
 svg {{ display: block; width: 100%; }} svg path {{ vector-effect: non-scaling-stroke; }}
-.plot {{ position: relative; }} .plot svg {{ height: 84px; }} .profile svg {{ height: 40px; margin-top: .5rem; }}
-.plot span {{ position: absolute; left: 2px; font-size: .68rem; opacity: .7; background: Canvas; padding: 0 .2rem;
-  border-radius: .2rem; line-height: 1.1; }}
-.plot .top {{ top: 0; }} .plot .bottom {{ bottom: 0; }}
-.axis {{ display: flex; justify-content: space-between; font-size: .68rem; opacity: .6; margin: .1rem 0 .25rem; }}
-.strip {{ display: grid; grid-template-columns: 1fr; position: relative; margin-top: .3rem; }}
-.strip svg {{ height: 14px; }}
-.strip span {{ position: absolute; right: 0; bottom: 1px; font-size: .66rem; opacity: .55; }}
+.plot, .axis, .strip {{ margin-right: 3.4rem; position: relative; }}
+.plot svg {{ height: 84px; }} .profile svg {{ height: 40px; margin-top: .5rem; }}
+.plot span, .strip span {{ position: absolute; left: calc(100% + .35rem); width: 3.2rem; font-size: .68rem;
+  line-height: 1.1; opacity: .65; white-space: nowrap; }}
+.plot .top {{ top: 0; }} .plot .bottom {{ bottom: 0; }} .strip span {{ bottom: 1px; }}
+.axis {{ display: flex; justify-content: space-between; font-size: .68rem; opacity: .6;
+  margin-top: .1rem; margin-bottom: .25rem; }}
+.strip {{ margin-top: .3rem; }} .strip svg {{ height: 14px; }}
 .outer {{ fill: var(--ink); opacity: .14; }} .inner {{ fill: var(--ink); opacity: .22; }}
 .median {{ fill: none; stroke: var(--ink); stroke-width: 1.8; }} .now {{ fill: var(--ink); }}
 .past {{ fill: none; stroke: var(--past); stroke-width: 1.2; stroke-dasharray: 4 3; }}
@@ -213,8 +227,9 @@ dl div {{ display: flex; gap: .3rem; }} dt {{ opacity: .6; }} dd {{ margin: 0; f
 <span><svg class="wide-key" viewBox="0 0 26 14" aria-hidden="true"><rect class="outer" width="26" height="14"/>
 <rect class="inner" y="4" width="26" height="6"/><path class="median" d="M0 7H26"/></svg>
 median, 50 % and 90 % of values</span>
-<span><svg class="wide-key" viewBox="0 0 26 14" aria-hidden="true"><path class="past" d="M0 7H26"/></svg>
-the reference</span>{legend}</div>
+<span><svg class="wide-key" viewBox="0 0 26 14" aria-hidden="true"><path class="past" d="M0 7H16"/>
+<path class="mark" d="M21 2V12"/></svg>
+the reference</span>{legend}<span>bars of PSI are full from 0.5 up, bars of nulls where all are null</span></div>
 {groups}
 </body></html>
 """

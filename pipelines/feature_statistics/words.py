@@ -3,7 +3,8 @@
 from features.windows import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 
 _LENGTHS = ((DAY_MS, "d"), (HOUR_MS, "h"), (MINUTE_MS, "min"), (SECOND_MS, "s"))
-_SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k"))
+_SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SCALED_FROM = 10_000
 
 
 def number_words(value: float | None, unit: str = "") -> str:
@@ -11,6 +12,8 @@ def number_words(value: float | None, unit: str = "") -> str:
     if value is None:
         return "–"
     if unit == "share":
+        if 0 < value < 1e-4:
+            return "<0.01 %"
         return f"{_three_digits(100 * value)} %"
     if unit == "ms":
         scale, name = next(((scale, name) for scale, name in _LENGTHS if abs(value) >= scale), (1, "ms"))
@@ -29,7 +32,7 @@ def share_words(part: float, whole: float) -> str:
 
 
 def _three_digits(value: float) -> str:
-    scale, name = next(((scale, name) for scale, name in _SCALES if abs(value) >= scale), (1.0, ""))
+    scale, name = next(((scale, name) for scale, name in _SCALES if abs(value) >= max(scale, _SCALED_FROM)), (1.0, ""))
     scaled = value / scale
     if abs(scaled) >= 100 or scaled == int(scaled):
         return f"{scaled:,.0f}{name}"
