@@ -73,7 +73,9 @@ def _look_row(one: History) -> str:
     found, before, now = one.drift, one.reference, one.last
     unit = drawings.unit_of(one)
     told = [f"{value:.2f}" for value in (found.psi, found.chance, found.kl)] if found else ["–"] * 3
-    told += [_typical(before, unit), _typical(now, unit)] if not is_text(one) else [_commonest(before), _commonest(now)]
+    told += (
+        [_typical(before, unit), _typical(now, unit)] if not _is_text(one) else [_commonest(before), _commonest(now)]
+    )
     told += [share_words(before.nulls, before.count) if before else "–", share_words(now.nulls, now.count)]
     cells = "".join(f'<td class="n">{text}</td>' for text in told)
     kind = found.verdict if found else NO_VERDICT
@@ -98,8 +100,8 @@ def _group(group: FeatureGroup, histories: list[History], days: range) -> str:
 
 def _card(one: History, days: range) -> str:
     is_vector = one.last.measure is Measure.ELEMENT and not pa.types.is_map(one.feature.arrow_type)
-    plot = drawings.stacked_keys(one, days) if is_text(one) else drawings.bands(one, days)
-    keys = drawings.profile(one) if is_vector else drawings.key_list(one, coloured=is_text(one))
+    plot = drawings.stacked_keys(one, days) if _is_text(one) else drawings.bands(one, days)
+    keys = drawings.profile(one) if is_vector else drawings.key_list(one, coloured=_is_text(one))
     found = one.drift
     psi = f'<i class="{found.verdict}">PSI {found.psi:.2f}</i>' if found else f'<i class="{NO_VERDICT}">PSI –</i>'
     ends = f"<span>{date_of(days.start):%d %b}</span><span>{date_of(days.stop - 1):%d %b}</span>"
@@ -114,7 +116,7 @@ def _card(one: History, days: range) -> str:
     )
 
 
-def is_text(one: History) -> bool:
+def _is_text(one: History) -> bool:
     """Whether a value is one text, which its length says little of."""
     return bool(pa.types.is_string(one.feature.arrow_type))
 
@@ -138,7 +140,7 @@ def _facts(one: History) -> Iterator[tuple[str, str]]:
     now = one.last
     unit = drawings.unit_of(one)
     what = {Measure.VALUE: "", Measure.ELEMENT: " element", Measure.LENGTH: " length"}[now.measure]
-    if not is_text(one):
+    if not _is_text(one):
         yield f"median{what}", number_words(now.quantile(0.5), unit)
         yield f"mean{what}", number_words(now.mean, unit)
         yield "least, greatest", f"{number_words(now.least, unit)}, {number_words(now.greatest, unit)}"
@@ -181,7 +183,7 @@ a {{ color: inherit; text-decoration-color: var(--line); text-underline-offset: 
 .legend {{ display: flex; flex-wrap: wrap; gap: .3rem 1.6rem; font-size: .82rem; opacity: .85; margin: 1.25rem 0 0; }}
 .legend svg {{ display: inline-block; width: 12px; height: 12px; vertical-align: -1px; }}
 .legend svg.wide-key {{ width: 26px; height: 14px; vertical-align: -2px; }}
-.cards {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(19.5rem, 1fr)); gap: .9rem; }}
+.cards {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(17.25rem, 1fr)); gap: .9rem; }}
 article {{ border: 1px solid var(--line); border-radius: .5rem; padding: .8rem .9rem .7rem; min-width: 0; }}
 article:target {{ outline: 2px solid var(--ink); }}
 article[data-verdict=drift] {{ border-color: var(--drift); }}

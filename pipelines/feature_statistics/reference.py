@@ -1,4 +1,8 @@
-"""What a day is compared with: the same weekday a week before, a day that is named, or a training set."""
+"""What a day is compared with: the same weekday a week before, a day that is named, or a training set.
+
+A training set's rows are of the instants and people of its left table; a day's values are of everybody seen. Where the
+left table chooses (buyers, say), part of what differs is that choice.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
