@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from features.columns import encode, flat, milliseconds
-from features.declarations import CREATED, EVENT_TIME, TILE_START, FeatureGroup
+from features.declarations import CREATED, TILE_START, FeatureGroup
 from features.runs import run_ends, run_starts
+from features.source import EVENT_TIME
 from features.tiles import values_from_tiles
 from features.windows import DAY_MS, Cadence, Int64s
 

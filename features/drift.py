@@ -1,8 +1,8 @@
 """Whether values are spread as they were: PSI and KL of two descriptions, and how much of that is chance.
 
-Bins. Numbers: those that the deciles of the reference cut, each at the end of a bucket, open at both ends; a decile
-that many values share is one bin. Keys: the 20 of the reference that weigh most, and all others. Nulls are a bin of
-either: a feature that went missing has changed.
+Bins. Numbers: those that the deciles of the reference cut, each at the end of a bucket; a decile that many values share
+is one bin; what is below or above all of the reference is one each. Keys: the 20 of the reference that weigh most, and
+all others. Nulls are a bin of either: a feature that went missing has changed.
 
 Shares. A bin's share p (now) or q (reference) is at least epsilon, and they are scaled to sum to 1 again. Epsilon is
 1e-4, or half a member of the sample if that is more, so that a bin which is empty by chance says little.
@@ -86,9 +86,10 @@ def number_bins(reference: Description, now: Description) -> tuple[Numbers, Numb
     until = np.cumsum(reference.bucket_counts)
     size = int(until[-1]) if len(until) else 0
     deciles = np.ceil(np.arange(1, NUMBER_BINS) * size / NUMBER_BINS)
-    last = np.unique(np.searchsorted(until, deciles)) if size else np.empty(0, dtype=np.int64)
-    last = last[last < len(until) - 1]
-    edges = reference.buckets[last]  # a bin holds the buckets up to and with its edge
+    edges = np.empty(0, dtype=np.int64)  # a bin holds the buckets up to and with its edge
+    if size:
+        inner = reference.buckets[np.searchsorted(until, deciles)]
+        edges = np.unique([reference.buckets[0] - 1, *inner, reference.buckets[-1]])
     return _with_nulls(reference, _binned(reference, edges)), _with_nulls(now, _binned(now, edges))
 
 

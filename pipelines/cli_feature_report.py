@@ -24,7 +24,7 @@ def report(
     from pipelines.cluster import connected
     from pipelines.console import progress_bar, say, show, show_rows
     from pipelines.feature_statistics.page import page
-    from pipelines.feature_statistics.reference import reference_named
+    from pipelines.feature_statistics.reference import WEEK_DAYS, reference_named
     from pipelines.feature_statistics.report import feature_report
     from pipelines.feature_statistics.station import feature_statistics
     from pipelines.lakehouse.catalog import Lakehouse
@@ -32,7 +32,7 @@ def report(
 
     with connected(context.obj), progress_bar("describing", shown=not as_json) as bar:
         reference = reference_named(against, GROUPS)
-        station = feature_statistics(context.obj, days=days, on_progress=bar.reach)
+        station = feature_statistics(context.obj, days=days + WEEK_DAYS, on_progress=bar.reach)
     found = feature_report(Lakehouse.open(context.obj), reference, days)
     if html is not None:
         write_whole(html, page(found))

@@ -9,7 +9,7 @@ from features.drift import Drift, Verdict, drift
 from features.groups import GROUPS
 from features.statistics import Description
 from pipelines.feature_statistics.record import Subject, date_of, last_day_kept, read_days
-from pipelines.feature_statistics.reference import WEEK_DAYS, Reference
+from pipelines.feature_statistics.reference import WEEK_DAYS, NoReferenceError, Reference
 from pipelines.feature_statistics.station import NothingToDescribeError
 from pipelines.lakehouse.catalog import Lakehouse
 
@@ -103,6 +103,7 @@ def feature_report(
 
     Raises:
         NothingToDescribeError: none is kept.
+        NoReferenceError: nothing is kept of the day that they are to be compared with.
     """
     last_day = last_day_kept(lakehouse)
     if last_day is None:
@@ -111,6 +112,8 @@ def feature_report(
     described = read_days(lakehouse, shown.start - WEEK_DAYS, last_day)
     if reference.day is not None and reference.day not in range(shown.start - WEEK_DAYS, last_day + 1):
         described |= read_days(lakehouse, reference.day, reference.day)
+    if reference.day is not None and all(subject.day != reference.day for subject in described):
+        raise NoReferenceError(f"no feature is described of {date_of(reference.day)}; --days describes more days")
     histories = [
         history
         for group in groups

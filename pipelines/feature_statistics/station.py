@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from features.columns import flat
 from features.day_values import DAY, entities_of, values_of_days
-from features.declarations import CREATED, EVENT_TIME, LAST_EVENT, TILE_LENGTH, TILE_START, FeatureGroup
+from features.declarations import CREATED, LAST_EVENT, TILE_LENGTH, TILE_START, FeatureGroup
 from features.groups import GROUPS
 from features.runs import run_starts
+from features.source import EVENT_TIME
 from features.statistics import Summary, describe, merge, summarize
 from features.windows import DAY_MS, Cadence
 from pipelines.cluster import run_tasks
@@ -131,8 +132,8 @@ def _rows(due: Sequence[Described], on_progress: Callable[[int, int], None]) -> 
             for subject, summary in parts[place, bucket].items():
                 by_subject.setdefault(subject, []).append(summary)
         kinds = {feature.name: feature.arrow_type for feature in one.group.features}
-        for subject, summaries in by_subject.items():
-            description = describe(merge(summaries), kinds[subject.feature])
+        for subject, found in by_subject.items():
+            description = describe(merge(found), kinds[subject.feature])
             yield row_of(subject, description, one.stored.snapshot_id or 0, one.group.fingerprint.hex())
 
 

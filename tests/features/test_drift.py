@@ -49,12 +49,21 @@ def test_a_bin_that_is_empty_counts_as_one_in_ten_thousand_or_as_half_a_member_o
 def test_numbers_are_cut_at_the_deciles_of_the_reference(seed):
     """Whole numbers under 128 have a bucket each, so the bins are NumPy's."""
     rng = np.random.default_rng(seed)
-    reference, now = rng.binomial(100, 0.3, 4000), rng.binomial(110, 0.3, 3000)
+    reference = rng.binomial(100, 0.3, 4000)
+    now = np.clip(rng.binomial(110, 0.3, 3000), reference.min(), reference.max())
     edges = np.unique(np.quantile(reference, np.arange(1, 10) / 10, method="inverted_cdf"))
     q, p = (np.bincount(np.searchsorted(edges, one), minlength=len(edges) + 1) / len(one) for one in (reference, now))
     found = drift(described(reference), described(now))
     assert found.psi == pytest.approx(((p - q) * np.log(p / q)).sum())
     assert found.kl == pytest.approx((p * np.log(p / q)).sum())
+
+
+def test_what_is_beyond_all_of_the_reference_has_bins_of_its_own_by_hand():
+    """p = (0.3, 0.6, 0.1), q = (0, 1, 0) with a floor of 1e-4 under both zeros."""
+    found = drift(described([5.0] * 10_000), described([4.0] * 3000 + [5.0] * 6000 + [6.0] * 1000))
+    q = np.array([1e-4, 1, 1e-4]) / 1.0002
+    p = np.array([0.3, 0.6, 0.1])
+    assert found.psi == pytest.approx(((p - q) * np.log(p / q)).sum())
 
 
 def test_nothing_is_compared_with_nothing():
@@ -125,7 +134,8 @@ def test_a_planted_drift_is_found(sample):
 
 def test_rows_of_the_same_entities_are_no_more_witnesses_than_these():
     rng = np.random.default_rng(19)
-    then, now = rng.normal(size=30), rng.normal(size=30)
+    then = rng.normal(size=30)
+    now = np.clip(rng.normal(size=30), then.min(), then.max())
     many = drift(described(np.repeat(then, 24), 30), described(np.repeat(now, 24), 30))
     assert many.verdict is Verdict.UNSURE
     assert many.chance == pytest.approx(2 / 30 * chi2.ppf(0.999, 9), rel=0.04)
