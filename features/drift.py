@@ -13,8 +13,8 @@ PSI, which is KL in both directions added up (H. Jeffreys, 1946), with its marks
 Scorecards", Wiley, 2006. Those marks suit large samples. B. Yurdakul, J. Naranjo, "Statistical properties of the
 population stability index", Journal of Risk Model Validation 14(4), 2020: without drift PSI is (1/n + 1/m) times a
 chi-squared with bins - 1 degrees of freedom, n and m the sizes of the samples. A PSI counts once it is above the mark
-and above what chance exceeds once in a thousand. A sample's size is its number of entities: the rows of an entity are
-no independent witnesses.
+and above what chance exceeds once in a thousand. A sample's size is its number of entities, since the rows of an entity
+are no independent witnesses; of keys that weigh differently, Kish's effective size if that is less.
 """
 
 from dataclasses import dataclass
@@ -73,12 +73,13 @@ def drift(reference: Description, now: Description) -> Drift | None:
     found = []
     for aspect, bins in (("numbers", number_bins(reference, now)), ("keys", key_bins(reference, now))):
         if bins is not None:
-            found.append(_compared(aspect, *bins, _sample(reference), _sample(now)))
+            found.append(_compared(aspect, *bins, _sample(reference, aspect), _sample(now, aspect)))
     return max(found, key=lambda one: (list(Verdict).index(one.verdict), one.psi - one.chance))
 
 
-def _sample(one: Description) -> int:
-    return min(one.entities, one.count)
+def _sample(one: Description, aspect: str) -> float:
+    size = float(min(one.entities, one.count))
+    return min(size, one.keys_size) if aspect == "keys" and one.keys_size else size
 
 
 def number_bins(reference: Description, now: Description) -> tuple[Numbers, Numbers]:
@@ -105,7 +106,8 @@ def key_bins(reference: Description, now: Description) -> tuple[Numbers, Numbers
 
 
 def _binned(one: Description, edges: npt.NDArray[np.int64]) -> Numbers:
-    return np.bincount(np.searchsorted(edges, one.buckets), weights=one.bucket_counts, minlength=len(edges) + 1)
+    counts = np.bincount(np.searchsorted(edges, one.buckets), weights=one.bucket_counts, minlength=len(edges) + 1)
+    return counts.astype(np.float64)
 
 
 def _weighed(one: Description, keys: list[str]) -> Numbers:
@@ -120,7 +122,7 @@ def _with_nulls(one: Description, weights: Numbers) -> Numbers:
     return np.append(weighed, [0.0 if total else there, one.nulls / one.count])
 
 
-def _compared(aspect: str, reference: Numbers, now: Numbers, reference_size: int, now_size: int) -> Drift:
+def _compared(aspect: str, reference: Numbers, now: Numbers, reference_size: float, now_size: float) -> Drift:
     is_used = (reference > 0) | (now > 0)  # a bin that both lack says nothing
     q, p = _floored(reference[is_used], reference_size), _floored(now[is_used], now_size)
     parts = (p - q) * np.log(p / q)
@@ -131,7 +133,7 @@ def _compared(aspect: str, reference: Numbers, now: Numbers, reference_size: int
     return Drift(aspect, psi, float((p * np.log(p / q)).sum()), chance)
 
 
-def _floored(shares: Numbers, size: int) -> Numbers:
+def _floored(shares: Numbers, size: float) -> Numbers:
     floored = np.maximum(shares, max(EPSILON, 0.5 / size))
     scaled: Numbers = floored / floored.sum()
     return scaled

@@ -54,6 +54,7 @@ class Summary:
     elements   that lists and maps hold, characters of texts
     outside    numbers out of the declared range, or infinite, or no numbers; the infinite are in none of the others
     total      sum of the numbers
+    squares    sum of the squares of what each key weighs each time
     seen       HyperLogLog sketch of the distinct numbers
     """
 
@@ -65,6 +66,7 @@ class Summary:
     total: float
     numbers: NumberCounts
     keys: Mapping[str, float]
+    squares: float
     seen: bytes
 
 
@@ -78,6 +80,8 @@ class Description:
     quantiles      [len(QUANTILES)], empty without a number
     keys           the `KEYS_KEPT` that weigh most, heaviest first
     keys_weight    what all keys weigh
+    keys_size      as how many keys of equal weight they count: weight squared by the sum of squares (L. Kish, "Survey
+                   Sampling", 1965, on the effective size of a weighted sample)
     """
 
     measure: Measure
@@ -93,6 +97,7 @@ class Description:
     quantiles: tuple[float, ...]
     keys: Mapping[str, float]
     keys_weight: float
+    keys_size: float
     buckets: Int64s
     bucket_counts: Int64s
 
@@ -111,6 +116,7 @@ def summarize(values: pa.Array | pa.ChunkedArray, entities: int, bounds: tuple[f
     column = flat(values)
     present = column.drop_null()
     numbers, elements = _numbers(present)
+    keys, squares = _keys(present)
     is_finite = np.isfinite(numbers)
     finite = numbers[is_finite] + 0.0  # of the two zeros the positive one
     return Summary(
@@ -121,7 +127,8 @@ def summarize(values: pa.Array | pa.ChunkedArray, entities: int, bounds: tuple[f
         outside=int((~is_finite).sum()) + _count_outside(finite, bounds),
         total=float(finite.sum()),
         numbers=NumberCounts.of(finite),
-        keys=_keys(present),
+        keys=keys,
+        squares=squares,
         seen=_sketch(finite) if _is_told_by_numbers(column.type) else b"",
     )
 
@@ -130,7 +137,7 @@ def merge(parts: Sequence[Summary]) -> Summary:
     """Summary of the values of all parts together; only the last bits of sums depend on the parts and their order."""
     keys: Counter[str] = Counter()
     for part in parts:
-        keys.update(part.keys)  # type: ignore[arg-type]  # a Counter adds real numbers as well
+        keys.update(part.keys)
     return Summary(
         count=sum(part.count for part in parts),
         nulls=sum(part.nulls for part in parts),
@@ -140,6 +147,7 @@ def merge(parts: Sequence[Summary]) -> Summary:
         total=sum(part.total for part in parts),
         numbers=NumberCounts.merged([part.numbers for part in parts]),
         keys=keys,
+        squares=sum(part.squares for part in parts),
         seen=merge_stored([part.seen for part in parts]),
     )
 
@@ -149,7 +157,7 @@ def describe(summary: Summary, kind: pa.DataType) -> Description:
     numbers, size = summary.numbers, summary.numbers.size
     present = summary.count - summary.nulls
     heaviest = sorted(summary.keys.items(), key=lambda item: (-item[1], item[0]))
-    measure = Measure.of(kind)
+    measure, weight = Measure.of(kind), sum(summary.keys.values())
     return Description(
         measure=measure,
         count=summary.count,
@@ -163,7 +171,8 @@ def describe(summary: Summary, kind: pa.DataType) -> Description:
         greatest=float(numbers.greatest[-1]) if size else None,
         quantiles=tuple(numbers.quantile(share) for share in QUANTILES) if size else (),
         keys=dict(heaviest[:KEYS_KEPT]),
-        keys_weight=sum(summary.keys.values()),
+        keys_weight=weight,
+        keys_size=weight**2 / summary.squares if summary.squares else 0.0,
         buckets=numbers.buckets,
         bucket_counts=numbers.counts,
     )
@@ -186,8 +195,8 @@ def _numbers(present: pa.Array) -> tuple[Numbers, int]:
     return _as_numbers(present), 0
 
 
-def _keys(present: pa.Array) -> dict[str, float]:
-    """Key to what it weighs in values that are not null."""
+def _keys(present: pa.Array) -> tuple[dict[str, float], float]:
+    """(key to what it weighs in values that are not null, sum of squares of what each weighs each time)."""
     kind = present.type
     if _is_text(kind):
         return _weights(present, None)
@@ -195,7 +204,7 @@ def _keys(present: pa.Array) -> dict[str, float]:
         entries = _entries(present)
         return _weights(present.keys[entries], present.items[entries])
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-        return {}
+        return {}, 0.0
     elements = present.flatten()
     if _is_text(kind.value_type):
         return _weights(elements, None)
@@ -204,11 +213,17 @@ def _keys(present: pa.Array) -> dict[str, float]:
     return _weights(pa.array(np.arange(len(elements)) - first).cast(pa.string()), elements)
 
 
-def _weights(keys: pa.Array, weights: pa.Array | None) -> dict[str, float]:
+def _weights(keys: pa.Array, weights: pa.Array | None) -> tuple[dict[str, float], float]:
     encoded = keys.drop_null().dictionary_encode() if weights is None else keys.dictionary_encode()
-    added = None if weights is None else np.nan_to_num(np.abs(_as_numbers(pc.fill_null(weights, 0))), posinf=0.0)
+    added = np.ones(len(encoded)) if weights is None else _as_weights(weights)
     totals = np.bincount(np.asarray(encoded.indices), weights=added, minlength=len(encoded.dictionary))
-    return dict(zip(encoded.dictionary.to_pylist(), totals.astype(np.float64).tolist(), strict=True))
+    return dict(zip(encoded.dictionary.to_pylist(), totals.tolist(), strict=True)), float((added**2).sum())
+
+
+def _as_weights(numbers: pa.Array) -> Numbers:
+    """The size of each number; 0 for null and for what is not finite."""
+    sizes = np.abs(_as_numbers(pc.fill_null(numbers, 0)))
+    return np.where(np.isfinite(sizes), sizes, 0.0)
 
 
 def _entries(maps: pa.MapArray) -> slice:

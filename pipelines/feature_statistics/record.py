@@ -25,6 +25,7 @@ from pipelines.lakehouse.tables import TableSpec
 STATISTICS_TABLE = "features.statistics"
 QUANTILE_COLUMNS = tuple(f"p{round(100 * share):02}" for share in QUANTILES)
 _COUNTS = ("count", "nulls", "entities", "outside", "distinct")
+_KEYS = ("keys_weight", "keys_size")
 _REALS = ("mean", "mean_length", "least", "greatest")
 
 
@@ -49,7 +50,7 @@ def statistics_table() -> TableSpec:
             *(pa.field(name, whole, nullable=False) for name in _COUNTS),
             *(pa.field(name, real) for name in (*_REALS, *QUANTILE_COLUMNS)),
             pa.field("keys", pa.map_(pa.string(), real)),
-            pa.field("keys_weight", real, nullable=False),
+            *(pa.field(name, real, nullable=False) for name in _KEYS),
             pa.field("buckets", pa.list_(whole)),
             pa.field("bucket_counts", pa.list_(whole)),
             pa.field("snapshot_id", whole, nullable=False),
@@ -68,10 +69,9 @@ def row_of(subject: Subject, one: Description, snapshot_id: int, fingerprint: st
         "feature": subject.feature,
         "day": date_of(subject.day),
         "measure": str(one.measure),
-        **{name: getattr(one, name) for name in (*_COUNTS, *_REALS)},
+        **{name: getattr(one, name) for name in (*_COUNTS, *_REALS, *_KEYS)},
         **dict(zip(QUANTILE_COLUMNS, quantiles, strict=True)),
         "keys": list(one.keys.items()),
-        "keys_weight": one.keys_weight,
         "buckets": one.buckets.tolist(),
         "bucket_counts": one.bucket_counts.tolist(),
         "snapshot_id": snapshot_id,
@@ -145,7 +145,7 @@ def _plain(rows: pa.Table) -> pa.Table:
 
 
 def _read(row: dict[str, object]) -> tuple[Subject, Description]:
-    said: dict[str, object] = {name: row[name] for name in (*_COUNTS, *_REALS, "keys_weight")}
+    said: dict[str, object] = {name: row[name] for name in (*_COUNTS, *_REALS, *_KEYS)}
     said["measure"] = Measure(str(row["measure"]))
     quantiles = tuple(row[name] for name in QUANTILE_COLUMNS if row[name] is not None)
     keys: dict[str, float] = dict(row["keys"] or ())  # type: ignore[call-overload]  # a list of pairs

@@ -141,6 +141,18 @@ def test_rows_of_the_same_entities_are_no_more_witnesses_than_these():
     assert many.chance == pytest.approx(2 / 30 * chi2.ppf(0.999, 9), rel=0.04)
 
 
+def test_few_weights_among_many_rows_are_few_witnesses():
+    """Of 3,000 rates all but two are 0 on either day, and those two are of other networks."""
+
+    def rates(key):
+        return described(pa.array([[(key, 0.5), ("other", 0.0)]] * 2 + [[("a", 0.0), ("b", 0.0)]] * 2998, MAP))
+
+    found = drift(rates("a"), rates("b"))
+    assert found.verdict is Verdict.UNSURE
+    assert found.chance == pytest.approx((1 / 2 + 1 / 2) * chi2.ppf(0.999, 1), rel=0.04)
+    assert rates("a").keys_size == 2.0
+
+
 def test_the_quantile_of_chi_squared():
     for degrees in (1, 2, 3, 5, 9, 10, 21, 40):
         assert chi_squared(0.999, degrees) == pytest.approx(chi2.ppf(0.999, degrees), rel=0.04)

@@ -45,7 +45,7 @@ def test_texts_are_told_by_their_lengths_and_themselves():
     assert one.measure is Measure.LENGTH
     assert (one.count, one.nulls, one.present, one.distinct) == (6, 1, 5, 3)
     assert list(one.keys.items()) == [("", 2.0), ("ab", 2.0), ("é", 1.0)]
-    assert one.keys_weight == 5
+    assert (one.keys_weight, one.keys_size) == (5, 5)
     assert (one.mean, one.mean_length, one.least, one.greatest) == (1.0, 1.0, 0.0, 2.0)
     assert one.quantile(0.5) == 1.0
 
@@ -71,6 +71,7 @@ def test_maps_are_told_by_their_values_and_what_lies_under_each_key():
     assert (one.measure, one.count, one.nulls, one.distinct) == (Measure.ELEMENT, 4, 1, 2)
     assert list(one.keys.items()) == [("news", 1.25), ("drama", 0.75)]
     assert (one.keys_weight, one.mean, one.mean_length, one.outside) == (2.0, 2 / 3, 1.0, 0)
+    assert one.keys_size == 2.0**2 / (0.75**2 + 0.25**2 + 1)
     assert described(values.slice(3)).keys == {"news": 1.0}, "of a slice nothing else is read"
 
 
@@ -137,7 +138,8 @@ def test_merged_parts_are_the_whole(kind):
                 "quantiles",
             )
             assert [getattr(one, name) for name in told] == [getattr(whole, name) for name in told]
-            assert (one.mean, one.keys_weight) == pytest.approx((whole.mean, whole.keys_weight))
+            for name in ("mean", "keys_weight", "keys_size"):
+                assert getattr(one, name) == pytest.approx(getattr(whole, name)), name
 
 
 def test_of_many_keys_the_heaviest_are_kept_and_all_are_counted():
