@@ -73,14 +73,15 @@ def key_list(history: History, *, coloured: bool) -> str:
     keys = list(history.last.keys)[: SHOWN_KEYS - 1]
     now = _shares(history.last, keys)
     before = _shares(history.reference, keys) if history.reference else {}
-    longest = max([*now.values(), *before.values(), 1e-9])
+    drawn = [*keys, OTHERS] if coloured else keys  # beside thousands of titles, the bar of all others is all one sees
+    longest = max([*(now[key] for key in drawn), *(before.get(key, 0.0) for key in drawn), 1e-9])
     lines = []
     for place, (key, share) in enumerate(now.items()):
         if not share and not before.get(key):
             continue
         kind = ("rest" if key not in keys else f"k{place}") if coloured else "bar"
-        bar = f'<rect class="{kind}" y="2" width="{100 * share / longest:.1f}" height="8"/>'
-        if key in before:
+        bar = f'<rect class="{kind}" y="2" width="{100 * share / longest:.1f}" height="8"/>' if key in drawn else ""
+        if key in before and key in drawn:
             bar += f'<path class="mark" d="M{100 * before[key] / longest:.1f} 0V12"/>'
         svg = f'<svg viewBox="-1 0 102 12" width="102" height="12" aria-hidden="true">{bar}</svg>'
         name = escape(key) or "(empty)"
