@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from features.purposes import Purpose
+from pipelines.cli_feature_report import report
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line instead of a table.")]
 
 features = typer.Typer(help="Build every feature group, or say what there is.", invoke_without_command=True)
+features.command()(report)
 
 
 @features.callback()

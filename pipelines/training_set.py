@@ -188,6 +188,7 @@ def _build(
         "excluded": excluded,
         "catalogue": sorted({*on_demand.to_list(), *counts["all"]}),
         "popularity": dict(sorted(counts["train"].items())),
+        "columns": {column: name for name, column in FEATURES.items()},
         "schema_hash": hashlib.sha256(str(SCHEMA).encode()).hexdigest(),
     }
     (staged / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))

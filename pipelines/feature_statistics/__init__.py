@@ -1,0 +1,1 @@
+"""Statistics and drift of features: computed by day, kept in Iceberg, shown as a page."""
