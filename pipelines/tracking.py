@@ -76,10 +76,6 @@ class Tracking:
             if epoch not in known:
                 self._log(run_id, [(name, value, epoch) for name, value in metrics.items()])
 
-    def epochs_logged(self, run_id: str) -> int:
-        """How many epochs the run has metrics of."""
-        return int(self.client.get_run(run_id).data.metrics.get("epoch", 0))
-
     def _log(self, run_id: str, points: Sequence[tuple[str, float, int]]) -> None:
         now_ms = int(time.time() * 1000)
         for start in range(0, len(points), _BATCH):

@@ -35,6 +35,7 @@ from pipelines.errors import ReelError
 from pipelines.plots import learning_curve
 from pipelines.report import StationReport, timed
 from pipelines.tracking import Tracking
+from pipelines.train_epochs import RecordEpochs, recorded_epochs
 from pipelines.train_worker import LEARNT_SPLITS, MODEL_FOLDER, ROWS, Outcome, train_worker
 from pipelines.version import code_version
 
@@ -166,7 +167,7 @@ def _train_and_register(training: Training, run_id: str, report: StationReport) 
     try:
         _describe(training, run_id)
         with _shown(training, run_id):
-            outcome, last_checkpoint = _fit(training, run_id)
+            outcome, last_checkpoint = _fit(training)
         best = outcome.curve[outcome.best_epoch - 1]
         tracking.log_epochs(run_id, {int(epoch["epoch"]): epoch for epoch in outcome.curve})
         tracking.log_metrics(run_id, {f"best_{name}": value for name, value in best.items()})
@@ -205,7 +206,7 @@ def _version_tags(training: Training) -> dict[str, str]:
     }
 
 
-def _fit(training: Training, run_id: str) -> tuple[Outcome, ray.train.Checkpoint]:
+def _fit(training: Training) -> tuple[Outcome, ray.train.Checkpoint]:
     """Run Ray Train to its end: what the training came to, and its last checkpoint.
 
     Raises:
@@ -219,7 +220,7 @@ def _fit(training: Training, run_id: str) -> tuple[Outcome, ray.train.Checkpoint
     if len(ray.nodes()) == 1:  # type: ignore[no-untyped-call]
         # It looks for nodes that a cloud takes back, in a process of its own: none is taken from one machine.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    callbacks: Any = [LogEpochs(training.tracking.uri, run_id)]
+    callbacks: Any = [RecordEpochs(training.folder)]
     worker: Any = train_worker  # its type says that workers return nothing
     trainer = TorchTrainer(
         worker,
@@ -287,27 +288,19 @@ def _share(training: Training) -> dict[str, float]:
     return {**share, "GPU": 1} if training.use_gpu else share
 
 
-class LogEpochs(ray.train.UserCallback):
-    """Logs every epoch as it is reported. It runs beside the driver, so it sees a SQLite store, as workers may not."""
-
-    def __init__(self, tracking_uri: str, run_id: str) -> None:
-        self._tracking_uri, self._run_id = tracking_uri, run_id
-        self._tracking: Tracking | None = None  # made where it is used: it does not travel between processes
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """One epoch: the first worker's metrics, which are the same on all."""
-        self._tracking = self._tracking or Tracking(self._tracking_uri)
-        self._tracking.log_epochs(self._run_id, {int(metrics[0]["epoch"]): metrics[0]})
-
-
 @contextmanager
 def _shown(training: Training, run_id: str) -> Iterator[None]:
-    """Calls `on_progress` while the block runs, from what has been logged so far."""
+    """Logs every epoch while the block runs, soon after it was reported, and calls `on_progress`."""
     over = threading.Event()
 
     def watch() -> None:
+        shown = 0
         while not over.wait(_LOOK_S):
-            training.on_progress(training.tracking.epochs_logged(run_id), int(training.configuration["epochs"]))
+            epochs = recorded_epochs(training.folder)
+            if len(epochs) > shown:
+                training.tracking.log_epochs(run_id, epochs)
+                shown = len(epochs)
+            training.on_progress(shown, int(training.configuration["epochs"]))
 
     watcher = threading.Thread(target=watch, name="training-progress", daemon=True)
     watcher.start()
