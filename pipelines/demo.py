@@ -111,10 +111,11 @@ def _shown(title: str, station: Callable[[Any], StationReport]) -> StationReport
 
 
 def _headline(report: StationReport) -> str:
-    facts = [
-        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in report.wrote.items()
-    ]
-    return ", ".join(facts[:2])
+    """The two greatest counts of what was written, else the first two facts."""
+    counts = {name: value for name, value in report.wrote.items() if isinstance(value, int)}
+    greatest = sorted(counts, key=lambda name: -counts[name])[:2]
+    facts = [f"{name} {counts[name]:,}" for name in greatest]
+    return ", ".join(facts or [f"{name} {value}" for name, value in report.wrote.items()][:2])
 
 
 @contextmanager
