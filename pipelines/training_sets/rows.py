@@ -122,7 +122,7 @@ class Admit:
         instant = self.declared.instant
         rows = _leave_out(rows, ~np.asarray(flat(rows[instant]).is_valid()), NO_INSTANT, counts)
         at_ms = milliseconds(rows[instant], instant)
-        rows = _leave_out(rows, at_ms < self.data.since_ms, BEFORE_DATA, counts)
+        rows = _leave_out(rows, at_ms + 1 < self.data.since_ms, BEFORE_DATA, counts)
         at_ms = milliseconds(rows[instant], instant)
         rows = _leave_out(rows, at_ms + self.declared.horizon_ms >= self.data.until_ms, AFTER_DATA, counts)
         hours, sizes = np.unique(milliseconds(rows[instant], instant) // HOUR_MS, return_counts=True)
