@@ -35,19 +35,12 @@ from pipelines.point_in_time.join import Request, join
 from pipelines.training_sets import BuiltTrainingSet, build, rebuild
 from pipelines.training_sets.build import EmptyTrainingSetError
 from pipelines.training_sets.built import ManifestError
-from tests.pipelines.training_sets.world import CHURN, KID, LEAVER, MIDNIGHT, RANKER, REFUSER, VIEWERS, built
-from tests.platform import DAY, HOUR, SALT, T0, Platform, hashed
+from tests.pipelines.training_sets.world import CHURN, KID, LEAVER, MIDNIGHT, RANKER, REFUSER, VIEWERS
+from tests.platform import DAY, HOUR, T0, Platform, hashed
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(300)]
 PEOPLE = [*VIEWERS, LEAVER]
 TIME = pa.timestamp("ms", tz="UTC")
-
-
-@pytest.fixture(scope="module")
-def platform(ray_session, tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REEL_SALT", SALT)
-        yield built(tmp_path_factory.mktemp("sets"))
 
 
 @pytest.fixture(scope="module")

@@ -15,17 +15,10 @@ from pipelines.lakehouse.transactions import LeanTransaction
 from pipelines.training_sets import BuiltTrainingSet, build, rebuild
 from pipelines.training_sets.rebuild import DeclaredOtherwiseError
 from tests.pipelines.training_sets.test_build import rows_of
-from tests.pipelines.training_sets.world import CHURN, LEAVER, RANKER, VIEWERS, built
-from tests.platform import DAY, SALT, T0, Platform, consent, hashed, looked_around, watched
+from tests.pipelines.training_sets.world import CHURN, LEAVER, RANKER, VIEWERS
+from tests.platform import DAY, T0, consent, hashed, looked_around, watched
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def platform(ray_session, tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REEL_SALT", SALT)
-        yield built(tmp_path_factory.mktemp("again"))
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from tests.platform import DAY, HOUR, T0, Platform, described, event, looked_aro
 VIEWERS = [f"viewer-{n}" for n in range(9)]
 KID, REFUSER, LEAVER = "kid", "refuser", "leaver"
 DAYS = 30
+LEAVES_AFTER_DAYS = dict(zip(VIEWERS, (6, 9, 12, 17, 26), strict=False))
 ALLOWED = dict.fromkeys(("consent_analytics", "consent_personalization", "consent_ad_targeting"), True)
 MIDNIGHT = T0 // DAY * DAY
 
@@ -87,7 +88,7 @@ def built(folder: Path) -> Platform:
     events += [described(person) for person in [*VIEWERS, REFUSER, LEAVER]] + [described(KID, is_kids=True)]
     for person in [*VIEWERS, KID, REFUSER, LEAVER]:
         at, flags = T0, {"consent_personalization": person != REFUSER}
-        leaves = T0 + chance.randrange(8, 28) * DAY if person in VIEWERS[:5] else None
+        leaves = T0 + LEAVES_AFTER_DAYS[person] * DAY if person in LEAVES_AFTER_DAYS else None
         while at < T0 + DAYS * DAY and (leaves is None or at < leaves):
             known = [name for name, since in announced.items() if since < at]
             seen = chance.choice(known)
