@@ -25,7 +25,7 @@ def recommender(
     if context.invoked_subcommand is not None:
         return
     if purpose is None:
-        raise typer.BadParameter("a training set needs a purpose; give --purpose")
+        raise typer.BadParameter(f"a training set needs a purpose; give --purpose, one of {', '.join(Purpose)}")
     from pipelines.cluster import connected
     from pipelines.console import progress_bar, show
     from pipelines.training_set import build_training_set
