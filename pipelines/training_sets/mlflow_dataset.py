@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.data.artifact_dataset_sources import LocalArtifactDatasetSource
 from mlflow.data.dataset import Dataset
+from mlflow.data.dataset_source_registry import get_dataset_source_from_json
 
 from pipelines.tracking import training_set_tags
 
@@ -22,7 +22,8 @@ class TrainingSetDataset(Dataset):
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any], digest: str) -> None:
         self.folder, self.manifest, self.whole_digest = folder, manifest, digest
-        super().__init__(LocalArtifactDatasetSource(str(folder)), manifest["name"])
+        source = get_dataset_source_from_json(json.dumps({"uri": str(folder)}), "local")
+        super().__init__(source, manifest["name"])
 
     def _compute_digest(self) -> str:
         return self.whole_digest[:_LONGEST_DIGEST]

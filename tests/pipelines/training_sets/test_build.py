@@ -232,7 +232,7 @@ def test_ranker_labels_are_right_by_duckdb(platform, ranker):
         SELECT count(*) FILTER (did <> finished OR came IS DISTINCT FROM next_title), count(*) FILTER (did)
         FROM truth
         """
-    ).fetchone()
+    ).fetchall()[0]
     assert wrong == 0
     assert right > 20
     positives = pl.DataFrame(rows_of(ranker)).group_by("is_drawn").agg(pl.col("finished").mean())

@@ -84,7 +84,7 @@ def test_the_command_line_builds_and_builds_again(platform, sets, tmp_path):
             reel(platform, "build", wrong)
 
 
-def test_it_is_told_to_mlflow(platform, sets, tmp_path, monkeypatch):
+def test_it_is_told_to_mlflow(sets, tmp_path):
     one = sets["ranker"]
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
     try:
