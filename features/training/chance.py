@@ -40,8 +40,7 @@ def combined(ones: Hashes, others: Hashes) -> Hashes:
 def uniform(rows: Hashes, seed: int, what: str) -> npt.NDArray[np.float64]:
     """A number in [0, 1) for each row and each thing that is drawn, [n]."""
     (said,) = hash64(pa.array([f"{seed}/{what}"]))
-    drawn: npt.NDArray[np.float64] = (mix(rows ^ said) >> np.uint64(11)) * 2.0**-53
-    return drawn
+    return (mix(rows ^ said) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def choose(rows: Hashes, seed: int, sizes: Int64s, most: int) -> Int64s:

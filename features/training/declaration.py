@@ -22,6 +22,7 @@ from features.groups import GROUPS
 from features.purposes import Purpose
 from features.selection import Selection, require_purpose, select
 from features.source import Source
+from features.training.candidates import SeenIn
 from features.training.labels import Label
 from features.training.sampling import IS_DRAWN, WEIGHT, Sampling
 from features.training.spine import INSTANT, Every, FileRows, PerEvent, Spine, TableRows
@@ -99,9 +100,9 @@ class TrainingSet:
         found = [(label.source, label.by[0]) for label in self.labels]
         if isinstance(self.spine, Every | PerEvent):
             found.insert(0, (self.spine.source, self.spine.entity))
-        negatives = self.sampling.negatives
-        if negatives is not None and hasattr(negatives.candidates, "source"):
-            found.append((negatives.candidates.source, negatives.candidates.entity))
+        candidates = self.sampling.negatives.candidates if self.sampling.negatives is not None else None
+        if isinstance(candidates, SeenIn):
+            found.append((candidates.source, candidates.entity))
         return tuple(dict.fromkeys(found))
 
     def selections(self, columns: Sequence[str]) -> list[Selection]:

@@ -23,6 +23,7 @@ from features.source import EVENT_ID, EVENT_TIME, Source
 from features.windows import DAY_MS, Int64s
 
 INSTANT = EVENT_TIME
+_NEVER_MS = -(1 << 62)
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,29 @@ class Every:
         if self.begun_by is not None and self.ended_by is None:
             raise DeclarationError("spine: begun_by begins again what ended_by has ended; give that too")
 
-    def rows(self, log: pa.Table, until_ms: int) -> pa.Table:
-        """(key, instant) of the keys of a log in any order, by key and instant, of instants before `until_ms`."""
+    def rows(self, log: pa.Table, until_ms: int, since_ms: int = _NEVER_MS) -> pa.Table:
+        """(key, instant) of the keys of a log in any order, by key and instant: since `since_ms`, before `until_ms`."""
+        keys, owners, first, after = self._steps(log, until_ms)
+        first = np.maximum(first, -(-since_ms // self.step_ms))
+        events, steps = expand(first, np.maximum(first, after))
+        return pa.table({
+            self.entity: keys.take(pa.array(owners[events])).cast(pa.string()),
+            INSTANT: timestamps(steps * self.step_ms),
+        })  # fmt: skip
+
+    def rows_by_instant(self, log: pa.Table, until_ms: int) -> dict[int, int]:
+        """How many rows a log makes, by instant."""
+        _, _, first, after = self._steps(log, until_ms)
+        made = after > first
+        if not made.any():
+            return {}
+        first, after, base = first[made], after[made], int(first[made].min())
+        size = int(after.max()) - base + 1
+        counts = np.cumsum(np.bincount(first - base, minlength=size) - np.bincount(after - base, minlength=size))
+        return {(base + place) * self.step_ms: int(counts[place]) for place in np.flatnonzero(counts).tolist()}
+
+    def _steps(self, log: pa.Table, until_ms: int) -> tuple[pa.Array, Int64s, Int64s, Int64s]:
+        """(keys, whose each event is, steps `first[i]:after[i]` of which it is the last event before them)."""
         log = log.filter(log[self.entity].is_valid())
         keys, owners = encode(log[self.entity])
         times_ms = milliseconds(log[EVENT_TIME], EVENT_TIME)
@@ -78,12 +100,9 @@ class Every:
         next_ms = np.where(is_last, until_ms - 1, np.append(times_ms[1:], 0)[: len(owners)])
         upto_ms = np.minimum(np.minimum(next_ms, times_ms + self.seen_within_ms), until_ms - 1)
         first, after = times_ms // self.step_ms + 1, upto_ms // self.step_ms + 1
-        after[self._is_over(log, owners, times_ms)] = 0
-        events, steps = expand(first, np.maximum(first, after))
-        return pa.table({
-            self.entity: keys.take(pa.array(owners[events])).cast(pa.string()),
-            INSTANT: timestamps(steps * self.step_ms),
-        })  # fmt: skip
+        is_over = self._is_over(log, owners, times_ms)
+        after[is_over] = first[is_over]
+        return keys, owners, first, after
 
     def _is_over(self, log: pa.Table, owners: Int64s, times_ms: Int64s) -> np.ndarray:
         """[events] whether after each event the key has ended and not begun again."""

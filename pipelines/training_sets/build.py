@@ -37,7 +37,7 @@ from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.scans import in_groups
 from pipelines.point_in_time.exchange import Plan
 from pipelines.point_in_time.join import Request, planned, run_plan, snapshots_of
-from pipelines.point_in_time.left import ROWS_PER_PART, FilePart, parts_of
+from pipelines.point_in_time.left import ROWS_PER_PART, FilePart, LeftTableError, parts_of
 from pipelines.report import add_counts
 from pipelines.settings import Settings
 from pipelines.training_sets.built import BuiltTrainingSet, folder_of, publish
@@ -75,7 +75,7 @@ class Recipe:
 
     declared: TrainingSet
     admit: Admit
-    parts: Sequence[Any]
+    parts: Callable[[], list[Any]]
     candidates: Callable[[], Available | None]
     labels: Plan
     features: Plan
@@ -129,20 +129,23 @@ def recipe_of(declared: TrainingSet, inputs: Inputs, data: DataSpan) -> Recipe:
     """Open and check everything that the set is made from. Raises as `build` does."""
     spine = declared.spine
     read: OfLog | OfFiles | OfTable
+    parts: Callable[[], list[Any]]
     files_read: dict[str, str] = {}
     if isinstance(spine, Every | PerEvent):
-        stored = inputs.log(spine.source, spine.entity)
-        read, parts, columns = OfLog(spine, stored, data.until_ms), list(range(stored.buckets)), list(spine.columns)
+        read = OfLog(spine, inputs.log(spine.source, spine.entity), data.until_ms)
+        parts, columns = read.parts, list(spine.columns)
     elif isinstance(spine, FileRows):
         pieces = [part for part in parts_of(spine.path) if isinstance(part, FilePart)]
         paths = list(dict.fromkeys(part.path for part in pieces))
-        files_read = dict(run_tasks(_digest, paths))
-        read, parts, columns = OfFiles(), pieces, pq.read_schema(paths[0]).names
+        files_read, columns = _files_of_rows(paths)
+        read, parts = OfFiles(), partial(list, pieces)
     else:
         table, snapshot_id = inputs.table(spine.table)
-        tasks = sorted(table.scan(snapshot_id=snapshot_id).plan_files(), key=lambda task: task.file.file_path)
-        read, columns = OfTable(TableFiles.of(table)), list(table.schema().column_names)
-        parts = list(in_groups(tasks, lambda task: task.file.record_count, ROWS_PER_PART))
+        scan = table.scan(snapshot_id=snapshot_id)
+        columns = list(scan.projection().column_names)  # of then, whatever was added since
+        tasks = sorted(scan.plan_files(), key=lambda task: task.file.file_path)
+        read = OfTable(TableFiles.of(table), tuple(columns))
+        parts = partial(list, in_groups(tasks, lambda task: task.file.record_count, ROWS_PER_PART))
     declared.selections(columns)
     admit = Admit(read, declared, inputs.people(columns, declared.keys), data)
     labels = label_plan(declared.labels, declared.horizon_ms, declared.instant, inputs.log)
@@ -169,7 +172,7 @@ def run(recipe: Recipe, folder: Path, bounds: Bounds | None) -> Outcome:
         EmptyTrainingSetError: no row is left to train on.
     """
     declared = recipe.declared
-    admitted, parts = each_part(recipe.admit, recipe.parts)
+    admitted, parts = each_part(recipe.admit, recipe.parts())
     bounds = bounds or _bounds(declared, admitted)
     drawn, parts = each_part(Draw(declared, bounds, recipe.candidates()), parts)
     parts = run_plan(recipe.labels, parts).parts
@@ -307,5 +310,16 @@ def _firsts(candidates: SeenIn, stored: Any, bucket: int) -> pa.Table:
     return candidates.firsts(stored.read(bucket, candidates.entity, schema))
 
 
-def _digest(path: str) -> tuple[str, str]:
-    return path, digest_of(path)
+def _files_of_rows(paths: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """(digest of each file, the columns of all). Raises LeftTableError where files differ in their columns."""
+    digests, schemas = {}, {}
+    for path, digest, schema in run_tasks(_file_of_rows, paths):
+        digests[path], schemas[path] = digest, schema
+    for path in paths:
+        if schemas[path] != schemas[paths[0]]:
+            raise LeftTableError(f"{path} has other columns than {paths[0]}; write the rows with the same ones")
+    return digests, list(schemas[paths[0]].names)
+
+
+def _file_of_rows(path: str) -> tuple[str, str, pa.Schema]:
+    return path, digest_of(path), pq.read_schema(path).remove_metadata()

@@ -24,10 +24,10 @@ from features.training.sampling import IS_DRAWN, WEIGHT, Sample, kept_of, with_n
 from features.training.spine import Every, PerEvent
 from features.training.splits import SPLITS, Bounds
 from features.windows import HOUR_MS
-from pipelines.cluster import join_cluster, result_of
+from pipelines.cluster import join_cluster, result_of, run_tasks
 from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.scans import read_tasks
-from pipelines.point_in_time.left import FilePart
+from pipelines.point_in_time.left import ROWS_PER_PART, FilePart
 from pipelines.point_in_time.people import People
 from pipelines.point_in_time.stored import BucketedTable
 from pipelines.training_sets.inputs import DataSpan
@@ -69,18 +69,56 @@ def _at(work: Callable[[int, Any], tuple[Counts, pa.Table | None]], place: int, 
 
 
 @dataclass(frozen=True)
+class LogPart:
+    """The rows that a log's bucket makes for the instants `[since_ms, until_ms)`."""
+
+    bucket: int
+    since_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True)
 class OfLog:
-    """Rows that a log's bucket generates."""
+    """Rows that a log makes."""
 
     spine: Every | PerEvent
     stored: BucketedTable
     until_ms: int
 
-    def __call__(self, bucket: int) -> pa.Table:
-        """The rows of a bucket."""
+    def __call__(self, part: LogPart) -> pa.Table:
+        """The rows of a part."""
+        log = self._read(part.bucket)
+        if isinstance(self.spine, PerEvent):
+            return self.spine.rows(log, part.until_ms)
+        return self.spine.rows(log, part.until_ms, part.since_ms)
+
+    def parts(self) -> list[LogPart]:
+        """The log's buckets; where steps of time make many rows of few events, cut by time, to fit in memory."""
+        buckets = range(self.stored.buckets)
+        if isinstance(self.spine, PerEvent):
+            return [LogPart(bucket, 0, self.until_ms) for bucket in buckets]
+        found = dict(run_tasks(self._rows_by_instant, buckets))
+        return [part for bucket in buckets for part in in_time(bucket, found[bucket], self.until_ms, ROWS_PER_PART)]
+
+    def _rows_by_instant(self, bucket: int) -> tuple[int, dict[int, int]]:
+        assert isinstance(self.spine, Every)
+        return bucket, self.spine.rows_by_instant(self._read(bucket), self.until_ms)
+
+    def _read(self, bucket: int) -> pa.Table:
         names = [name for name in self.spine.reads if name != self.spine.entity]
-        log = self.stored.read(bucket, self.spine.entity, log_schema(self.spine.source, names))
-        return self.spine.rows(log, self.until_ms)
+        return self.stored.read(bucket, self.spine.entity, log_schema(self.spine.source, names))
+
+
+def in_time(bucket: int, rows_by_instant: Mapping[int, int], until_ms: int, most: int) -> list[LogPart]:
+    """Parts of a bucket, one after another, of at most so many rows, or of one instant that has more."""
+    parts: list[LogPart] = []
+    begin_ms, rows = min(rows_by_instant, default=until_ms), 0
+    for at_ms in sorted(rows_by_instant):
+        if rows and rows + rows_by_instant[at_ms] > most:
+            parts.append(LogPart(bucket, begin_ms, at_ms))
+            begin_ms, rows = at_ms, 0
+        rows += rows_by_instant[at_ms]
+    return [*parts, LogPart(bucket, begin_ms, until_ms)] if rows else parts
 
 
 @dataclass(frozen=True)
@@ -97,10 +135,11 @@ class OfTable:
     """Rows of an Iceberg table."""
 
     table: TableFiles
+    columns: tuple[str, ...]
 
     def __call__(self, files: Sequence[FileScanTask]) -> pa.Table:
         """The rows of some files."""
-        return read_tasks(self.table, files)
+        return read_tasks(self.table, files, self.columns)
 
 
 @dataclass(frozen=True)

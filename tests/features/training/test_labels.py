@@ -1,6 +1,7 @@
 """Labels and spines against plain loops, and against changes of the past and the future."""
 
 import random
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -170,6 +171,10 @@ def test_everybody_every_so_often_is_who_a_loop_finds(rows, memory, begins_again
             if not is_over and any(at - row["at"] <= spine.seen_within_ms for row in before):
                 want.append((user, at))
     assert got == want
+    by_instant = Counter(T0 + at for _, at in want)
+    assert spine.rows_by_instant(log_of(rows), T0 + until) == by_instant
+    some = spine.rows(log_of(rows), T0 + 8 * HOUR, T0 + 3 * HOUR - 1).to_pylist()
+    assert len(some) == sum(count for at, count in by_instant.items() if T0 + 3 * HOUR <= at < T0 + 8 * HOUR)
 
 
 def test_a_row_for_each_event_that_is_meant():
