@@ -348,8 +348,16 @@ def test_rows_of_an_iceberg_table_and_what_may_not_be_used_in_them(platform, ran
         others = {name for name, since in first.items() if since < t} - {"vod-1"}
         assert set(drawn["content_id"]) <= others
         assert set(drawn["weight"]) == {len(others) / 2}
+    # The table gains a column and rows; as of its snapshot it has neither.
+    more = rows.slice(0, 1).append_column("colour", pa.array(["red"]))
+    table = lakehouse.table(TableSpec("gold.asked", more.schema))
+    commit_files(table, write_files(TableFiles.of(table), more), None)
     again = rebuild(platform.settings, one.folder / "manifest.json")
     assert again.is_same
+    assert again.built.frame("train").equals(one.frame("train"))
+    anew = build(platform.settings, declared)
+    assert anew.rows["train"] == 2 * one.rows["train"]
+    assert set(anew.frame("train")["colour"]) == {None, "red"}
 
 
 def test_what_does_not_fit_is_refused_in_one_line(platform, tmp_path):
