@@ -20,7 +20,7 @@ from features.filters import Where, chosen, column_of
 from features.names import nearest
 from features.runs import expand, order_by, run_of_row, run_starts
 from features.source import EVENT_ID, EVENT_TIME, Source
-from features.windows import DAY_MS, Int64s
+from features.windows import DAY_MS, HOUR_MS, Int64s
 
 INSTANT = EVENT_TIME
 _NEVER_MS = -(1 << 62)
@@ -152,16 +152,28 @@ class PerEvent:
         if self.lead_ms < 0:
             raise DeclarationError(f"spine: a lead of {self.lead_ms} ms would put rows after their event; give 0 or 1")
 
-    def rows(self, log: pa.Table, until_ms: int) -> pa.Table:
-        """The chosen events of a log in any order, by key, time and id, of instants before `until_ms`."""
-        log = log.filter(pa.array(chosen(log, self.where) & np.asarray(flat(log[self.entity].is_valid()))))
+    def rows(self, log: pa.Table, until_ms: int, since_ms: int = _NEVER_MS) -> pa.Table:
+        """The chosen events of a log in any order, by key, time and id: of instants in `[since_ms, until_ms)`."""
+        log, instants_ms = self._chosen(log, until_ms)
+        late = np.flatnonzero(instants_ms >= since_ms)
+        log, instants_ms = log.take(pa.array(late)), instants_ms[late]
         _, owners = encode(log[self.entity])
-        times_ms = milliseconds(log[EVENT_TIME], EVENT_TIME)
-        order = order_by(owners, times_ms, flat(log[EVENT_ID]))
-        instants_ms = times_ms[order] - self.lead_ms
-        kept = pa.array(order[instants_ms < until_ms])
-        rows = {name: log[name].take(kept).cast(self.source.schema.field(name).type) for name in self.columns}
-        return pa.table(rows | {INSTANT: timestamps(instants_ms[instants_ms < until_ms])})
+        order = order_by(owners, instants_ms, flat(log[EVENT_ID]))
+        taken = log.select(list(self.columns)).take(pa.array(order))
+        rows = {name: taken[name].cast(self.source.schema.field(name).type) for name in self.columns}
+        return pa.table(rows | {INSTANT: timestamps(instants_ms[order])})
+
+    def rows_by_instant(self, log: pa.Table, until_ms: int) -> dict[int, int]:
+        """How many rows a log makes, by the hour of their instants."""
+        _, instants_ms = self._chosen(log, until_ms)
+        hours, sizes = np.unique(instants_ms // HOUR_MS, return_counts=True)
+        return {hour * HOUR_MS: size for hour, size in zip(hours.tolist(), sizes.tolist(), strict=True)}
+
+    def _chosen(self, log: pa.Table, until_ms: int) -> tuple[pa.Table, Int64s]:
+        """The events that rows are of, and the instants of these."""
+        instants_ms = milliseconds(log[EVENT_TIME], EVENT_TIME) - self.lead_ms
+        is_row = chosen(log, self.where) & np.asarray(flat(log[self.entity].is_valid())) & (instants_ms < until_ms)
+        return log.filter(pa.array(is_row)), instants_ms[is_row]
 
 
 @dataclass(frozen=True)

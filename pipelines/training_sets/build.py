@@ -133,7 +133,9 @@ def recipe_of(declared: TrainingSet, inputs: Inputs, data: DataSpan) -> Recipe:
     files_read: dict[str, str] = {}
     if isinstance(spine, Every | PerEvent):
         read = OfLog(spine, inputs.log(spine.source, spine.entity), data.until_ms)
-        parts, columns = read.parts, list(spine.columns)
+        negatives = declared.sampling.negatives
+        most = ROWS_PER_PART // (1 + negatives.per_row if negatives else 1)
+        parts, columns = partial(read.parts, max(most, 1)), list(spine.columns)
     elif isinstance(spine, FileRows):
         pieces = [part for part in parts_of(spine.path) if isinstance(part, FilePart)]
         paths = list(dict.fromkeys(part.path for part in pieces))

@@ -27,7 +27,7 @@ from features.windows import HOUR_MS
 from pipelines.cluster import join_cluster, result_of, run_tasks
 from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.scans import read_tasks
-from pipelines.point_in_time.left import ROWS_PER_PART, FilePart
+from pipelines.point_in_time.left import FilePart
 from pipelines.point_in_time.people import People
 from pipelines.point_in_time.stored import BucketedTable
 from pipelines.training_sets.inputs import DataSpan
@@ -79,7 +79,7 @@ class LogPart:
 
 @dataclass(frozen=True)
 class OfLog:
-    """Rows that a log makes."""
+    """Rows that a log makes, of instants before `until_ms`."""
 
     spine: Every | PerEvent
     stored: BucketedTable
@@ -87,21 +87,15 @@ class OfLog:
 
     def __call__(self, part: LogPart) -> pa.Table:
         """The rows of a part."""
-        log = self._read(part.bucket)
-        if isinstance(self.spine, PerEvent):
-            return self.spine.rows(log, part.until_ms)
-        return self.spine.rows(log, part.until_ms, part.since_ms)
+        return self.spine.rows(self._read(part.bucket), part.until_ms, part.since_ms)
 
-    def parts(self) -> list[LogPart]:
-        """The log's buckets; where steps of time make many rows of few events, cut by time, to fit in memory."""
+    def parts(self, most: int) -> list[LogPart]:
+        """The log's buckets, each cut by time so that no part has more than `most` rows if it can be."""
         buckets = range(self.stored.buckets)
-        if isinstance(self.spine, PerEvent):
-            return [LogPart(bucket, 0, self.until_ms) for bucket in buckets]
         found = dict(run_tasks(self._rows_by_instant, buckets))
-        return [part for bucket in buckets for part in in_time(bucket, found[bucket], self.until_ms, ROWS_PER_PART)]
+        return [part for bucket in buckets for part in in_time(bucket, found[bucket], self.until_ms, most)]
 
     def _rows_by_instant(self, bucket: int) -> tuple[int, dict[int, int]]:
-        assert isinstance(self.spine, Every)
         return bucket, self.spine.rows_by_instant(self._read(bucket), self.until_ms)
 
     def _read(self, bucket: int) -> pa.Table:

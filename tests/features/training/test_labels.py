@@ -195,6 +195,10 @@ def test_a_row_for_each_event_that_is_meant():
         (row["user_id"], round(row["event_timestamp"].timestamp() * 1000) - T0 + 1, row["event_id"], row["content_id"])
         for row in got
     ] == want
+    by_hour = Counter(T0 + (at - 1) // HOUR * HOUR for _, at, _, _ in want)
+    assert spine.rows_by_instant(log_of(rows), T0 + 20 * HOUR) == by_hour
+    some = spine.rows(log_of(rows), T0 + 9 * HOUR, T0 + 3 * HOUR)
+    assert some.num_rows == sum(count for at, count in by_hour.items() if T0 + 3 * HOUR <= at < T0 + 9 * HOUR)
 
 
 @pytest.mark.parametrize(

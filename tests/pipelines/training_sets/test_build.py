@@ -285,12 +285,22 @@ def test_draws_do_not_depend_on_how_the_data_are_cut(platform, churn, ranker, tm
         )
         again = build(platform.settings, files)
         assert len(again.paths("train")) > len(one.paths("train"))
-
-        def in_order(some: BuiltTrainingSet) -> list[dict]:
-            return sorted(rows_of(some), key=lambda row: (row["split"], row["t"], str(row.get("event_id")),
-                                                          row["user_id"], str(row.get("content_id"))))  # fmt: skip
-
         assert in_order(again) == in_order(one)
+
+
+def test_smaller_tasks_make_the_same_rows(platform, churn, ranker, monkeypatch):
+    monkeypatch.setattr("pipelines.training_sets.build.ROWS_PER_PART", 40)
+    for one, declared in ((churn, CHURN), (ranker, RANKER)):
+        again = build(platform.settings, replace(declared, name=f"{declared.name}_in_parts"))
+        assert len(again.paths("train")) > len(one.paths("train"))
+        assert in_order(again) == in_order(one)
+        for kind in ("rows", "excluded", "counts", "split_ms"):
+            assert again.manifest[kind] == one.manifest[kind]
+
+
+def in_order(one: BuiltTrainingSet) -> list[dict]:
+    names = ("split", "t", "user_id", "event_id", "content_id")
+    return sorted(rows_of(one), key=lambda row: [str(row.get(name)) for name in names])
 
 
 def rows_table(platform: Platform, one: BuiltTrainingSet, declared: TrainingSet) -> pa.Table:
