@@ -14,7 +14,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,44 +127,52 @@ def build(settings: Settings, declared: TrainingSet) -> BuiltTrainingSet:
 
 def recipe_of(declared: TrainingSet, inputs: Inputs, data: DataSpan) -> Recipe:
     """Open and check everything that the set is made from. Raises as `build` does."""
-    spine = declared.spine
-    read: OfLog | OfFiles | OfTable
-    parts: Callable[[], list[Any]]
-    files_read: dict[str, str] = {}
-    if isinstance(spine, Every | PerEvent):
-        read = OfLog(spine, inputs.log(spine.source, spine.entity), data.until_ms)
-        negatives = declared.sampling.negatives
-        most = ROWS_PER_PART // (1 + negatives.per_row if negatives else 1)
-        parts, columns = partial(read.parts, max(most, 1)), list(spine.columns)
-    elif isinstance(spine, FileRows):
-        pieces = [part for part in parts_of(spine.path) if isinstance(part, FilePart)]
-        paths = list(dict.fromkeys(part.path for part in pieces))
-        files_read, columns = _files_of_rows(paths)
-        read, parts = OfFiles(), partial(list, pieces)
-    else:
-        table, snapshot_id = inputs.table(spine.table)
-        scan = table.scan(snapshot_id=snapshot_id)
-        columns = list(scan.projection().column_names)  # of then, whatever was added since
-        tasks = sorted(scan.plan_files(), key=lambda task: task.file.file_path)
-        read = OfTable(TableFiles.of(table), tuple(columns))
-        parts = partial(list, in_groups(tasks, lambda task: task.file.record_count, ROWS_PER_PART))
-    declared.selections(columns)
-    admit = Admit(read, declared, inputs.people(columns, declared.keys), data)
+    rows = _rows_of(declared, inputs, data)
+    declared.selections(rows.columns)
+    admit = Admit(rows.read, declared, inputs.people(rows.columns, declared.keys), data)
     labels = label_plan(declared.labels, declared.horizon_ms, declared.instant, inputs.log)
-    known = [*columns, *(label.name for label in declared.labels), WEIGHT]
-    known += [IS_DRAWN] if declared.sampling.negatives else []
+    added = [*(label.name for label in declared.labels), WEIGHT, *([IS_DRAWN] if declared.sampling.negatives else [])]
     request = Request(
         declared.features, declared.purpose, declared.instant, declared.keys, at_ms=inputs.at_ms,
         snapshots=inputs.recorded or {},
     )  # fmt: skip
-    schema = pa.schema([pa.field(name, pa.null()) for name in known])
-    features = planned(inputs.lakehouse, schema, request, lambda one: inputs.log(one.group.source, one.entity))
+    left = pa.schema([pa.field(name, pa.null()) for name in (*rows.columns, *added)])
+    features = planned(inputs.lakehouse, left, request, lambda one: inputs.log(one.group.source, one.entity))
     candidates = _candidates(declared, inputs)
     snapshots = dict(sorted({**inputs.snapshots, **snapshots_of(features)}.items()))
     return Recipe(
-        declared, admit, parts, candidates, labels, features, columns_of_features(declared, columns), snapshots,
-        inputs.left_out, dict(sorted(files_read.items())), data,
+        declared, admit, rows.parts, candidates, labels, features, columns_of_features(declared, rows.columns),
+        snapshots, inputs.left_out, rows.files, data,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """How rows are read, the parts that tasks read, their columns, and the digests of the files that they lie in."""
+
+    read: OfLog | OfFiles | OfTable
+    parts: Callable[[], list[Any]]
+    columns: list[str]
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def _rows_of(declared: TrainingSet, inputs: Inputs, data: DataSpan) -> _Rows:
+    spine = declared.spine
+    if isinstance(spine, Every | PerEvent):
+        read = OfLog(spine, inputs.log(spine.source, spine.entity), data.until_ms)
+        negatives = declared.sampling.negatives
+        most = ROWS_PER_PART // (1 + negatives.per_row if negatives else 1)
+        return _Rows(read, partial(read.parts, max(most, 1)), list(spine.columns))
+    if isinstance(spine, FileRows):
+        pieces = [part for part in parts_of(spine.path) if isinstance(part, FilePart)]
+        digests, columns = _files_of_rows(list(dict.fromkeys(part.path for part in pieces)))
+        return _Rows(OfFiles(), partial(list, pieces), columns, dict(sorted(digests.items())))
+    table, snapshot_id = inputs.table(spine.table)
+    scan = table.scan(snapshot_id=snapshot_id)
+    columns = list(scan.projection().column_names)  # of then, whatever was added since
+    tasks = sorted(scan.plan_files(), key=lambda task: task.file.file_path)
+    groups = list(in_groups(tasks, lambda task: task.file.record_count, ROWS_PER_PART))
+    return _Rows(OfTable(TableFiles.of(table), tuple(columns)), partial(list, groups), columns)
 
 
 def run(recipe: Recipe, folder: Path, bounds: Bounds | None) -> Outcome:
