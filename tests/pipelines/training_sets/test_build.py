@@ -33,7 +33,7 @@ from pipelines.lakehouse.readers import Readers
 from pipelines.lakehouse.tables import TableSpec
 from pipelines.point_in_time.join import Request, join
 from pipelines.training_sets import BuiltTrainingSet, build, rebuild
-from pipelines.training_sets.build import EmptyTrainingSetError
+from pipelines.training_sets.building import EmptyTrainingSetError
 from pipelines.training_sets.built import ManifestError
 from tests.pipelines.training_sets.world import CHURN, KID, LEAVER, MIDNIGHT, RANKER, REFUSER, VIEWERS
 from tests.platform import DAY, HOUR, T0, Platform, hashed
@@ -289,7 +289,7 @@ def test_draws_do_not_depend_on_how_the_data_are_cut(platform, churn, ranker, tm
 
 
 def test_smaller_tasks_make_the_same_rows(platform, churn, ranker, monkeypatch):
-    monkeypatch.setattr("pipelines.training_sets.build.ROWS_PER_PART", 40)
+    monkeypatch.setattr("pipelines.training_sets.building.ROWS_PER_PART", 40)
     for one, declared in ((churn, CHURN), (ranker, RANKER)):
         again = build(platform.settings, replace(declared, name=f"{declared.name}_in_parts"))
         assert len(again.paths("train")) > len(one.paths("train"))

@@ -17,7 +17,7 @@ from pipelines.lakehouse.scans import SnapshotGoneError
 from pipelines.lakehouse.transactions import LeanTransaction
 from pipelines.training_sets import BuiltTrainingSet, build, rebuild
 from pipelines.training_sets.named import NotDeclaredError
-from pipelines.training_sets.rebuild import DeclaredOtherwiseError
+from pipelines.training_sets.rebuilding import DeclaredOtherwiseError
 from tests.pipelines.training_sets.test_build import rows_of
 from tests.pipelines.training_sets.world import CHURN, LEAVER, RANKER, VIEWERS
 from tests.platform import DAY, T0, Platform, consent, hashed, looked_around, watched

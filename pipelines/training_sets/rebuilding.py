@@ -22,7 +22,7 @@ from pipelines.errors import ReelError
 from pipelines.lakehouse import lineage
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.settings import Settings
-from pipelines.training_sets.build import (
+from pipelines.training_sets.building import (
     Outcome,
     Recipe,
     RowsChangedError,
