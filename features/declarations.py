@@ -63,7 +63,7 @@ class Feature:
             raise DeclarationError(f"feature {self.name}: description and unit must say something")
         if self.range is not None and not self.range[0] < self.range[1]:
             raise DeclarationError(f"feature {self.name}: range {self.range} is bad; give (least, greatest)")
-        if mistake := self._mistake():
+        if mistake := mistake_of(self.aggregate, self.window_ms):
             raise DeclarationError(f"feature {self.name}: {mistake}")
 
     @property
@@ -79,10 +79,6 @@ class Feature:
     def reach_ms(self, at_ms: Int64s) -> Int64s:
         """First millisecond that the values at the instants depend on."""
         return edge_ms(at_ms, max(span.since_ms for span in self.spans), self.window_ms)
-
-    def _mistake(self) -> str | None:
-        mistakes = (one.mistake(self.window_ms) for one in _parts(self.aggregate))
-        return next((mistake for mistake in mistakes if mistake), None)
 
 
 @dataclass(frozen=True)
@@ -201,25 +197,42 @@ class FeatureGroup:
             )
 
     def _check_feature(self, feature: Feature) -> None:
-        where = f"group {self.name}, feature {feature.name}"
-        columns = self.source.schema.names
-        for state in feature.aggregate.states:
-            for column, kind in state.inputs:
-                if column not in columns:
-                    raise DeclarationError(
-                        f"{where}: unknown column {column}; the nearest is {nearest(column, columns)}, "
-                        f"{self.source.name} has {', '.join(columns)}"
-                    )
-                arrow_type = self.source.schema.field(column).type
-                if not kind.accepts(arrow_type):
-                    raise DeclarationError(f"{where}: column {column} is {arrow_type}, where {kind} is needed")
-        for condition in _conditions(feature.aggregate):
-            for value in condition.values:
-                if condition.column == EVENT_NAME and value not in self.source.events:
-                    raise DeclarationError(
-                        f"{where}: unknown event {value}; the nearest is {nearest(value, self.source.events)}, "
-                        f"{self.source.name} is made of {', '.join(self.source.events)}"
-                    )
+        check_columns(f"group {self.name}, feature {feature.name}", feature.aggregate, self.source)
+
+
+def mistake_of(aggregate: Aggregate, window_ms: int) -> str | None:
+    """What is wrong with the aggregate, or with such a window for it or a part of it; None if nothing is."""
+    mistakes = (one.mistake(window_ms) for one in _parts(aggregate))
+    return next((mistake for mistake in mistakes if mistake), None)
+
+
+def check_aggregate(where: str, aggregate: Aggregate, source: Source, window_ms: int) -> None:
+    """Raise `DeclarationError` unless the aggregate can be worked out over such a window of the source's log."""
+    if mistake := mistake_of(aggregate, window_ms):
+        raise DeclarationError(f"{where}: {mistake}")
+    check_columns(where, aggregate, source)
+
+
+def check_columns(where: str, aggregate: Aggregate, source: Source) -> None:
+    """Raise `DeclarationError` where the aggregate reads a column or an event that the source's log has not."""
+    columns = source.schema.names
+    for state in aggregate.states:
+        for column, kind in state.inputs:
+            if column not in columns:
+                raise DeclarationError(
+                    f"{where}: unknown column {column}; the nearest is {nearest(column, columns)}, "
+                    f"{source.name} has {', '.join(columns)}"
+                )
+            arrow_type = source.schema.field(column).type
+            if not kind.accepts(arrow_type):
+                raise DeclarationError(f"{where}: column {column} is {arrow_type}, where {kind} is needed")
+    for condition in _conditions(aggregate):
+        for value in condition.values:
+            if condition.column == EVENT_NAME and value not in source.events:
+                raise DeclarationError(
+                    f"{where}: unknown event {value}; the nearest is {nearest(value, source.events)}, "
+                    f"{source.name} is made of {', '.join(source.events)}"
+                )
 
 
 def _parts(aggregate: Aggregate) -> Iterator[Aggregate]:

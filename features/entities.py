@@ -56,6 +56,12 @@ def key_of(columns: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Array:
     return pc.binary_join_element_wise(*written, "/")
 
 
+def first_of(keys: pa.Array) -> pa.Array:
+    """The first column's values in keys that `key_of` made of several, [n]."""
+    first = pc.list_element(pc.split_pattern(keys, "/", max_splits=1), 0)
+    return pc.replace_substring(pc.replace_substring(first, "%2F", "/"), "%25", "%")
+
+
 def with_key(table: pa.Table, key: str) -> pa.Table:
     """The table with the key's column, made of the entity's columns where it is not there yet.
 

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from features.errors import FeatureError
-from features.purposes import Purpose
 from models.errors import ModelError
 from pipelines.cli_contract import contracts
 from pipelines.cli_features import features
 from pipelines.cli_lakehouse import lineage, maintain
 from pipelines.cli_quality import quality
 from pipelines.cli_quarantine import quarantine_app
+from pipelines.cli_training_set import training_set
 from pipelines.console import complain, progress_bar, show, show_line
 from pipelines.errors import ReelError
 from pipelines.settings import Settings, load_settings
@@ -32,6 +32,7 @@ app.add_typer(importers, name="import")
 app.add_typer(contracts, name="contract")
 app.add_typer(features, name="features")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(training_set, name="training-set")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line instead of a table.")]
 RECOMMENDATION = "recommendation"
@@ -154,20 +155,6 @@ def clean(context: typer.Context, as_json: Json = False) -> None:
 
     with _ray(context.obj), progress_bar("cleaning", shown=not as_json) as bar:
         report = run(context.obj, on_progress=bar.reach)
-    show(report, as_json=as_json)
-
-
-@app.command("training-set")
-def training_set(
-    context: typer.Context,
-    purpose: Annotated[Purpose, typer.Option(help="What it is used for; rows that do not allow it are left out.")],
-    as_json: Json = False,
-) -> None:
-    """Join features to labels, as they were at each instant."""
-    from pipelines.training_set import build_training_set as run
-
-    with _ray(context.obj), progress_bar("joining", shown=not as_json) as bar:
-        report = run(context.obj, purpose=purpose, on_progress=bar.reach)
     show(report, as_json=as_json)
 
 

@@ -96,16 +96,16 @@ class Tracking:
         )
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
         self.client.log_artifact(run_id, str(folder / MANIFEST_FILE), "training_set")
-        excluded = {f"training_set.excluded.{reason}": count for reason, count in manifest.excluded.items()}
-        snapshots = {f"training_set.snapshot.{table}": value for table, value in manifest.snapshots.items()}
-        facts = {
-            "training_set.folder": folder,
-            "training_set.digest": manifest.digest,
-            "training_set.purpose": manifest.purpose,
-            "training_set.features": ", ".join(manifest.features),
-            "training_set.code_version": manifest.code_version,
-        }
-        self.log_tags(run_id, {_tag(name): value for name, value in {**facts, **snapshots, **excluded}.items()})
+        tags = training_set_tags(
+            folder,
+            manifest.digest,
+            manifest.purpose,
+            manifest.features,
+            manifest.code_version,
+            manifest.snapshots,
+            manifest.excluded,
+        )
+        self.log_tags(run_id, tags)
 
     def log_figure(self, run_id: str, figure: Any, path: str) -> None:
         """A matplotlib figure as an image of the run."""
@@ -223,6 +223,28 @@ class Tracking:
         if not self.uri.startswith("sqlite:///"):
             return None
         return str(Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow_artifacts" / experiment)
+
+
+def training_set_tags(
+    folder: Path,
+    digest: str,
+    purpose: str,
+    features: Sequence[str],
+    code_version: str,
+    snapshots: Mapping[str, int | str],
+    excluded: Mapping[str, int],
+) -> dict[str, str]:
+    """What a run says of the training set it learnt from."""
+    facts: dict[str, object] = {
+        "training_set.folder": folder,
+        "training_set.digest": digest,
+        "training_set.purpose": purpose,
+        "training_set.features": ", ".join(features),
+        "training_set.code_version": code_version,
+    }
+    facts |= {f"training_set.snapshot.{table}": value for table, value in snapshots.items()}
+    facts |= {f"training_set.excluded.{reason}": count for reason, count in excluded.items()}
+    return {_tag(name): str(value) for name, value in facts.items()}
 
 
 def _tag(name: str) -> str:

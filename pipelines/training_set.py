@@ -26,6 +26,7 @@ from features.groups.content_popularity import CONTENT_POPULARITY
 from features.groups.user_viewing_history import USER_VIEWING_HISTORY
 from features.playbacks import viewing_log
 from features.purposes import Purpose
+from features.training.splits import SPLITS, boundary_ms
 from pipelines.cluster import buckets_for, regroup, result_of, run_tasks
 from pipelines.errors import ReelError
 from pipelines.lakehouse import lineage, tables
@@ -34,13 +35,13 @@ from pipelines.lakehouse.scans import read_all
 from pipelines.point_in_time.join import Request, join_within
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
+from pipelines.training_sets.built import folder_of, publish
 from pipelines.version import code_version
 from pipelines.viewing import Viewing, excluded_in
 
 HOUR_MS = 3_600_000
 LABELS_PER_ROW = 100  # a train row stands for a chunk of a viewer's sequence; as long as the longest history
 FINISHED_PERCENT = 50  # what `recent_titles` calls finished
-SPLITS = ("train", "validation", "test")
 # A feature, and the column that it becomes.
 FEATURES = {
     f"{USER_VIEWING_HISTORY.name}.recent_titles": "history",
@@ -81,7 +82,7 @@ def build_training_set(
         splits = _splits(settings, viewing)
         inputs = _inputs(settings, viewing, snapshot.snapshot_id, splits, purpose)
         made.inputs.append(lineage.Inputs(tables=inputs["snapshots"]))
-        folder = _folder(settings.work_dir, inputs)
+        folder = folder_of(settings, inputs["name"], inputs)
         if not folder.exists():
             _build(settings, lakehouse, viewing, splits, inputs, folder, made)
         on_progress(1, 1)
@@ -111,14 +112,11 @@ def _splits(settings: Settings, viewing: Viewing) -> Splits:
         raise EmptyTrainingSetError(
             f"nobody who allows {viewing.purpose} has finished a title; a training set needs such playbacks"
         )
-    hours = sorted(finished)
-    cumulated = np.cumsum([finished[hour] for hour in hours])
     share = settings.training
-
-    def boundary(kept: float) -> int:
-        return (hours[int(np.searchsorted(cumulated, kept * cumulated[-1]))] + 1) * HOUR_MS
-
-    return Splits(boundary(1 - share.validation_share - share.test_share), boundary(1 - share.test_share))
+    return Splits(
+        boundary_ms(finished, 1 - share.validation_share - share.test_share),
+        boundary_ms(finished, 1 - share.test_share),
+    )
 
 
 def _finished_by_hour(viewing: Viewing, files: Sequence[Any]) -> dict[int, int]:
@@ -154,11 +152,6 @@ def _inputs(
     }
 
 
-def _folder(work_dir: Path, inputs: Mapping[str, Any]) -> Path:
-    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-    return work_dir / "training_sets" / f"recommendation-{digest[:12]}"
-
-
 def _build(
     settings: Settings,
     lakehouse: Lakehouse,
@@ -191,8 +184,7 @@ def _build(
         "columns": {column: name for name, column in FEATURES.items()},
         "schema_hash": hashlib.sha256(str(SCHEMA).encode()).hexdigest(),
     }
-    (staged / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
-    staged.rename(folder)
+    publish(staged, folder, manifest)
 
 
 SCHEMA = pa.schema(

@@ -110,9 +110,9 @@ def replace_files(
     return _commit(table, overwrite, progress, facts)
 
 
-def progress_of(table: Table) -> dict[str, Any]:
-    """What the newest commit that recorded progress had consumed; {} for a new table."""
-    snapshot = table.current_snapshot()
+def progress_of(table: Table, snapshot_id: int | None = None) -> dict[str, Any]:
+    """What the newest commit that recorded progress had consumed, up to a snapshot if one is given; else {}."""
+    snapshot = table.current_snapshot() if snapshot_id is None else table.snapshot_by_id(snapshot_id)
     while snapshot is not None:
         if snapshot.summary is not None and PROGRESS in snapshot.summary.additional_properties:
             found: dict[str, Any] = json.loads(snapshot.summary.additional_properties[PROGRESS])

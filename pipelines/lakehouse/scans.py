@@ -20,6 +20,16 @@ from pipelines.lakehouse.files import DISTINCT_COLUMNS, TableFiles
 Item = TypeVar("Item")
 
 
+class SnapshotGoneError(LakehouseError):
+    """A table is asked for as of a snapshot that it no longer has."""
+
+    def __init__(self, table: str, snapshot_id: int) -> None:
+        super().__init__(
+            f"{table} no longer has snapshot {snapshot_id}: it has expired, so what was made from it cannot be made "
+            "again; make it anew from what there is"
+        )
+
+
 class ExpiredSnapshotError(LakehouseError):
     """A station had read a table up to a snapshot that is gone."""
 
@@ -37,9 +47,22 @@ def scan_tasks(table: Table, row_filter: BooleanExpression | None = None) -> lis
     return list(table.scan(row_filter=row_filter or AlwaysTrue()).plan_files())
 
 
-def live_files(table: Table) -> list[DataFile]:
-    """The data files of the current snapshot, straight from its manifests."""
-    snapshot = table.current_snapshot()
+def snapshot_of(table: Table, snapshot_id: int | None) -> Snapshot | None:
+    """One of the table's snapshots, the current one unless an id is given. Raises SnapshotGoneError."""
+    if snapshot_id is None:
+        return table.current_snapshot()
+    snapshot = table.snapshot_by_id(snapshot_id)
+    if snapshot is None:
+        raise SnapshotGoneError(".".join(table.name()), snapshot_id)
+    return snapshot
+
+
+def live_files(table: Table, snapshot_id: int | None = None) -> list[DataFile]:
+    """The data files of the current snapshot, or of a given one, straight from its manifests.
+
+    Raises SnapshotGoneError.
+    """
+    snapshot = snapshot_of(table, snapshot_id)
     manifests = snapshot.manifests(table.io) if snapshot is not None else []
     return [
         entry.data_file
@@ -174,9 +197,10 @@ def read_all(table: Table | None, empty: pa.Schema) -> pa.Table:
 
 
 def read_snapshot(table: Table | None, snapshot_id: int | None, empty: pa.Schema) -> pa.Table:
-    """A small table whole, as of one of its snapshots; no row as of None."""
+    """A small table whole, as of one of its snapshots; no row as of None. Raises SnapshotGoneError."""
     if table is None or snapshot_id is None:
         return empty.empty_table()
+    snapshot_of(table, snapshot_id)
     tasks = list(table.scan(snapshot_id=snapshot_id).plan_files())
     return read_tasks(TableFiles.of(table), tasks, empty.names).cast(empty)
 

@@ -19,11 +19,12 @@ import pyarrow.parquet as pq
 
 from features.columns import milliseconds
 from features.distinct import codes_of, encoded, spread
+from features.entities import first_of
 from pipelines.errors import ReelError
 from pipelines.lakehouse.scans import bucket_of
 from pipelines.point_in_time.left import Part, asked_of, columns_of, rows_of
 from pipelines.point_in_time.people import People
-from pipelines.point_in_time.stored import Asked, Source
+from pipelines.point_in_time.stored import Answering, Asked
 
 ROW, KEY, INSTANT = "row", "key", "instant_ms"
 
@@ -39,7 +40,9 @@ class Pass:
     key_columns: tuple[str, ...]
     buckets: int
     is_personal: bool
-    sources: tuple[Source, ...]
+    sources: tuple[Answering, ...]
+    is_cut_by_first: bool = False
+    """The buckets are those of the first key column alone, not of the whole key."""
 
     def values(self, bucket: int, keys: pa.Array | pa.ChunkedArray, asked_ms: np.ndarray) -> dict[str, pa.Array]:
         """All features of the pass for rows that ask one bucket, which is read only if there are any."""
@@ -53,13 +56,11 @@ class Pass:
 
     def schema(self) -> pa.Schema:
         """Columns of the result that this pass gives."""
-        fields = []
-        for source in self.sources:
-            for one in source.selections:
-                kinds = {**dict(zip(one.group.feature_schema().names, one.group.feature_schema().types, strict=True)),
-                         one.group.age_column: pa.int64()}  # fmt: skip
-                fields += [(to, kinds[name]) for name, to in one.columns.items()]
-        return pa.schema(fields)
+        return pa.schema([field for source in self.sources for field in source.fields])
+
+    def bucket_of(self, keys: pa.Array) -> np.ndarray:
+        """Which bucket each key asks, [n]."""
+        return bucket_of(first_of(keys) if self.is_cut_by_first else keys, self.buckets)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _late(plan: Plan, rows: pa.Table) -> dict[str, int]:
     """How many rows come after the last boundary that is built, by group."""
     asked_ms = milliseconds(rows[plan.instant].drop_null(), plan.instant)
     sources = [source for one in (*plan.local, *plan.exchanged) for source in one.sources]
-    counts = {source.selections[0].name: source.late(asked_ms) for source in sources}
+    counts = {source.name: source.late(asked_ms) for source in sources}
     return {name: count for name, count in counts.items() if count}
 
 
@@ -194,7 +195,7 @@ def _asked_by_bucket(
 ) -> list[Verdict | pa.Table]:
     """What is asked of each bucket; only keys of its own travel with it."""
     codes = codes_of(keys)
-    bucket = bucket_of(keys.dictionary, one.buckets)[codes] if len(codes) else np.empty(0, dtype=np.int64)
+    bucket = one.bucket_of(keys.dictionary)[codes] if len(codes) else np.empty(0, dtype=np.int64)
     order = np.argsort(bucket, kind="stable")
     edges = np.searchsorted(bucket[order], np.arange(one.buckets + 1))
     tables: list[Verdict | pa.Table] = []
@@ -216,7 +217,7 @@ def _spread(values: dict[str, pa.Array], places: np.ndarray, size: int) -> dict[
 
 def _require_cut(one: Pass, number: int, keys: pa.DictionaryArray) -> None:
     distinct = encoded(keys).dictionary
-    if len(keys) and (bucket_of(spread(distinct, codes_of(keys)).dictionary, one.buckets) != number).any():
+    if len(keys) and (one.bucket_of(spread(distinct, codes_of(keys)).dictionary) != number).any():
         raise NotCutError(
             f"part {number} of the left table has keys of other buckets of {one.key_columns[0]}; cut it by Iceberg's "
             f"bucket[{one.buckets}] of that column, one part a bucket, or do not say that it is cut"

@@ -89,6 +89,7 @@ class Request:
                   order: nothing is shuffled for it
     reason        a column to add that says why a row got no personal feature; null where it did
     at_ms         consent as known at this instant; None is now
+    snapshots     the snapshots as of which stored values are read; a table that is not named is read as it is
     """
 
     features: Sequence[str | Selection]
@@ -100,6 +101,7 @@ class Request:
     reason: str | None = None
     at_ms: int | None = None
     groups: Sequence[FeatureGroup] = GROUPS
+    snapshots: Mapping[str, int] = field(default_factory=dict)
 
 
 def join(settings: Settings, left: Left, request: Request, output: Path | None = None) -> Joined:
@@ -136,7 +138,7 @@ def join_within(
 
     parts = parts_of(left, whole_files=request.cut_by is not None)
     plan = planned(lakehouse, _schema(parts[0]), request, log_of)
-    made.inputs.append(lineage.Inputs(tables=_snapshots(plan)))
+    made.inputs.append(lineage.Inputs(tables=snapshots_of(plan)))
     return run_plan(plan, parts, output)
 
 
@@ -153,7 +155,7 @@ def run_plan(plan: Plan, parts: Sequence["Part | ray.ObjectRef[Any]"], output: P
         staged.rename(output)
     excluded, late = summed(one.excluded for one in done), summed(one.late for one in done)
     paths = [output / Path(one.path).name for one in done if output is not None and one.path is not None]
-    return Joined([] if output else tables, paths, sum(one.rows for one in done), excluded, late, _snapshots(plan))
+    return Joined([] if output else tables, paths, sum(one.rows for one in done), excluded, late, snapshots_of(plan))
 
 
 def planned(
@@ -198,7 +200,7 @@ def sources_of(
             logs.setdefault((one.group.source.name, one.entity, one.key_columns), []).append(one)
             continue
         group = declared[one.group.name]
-        stored = _built(lakehouse, group, one.entity)
+        stored = _built(lakehouse, group, one.entity, request.snapshots)
         sources.append(Source(Kind.TILES if is_event else Kind.ROWS, stored, (one,), group))
     for ones in logs.values():
         sources.append(Source(Kind.LOG, log_of(ones[0]), tuple(ones), declared[ones[0].group.name]))
@@ -214,15 +216,15 @@ def passes_of(sources: Sequence[Source]) -> list[Pass]:
     return [Pass(columns, buckets, personal, tuple(ones)) for (columns, buckets, personal), ones in alike.items()]
 
 
-def _built(lakehouse: Lakehouse, group: FeatureGroup, entity: str) -> BucketedTable:
+def _built(lakehouse: Lakehouse, group: FeatureGroup, entity: str, snapshots: Mapping[str, int]) -> BucketedTable:
     name = f"features.{group.stored_as(entity)}"
     table = lakehouse.existing(name)
     if table is None or table.current_snapshot() is None:
         raise FeaturesNotBuiltError(f"there is no {name} yet; run `reel features` first")
     declared = group.fingerprint.hex()
-    if progress_of(table).get("fingerprint", declared) != declared:
+    if progress_of(table, snapshots.get(name)).get("fingerprint", declared) != declared:
         raise FeaturesNotBuiltError(f"{name} was built from another declaration of {group.name}; run `reel features`")
-    return BucketedTable.of(table)
+    return BucketedTable.of(table, snapshots.get(name))
 
 
 def _run(
@@ -271,7 +273,8 @@ def _schema(part: "Part | ray.ObjectRef[Any]") -> pa.Schema:
     return result_of(ray.remote(schema_of).remote(part))
 
 
-def _snapshots(plan: Plan) -> dict[str, int]:
+def snapshots_of(plan: Plan) -> dict[str, int]:
+    """The tables that a plan reads, each as of which snapshot."""
     stored = [source.stored for one in (*plan.local, *plan.exchanged) for source in one.sources]
     return {one.name: one.snapshot_id for one in stored if one.snapshot_id is not None}
 

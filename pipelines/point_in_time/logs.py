@@ -8,6 +8,7 @@ Sorting is what an exact value costs most of; kept sorted, a bucket is read and 
 shuffled. A log is made anew whenever silver, titles, consent or profiles have changed since.
 """
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +29,10 @@ from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import progress_of, replace_files
 from pipelines.lakehouse.files import TableFiles, write_files
-from pipelines.lakehouse.scans import live_files
+from pipelines.lakehouse.scans import live_files, snapshot_of
 from pipelines.settings import Settings
+
+LEFT_OUT = "reel.left-out"  # in the summary of a log's commit: events that are not in it, by reason
 
 
 class SilverMovedError(ReelError):
@@ -64,7 +67,12 @@ class SortedLogs:
         cut = buckets_for(sum(reading.rows.values()), chosen.buckets)
         table = self.lakehouse.table(spec_of(source, entity, cut))
         snapshots = dict(reading.snapshots)
-        record = {"inputs": snapshots, "columns": str(source.schema), "purpose": str(self.purpose)}
+        record = {
+            "inputs": snapshots,
+            "columns": str(source.schema),
+            "events": list(source.events),
+            "purpose": str(self.purpose),
+        }
         if progress_of(table) == record:
             return table
         logs = reading.gather(shared_tables(self.lakehouse, [source]), chosen.buckets)
@@ -72,13 +80,21 @@ class SortedLogs:
         files = [
             file for found in shuffle(logs.gathered, CutLog(source.name, entity, cut), sort, cut) for file in found
         ]
-        facts = self.made.facts(lineage.Inputs(tables=snapshots))
+        facts = self.made.facts(lineage.Inputs(tables=snapshots)) | {LEFT_OUT: json.dumps(logs.excluded)}
         return self.made.wrote(replace_files(table, live_files(table), files, record, facts))
 
     def _require_same(self, snapshots: Mapping[str, int]) -> None:
         moved = [name for name, snapshot in snapshots.items() if self.silver.get(name, snapshot) != snapshot]
         if moved:
             raise SilverMovedError(f"{', '.join(moved)} got new rows while this ran; run it again")
+
+
+def left_out_of(table: Table, snapshot_id: int | None) -> dict[str, int]:
+    """How many events were left out of a log as of a snapshot, by reason. Raises SnapshotGoneError."""
+    snapshot = snapshot_of(table, snapshot_id)
+    said = snapshot.summary.additional_properties if snapshot is not None and snapshot.summary is not None else {}
+    counts: dict[str, int] = json.loads(said.get(LEFT_OUT, "{}"))
+    return counts
 
 
 def spec_of(source: Source, entity: str, buckets: int) -> tables.TableSpec:

@@ -66,6 +66,13 @@ class People:
                 f"{personal[0].name}: whose {personal[0].entity} is it? the rows need {USER} or {PROFILE} beside it, "
                 "so that consent can be asked"
             )
+        return cls.named(lakehouse, users, profiles, purpose, at_ms)
+
+    @classmethod
+    def named(
+        cls, lakehouse: Lakehouse, users: tuple[str, ...], profiles: tuple[str, ...], purpose: Purpose, at_ms: int
+    ) -> "People":
+        """As known at `at_ms`, of rows that name people in these columns."""
         consents = ConsentHistory.of(read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS))
         described = read_all(lakehouse.existing("privacy.profiles"), tables.PROFILES).sort_by("event_timestamp")
         owned = described.filter(described[USER].is_valid())

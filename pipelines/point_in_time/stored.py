@@ -8,6 +8,7 @@ log     events in (entity, time) order (event groups): valued exactly at the ins
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -53,23 +54,25 @@ class BucketedTable:
     """The latest `event_timestamp` in it, if it has that column."""
 
     @classmethod
-    def of(cls, table: Table) -> "BucketedTable":
-        """The table's current snapshot.
+    def of(cls, table: Table, snapshot_id: int | None = None) -> "BucketedTable":
+        """The table's current snapshot, or a given one.
 
         Raises:
             NotBucketedError: it is not partitioned by one bucket alone.
+            SnapshotGoneError: it has that snapshot no more.
         """
         name = ".".join(table.name())
         transforms = [field.transform for field in table.spec().fields]
         if len(transforms) != 1 or not isinstance(transforms[0], BucketTransform):
             raise NotBucketedError(f"{name} is not partitioned by the bucket of its entity; build it again")
-        files: list[DataFile] = live_files(table)
+        files: list[DataFile] = live_files(table, snapshot_id)
         buckets = range(transforms[0].num_buckets)
         paths = tuple(tuple(sorted(file.file_path for file in files if file.partition[0] == b)) for b in buckets)
         has_times = EVENT_TIME in table.schema().column_names
         bounds = [upper_instant_ms(table, file, EVENT_TIME) for file in files] if has_times else []
         newest_ms = max((bound for bound in bounds if bound is not None), default=None)
-        return cls(name, TableFiles.of(table), paths, table.metadata.current_snapshot_id, newest_ms)
+        read = table.metadata.current_snapshot_id if snapshot_id is None else snapshot_id
+        return cls(name, TableFiles.of(table), paths, read, newest_ms)
 
     @property
     def buckets(self) -> int:
@@ -116,6 +119,28 @@ class Asked:
         return np.append(codes_in(self.keys, entities), -1)[self.owners]
 
 
+class Answering(Protocol):
+    """What answers the rows that ask one bucket of a stored table: features, or labels."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in counts."""
+
+    @property
+    def stored(self) -> BucketedTable:
+        """Where the answers are read."""
+
+    @property
+    def fields(self) -> list[pa.Field]:
+        """Columns of the result that it gives."""
+
+    def late(self, asked_ms: Int64s) -> int:
+        """How many of these instants come too late for what is stored."""
+
+    def values(self, bucket: int, asked: Asked) -> dict[str, pa.Array]:
+        """Column of the result to values, row for row of what is asked of a bucket."""
+
+
 @dataclass(frozen=True)
 class Source:
     """What is selected of one stored table: one group's rows or tiles, or a log and all groups that read it."""
@@ -129,6 +154,21 @@ class Source:
     def entity(self) -> str:
         """Whose values they are."""
         return self.selections[0].entity
+
+    @property
+    def name(self) -> str:
+        """The first group, as it was asked for."""
+        return self.selections[0].name
+
+    @property
+    def fields(self) -> list[pa.Field]:
+        """The features' columns, and each group's age."""
+        fields = []
+        for one in self.selections:
+            kinds = {**dict(zip(one.group.feature_schema().names, one.group.feature_schema().types, strict=True)),
+                     one.group.age_column: pa.int64()}  # fmt: skip
+            fields += [pa.field(to, kinds[name]) for name, to in one.columns.items()]
+        return fields
 
     def late(self, asked_ms: Int64s) -> int:
         """How many of these instants want a boundary after the last that is built: they get the last one's values."""
