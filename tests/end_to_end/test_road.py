@@ -182,11 +182,12 @@ def test_going_again_finds_nothing_to_do(road):
     assert again.wrote["version"] == "1"
 
 
-def test_the_notebook_runs_from_top_to_bottom(road, project_root, monkeypatch):
+@pytest.mark.parametrize(("name", "plots"), [("first_look", 2), ("training_set", 1)])
+def test_the_notebooks_run_from_top_to_bottom(road, project_root, monkeypatch, name, plots):
     monkeypatch.setenv("REEL_WORK_DIR", str(road.settings.work_dir))
-    notebook = nbformat.read(project_root / "notebooks" / "first_look.ipynb", as_version=4)
+    notebook = nbformat.read(project_root / "notebooks" / f"{name}.ipynb", as_version=4)
     NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(road.settings.work_dir)}}).execute()
     pictures = [
         output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     ]
-    assert len(pictures) == 2
+    assert len(pictures) == plots
