@@ -8,7 +8,7 @@ Sources that bring rows together by the same column, for the same answer to cons
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from features.purposes import Purpose
 from features.source import EVENT_TIME, Source
 from pipelines.cluster import buckets_for, regroup, result_of
 from pipelines.contract.events import Contract
+from pipelines.feature_scope import Scope
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import bucket_of, read_all
@@ -80,12 +81,20 @@ class Reading:
         """Rows of each table, before any is left out."""
         return {name: viewing.rows for name, viewing in self.viewings.items()}
 
-    def gather(self, shared: Mapping[str, pa.Table], at_least: int) -> Logs:
-        """Bring the rows together and make every log; waits until all are made."""
-        items = [(name, files) for name, viewing in self.viewings.items() for files in viewing.file_groups()]
-        cut = buckets_for(sum(self.rows.values()), at_least)
-        split = _Split(self.viewings, _columns(self.sources), self.together, cut)
-        gathered = regroup(items, split, _MakeLogs(self.sources, shared, self.schemas), cut)
+    @property
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """The columns of each table that some source reads."""
+        return _columns(self.sources)
+
+    def gather(self, shared: Mapping[str, pa.Table], at_least: int, scope: Scope | None = None) -> Logs:
+        """Bring the rows together and make every log, or the part of it in `scope`; waits until all are made."""
+        viewings = self.viewings
+        if scope is not None:
+            viewings = {name: replace(one, files=scope.files_of(name, one.files)) for name, one in viewings.items()}
+        items = [(name, files) for name, viewing in viewings.items() for files in viewing.file_groups()]
+        cut = buckets_for(sum(viewing.rows for viewing in viewings.values()), at_least)
+        split = _Split(viewings, self.columns, self.together, cut, scope)
+        gathered = regroup(items, split, _MakeLogs(self.sources, shared, self.schemas, scope), cut)
         logs = Logs(gathered, self.rows)
         for facts in map(result_of, [ray.remote(_facts).remote(one) for one in gathered]):
             excluded, newest_ms = facts
@@ -175,11 +184,16 @@ class _Split:
     columns: Mapping[str, tuple[str, ...]]
     together: str
     buckets: int
+    scope: Scope | None
 
     def __call__(self, item: tuple[str, list[FileScanTask]]) -> list[pa.Table]:
         name, files = item
-        columns = self.columns[name]
-        rows, excluded = self.viewings[name].allowed(files, tuple(dict.fromkeys((*columns, *DECISION_COLUMNS))))
+        columns, viewing = self.columns[name], self.viewings[name]
+        if self.scope is not None:
+            files = self.scope.with_rows(viewing.table, name, files, self.together)
+        rows, excluded = viewing.allowed(files, tuple(dict.fromkeys((*columns, *DECISION_COLUMNS))))
+        if self.scope is not None:
+            rows = rows.filter(pa.array(self.scope.is_read(rows, self.together)))
         bucket = np.maximum(bucket_of(rows[self.together], self.buckets), 0)
         rows = rows.select(columns)
         parts = [rows.filter(pa.array(bucket == wanted)) for wanted in range(self.buckets)]
@@ -193,6 +207,7 @@ class _MakeLogs:
     sources: tuple[Source, ...]
     shared: Mapping[str, pa.Table]
     schemas: Mapping[str, pa.Schema]
+    scope: Scope | None
 
     def __call__(self, _: int, parts: Sequence[pa.Table]) -> Gathered:
         by_table: dict[str, list[pa.Table]] = {}
@@ -200,6 +215,8 @@ class _MakeLogs:
             by_table.setdefault(part.schema.metadata[_TABLE].decode(), []).append(part.replace_schema_metadata(None))
         found = {name: pa.concat_tables(some) for name, some in by_table.items()}
         logs = {source.name: source.log(self._tables_of(source, found)) for source in self.sources}
+        if self.scope is not None:
+            logs = {name: log.filter(pa.array(self.scope.is_made(log))) for name, log in logs.items()}
         times = [log[EVENT_TIME] for log in logs.values() if log.num_rows]
         newest_ms = max((int(pa.compute.max(one.cast(pa.int64())).as_py()) for one in times), default=None)
         return Gathered(logs, excluded_in(parts), newest_ms)

@@ -1,6 +1,7 @@
 """Bringing the online store up to date: features, titles, who is a child, who allows what, and what is popular."""
 
 import json
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -49,6 +50,17 @@ class OnlineTarget:
                 store.delete_entity(key)
         return len(stale)
 
+    def begin(self) -> tuple[str, bool]:
+        """(which store it is since it was last empty, whether a build was begun that did not come to its end)
+
+        What was put in one store needs putting again in another; who was to be deleted may be there still.
+        """
+        with open_online_store(self.url) as store:
+            known, building = store.get_many("meta", ["identity", "is_building"])
+            known = json.dumps(str(uuid.uuid4())).encode() if known is None else known
+            store.put_many("meta", [("identity", known), ("is_building", b"true")])
+        return str(json.loads(known)), building == b"true"
+
     def is_current(self, inputs: str) -> bool:
         """Whether the store was last brought up to date, to its end, from these inputs."""
         with open_online_store(self.url) as store:
@@ -57,9 +69,11 @@ class OnlineTarget:
 
 def most_viewed(entity: str, rows: pa.Table) -> list[tuple[str, int]]:
     """(title, viewers of the last day) at the newest boundary among `rows`, the most viewed first."""
-    frame = pl.from_arrow(rows.select([entity, "event_timestamp", "last_event_timestamp", "daily_unique_viewers"]))
+    columns = [entity, "event_timestamp", "created_timestamp", "last_event_timestamp", "daily_unique_viewers"]
+    frame = pl.from_arrow(rows.select(columns))
     assert isinstance(frame, pl.DataFrame)
     newest = frame.filter(pl.col("event_timestamp") == pl.col("event_timestamp").max())
+    newest = newest.sort("created_timestamp").unique(entity, keep="last")
     ranked = newest.sort(
         "daily_unique_viewers", "last_event_timestamp", entity, descending=[True, True, False], nulls_last=True
     )
@@ -91,7 +105,7 @@ def materialize_context(
             (name, [{"content_id": title, "viewers": viewers} for title, viewers in rows[:POPULAR_TITLES]])
             for name, rows in lists.items()
         ),
-        "meta": iter([("watermark_ms", online.as_of_ms), ("built_from", inputs)]),
+        "meta": iter([("watermark_ms", online.as_of_ms), ("built_from", inputs), ("is_building", False)]),
     }
     with open_online_store(online.url) as store:
         return {

@@ -59,7 +59,7 @@ def appended_files(table: Table, after_snapshot: int | None) -> list[DataFile]:
     if after_snapshot is None:
         return live_files(table)
     found: list[DataFile] = []
-    for snapshot in _snapshots_after(table, after_snapshot):
+    for snapshot in snapshots_after(table, after_snapshot):
         if snapshot.summary is None or snapshot.summary.operation != Operation.APPEND:
             continue
         for manifest in snapshot.manifests(table.io):
@@ -73,8 +73,11 @@ def appended_files(table: Table, after_snapshot: int | None) -> list[DataFile]:
     return found
 
 
-def _snapshots_after(table: Table, after_snapshot: int) -> list[Snapshot]:
-    """The snapshots from the current one back to `after_snapshot`, which is left out."""
+def snapshots_after(table: Table, after_snapshot: int) -> list[Snapshot]:
+    """The snapshots from the current one back to `after_snapshot`, which is left out.
+
+    Raises ExpiredSnapshotError when that is no longer in the table's history.
+    """
     newer: list[Snapshot] = []
     snapshot = table.current_snapshot()
     while snapshot is not None and snapshot.snapshot_id != after_snapshot:
