@@ -28,6 +28,8 @@ from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import bucket_of, read_all
 from pipelines.viewing import DECISION_COLUMNS, Viewing, excluded_in, noted
 
+# Fewer are made into logs in less time than a task takes to start.
+ROWS_WORTH_A_TASK = 50_000
 _TABLE = b"table"
 
 
@@ -92,7 +94,8 @@ class Reading:
         if scope is not None:
             viewings = {name: replace(one, files=scope.files_of(name, one.files)) for name, one in viewings.items()}
         items = [(name, files) for name, viewing in viewings.items() for files in viewing.file_groups()]
-        cut = buckets_for(sum(viewing.rows for viewing in viewings.values()), at_least)
+        rows = sum(viewing.rows for viewing in viewings.values())
+        cut = buckets_for(rows, min(at_least, 1 + rows // ROWS_WORTH_A_TASK))
         split = _Split(viewings, self.columns, self.together, cut, scope)
         gathered = regroup(items, split, _MakeLogs(self.sources, shared, self.schemas, scope), cut)
         logs = Logs(gathered, self.rows)
