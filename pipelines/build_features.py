@@ -84,7 +84,8 @@ def build_features(
         if online.is_current(inputs):
             report.did = {"already built": "from these snapshots and declarations"}
             return report
-        store, has_lost = online.begin()
+        begun = online.begin()
+        store, has_lost = begun.identity, begun.was_interrupted
         for done, one in enumerate(work):
             one.look_for_changes(lakehouse, shared["silver.titles"], store, report)
             one.gather(shared, report)
@@ -96,7 +97,7 @@ def build_features(
             for target, built in one.build(online, store, newest_ms, report, made):
                 add_counts(entities, {target.name: built.online})
                 has_lost |= built.has_lost
-            has_lost |= one.scope is None
+            has_lost |= one.scope is None and not begun.was_empty
             on_progress(len(work) + done + 1, steps)
         if has_lost:
             add_counts(report.did, _sweep(online, work, buckets))

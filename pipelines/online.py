@@ -50,21 +50,32 @@ class OnlineTarget:
                 store.delete_entity(key)
         return len(stale)
 
-    def begin(self) -> tuple[str, bool]:
-        """(which store it is since it was last empty, whether a build was begun that did not come to its end)
-
-        What was put in one store needs putting again in another; who was to be deleted may be there still.
-        """
+    def begin(self) -> "Begun":
+        """Note that a build begins; what the store was like before."""
         with open_online_store(self.url) as store:
-            known, building = store.get_many("meta", ["identity", "is_building"])
-            known = json.dumps(str(uuid.uuid4())).encode() if known is None else known
-            store.put_many("meta", [("identity", known), ("is_building", b"true")])
-        return str(json.loads(known)), building == b"true"
+            known, building, built = store.get_many("meta", ["identity", "is_building", "built_from"])
+            identity = json.dumps(str(uuid.uuid4())).encode() if known is None else known
+            store.put_many("meta", [("identity", identity), ("is_building", b"true")])
+        return Begun(str(json.loads(identity)), building == b"true", building is None and built is None)
 
     def is_current(self, inputs: str) -> bool:
         """Whether the store was last brought up to date, to its end, from these inputs."""
         with open_online_store(self.url) as store:
             return store.get_many("meta", ["built_from"]) == [json.dumps(inputs).encode()]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a build finds in the online store.
+
+    `identity`: which store it is, since it was last empty: what was put in another one needs putting again.
+    `was_interrupted`: a build did not come to its end, so somebody may be there who was to be deleted.
+    `was_empty`: nobody is there.
+    """
+
+    identity: str
+    was_interrupted: bool
+    was_empty: bool
 
 
 def most_viewed(entity: str, rows: pa.Table) -> list[tuple[str, int]]:

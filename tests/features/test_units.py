@@ -69,10 +69,11 @@ def test_a_part_is_made_from_its_days_their_context_and_all_of_long_people(sourc
         end = start + DAY
         rows = rows_seen(source, tables).filter(pl.col("at_ms") < end)
         near = rows.filter(pl.col("at_ms") >= start - context_ms(reach_ms))
-        known = joined([spans(near.head(len(near) // 2)), spans(near.tail(-(len(near) // 2)))])
+        known = joined([spans(near[: len(near) // 2]), spans(near[len(near) // 2 :])])
         units = open_units(known, start, reach_ms)
         older = rows.filter(pl.col("at_ms") < start - context_ms(reach_ms))
-        behind = older.filter(pl.Series(is_among(older["unit"].fill_null(0).to_numpy(), units)))["person"].to_numpy()
+        older = older.filter(pl.col("unit").is_not_null())
+        behind = older.filter(pl.Series(is_among(older["unit"].to_numpy(), units)))["person"].to_numpy()
         long = np.union1d(long_people(known, start, reach_ms), behind)
         active = known.filter(pl.col("last_ms") >= start)["person"].unique().sort().to_numpy()
 
@@ -89,7 +90,7 @@ def test_a_part_is_made_from_its_days_their_context_and_all_of_long_people(sourc
         left_out += sum(some[name].num_rows < tables[name].num_rows for name in source.reads)
         long_ones += len(long) > 0
     assert parts > 40
-    assert left_out > 10
+    assert left_out > 4
     assert long_ones > 3 or not source.bound_by
 
 
