@@ -160,7 +160,8 @@ class _Update:
         older = pa.concat_tables([rows.rows, stored.read([one for one in files if one not in stale and len(without)])])
         older = older.filter(pa.array(is_in(older[entity], without)))
         online = self.online.put(target.group, entity, pa.concat_tables([made, older]))
-        has_lost = len(older[entity].unique()) < len(without)
+        had_some = without.filter(pa.array(is_in(without, before[entity].unique())))
+        has_lost = not is_in(had_some, older[entity].unique()).all()
         return TargetBuilt(tile_files, row_files, online, has_lost)
 
     def _made_anew(self, tiled: pa.Table, revised: Revised) -> pa.Table:

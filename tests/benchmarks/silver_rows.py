@@ -189,7 +189,7 @@ def _who(who: Ints, day: int, times_ms: Ints, prefix: str) -> dict[str, pa.Array
 
 
 def _pseudonym(kind: str, number: int) -> str:
-    return hashlib.sha256(f"{kind}{number}".encode()).hexdigest()
+    return hashlib.sha256(f"{kind}-{number}".encode()).hexdigest()
 
 
 def _words(words: list[str], places: Ints, is_null: npt.NDArray[np.bool_] | None = None) -> pa.DictionaryArray:
