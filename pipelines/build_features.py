@@ -25,6 +25,7 @@ from features.groups.content_popularity import CONTENT_POPULARITY
 from features.purposes import Purpose
 from features.source import Source
 from features.sources import SOURCES
+from features.timeline import log_schema
 from features.windows import Cadence, valued_at_ms
 from pipelines.cluster import buckets_for, run_tasks, shuffle
 from pipelines.contract.events import load_contract
@@ -216,9 +217,11 @@ class _Work:
             ours = [one for one in places if (one.target.group.source, one.target.entity) == (source, key)]
             part = None if self.scope is None else self.scope.part_for(key)
             builder = Builder(tuple(ours), part, self.buckets, cut, online, self.now_ms)
+            columns = tuple(log_schema([one.target.group for one in ours], key).names)
+            split = CutLog(source.name, key, cut, columns)
             logs = self.logs.gathered or [Gathered({source.name: source.schema.empty_table()}, {}, None)]
             files = {one.target: (Files(), Files()) for one in ours}
-            for built in shuffle(logs, CutLog(source.name, key, cut), builder, cut):
+            for built in shuffle(logs, split, builder, cut):
                 for target, parts in built.items():
                     files[target][0].add(parts.tiles)
                     files[target][1].add(parts.rows)

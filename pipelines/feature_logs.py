@@ -19,13 +19,13 @@ from pyiceberg.table import FileScanTask
 from features.errors import DeclarationError
 from features.names import nearest
 from features.purposes import Purpose
-from features.source import EVENT_TIME, Source
+from features.source import EVENT_ID, EVENT_TIME, Source
 from pipelines.cluster import buckets_for, regroup, result_of
 from pipelines.contract.events import Contract
 from pipelines.feature_scope import Scope
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
-from pipelines.lakehouse.scans import bucket_of, read_all
+from pipelines.lakehouse.scans import bucket_of, cut_by, read_all
 from pipelines.viewing import DECISION_COLUMNS, Viewing, excluded_in, noted
 
 # Fewer are made into logs in less time than a task takes to start.
@@ -115,12 +115,14 @@ class CutLog:
     source: str
     entity: str
     buckets: int
+    columns: tuple[str, ...] | None = None  # all of the log's
 
     def __call__(self, gathered: Gathered) -> list[pa.Table]:
         """One table a bucket."""
         log = gathered.logs[self.source]
-        bucket = bucket_of(log[self.entity], self.buckets)
-        return [log.filter(pa.array(bucket == wanted)) for wanted in range(self.buckets)]
+        log = log if self.columns is None else log.select(self.columns)
+        parts = cut_by(log, bucket_of(log[self.entity], self.buckets), self.buckets)
+        return [_with_plain_texts(part) for part in parts]
 
 
 def shared_tables(lakehouse: Lakehouse, sources: Sequence[Source]) -> dict[str, pa.Table]:
@@ -198,8 +200,7 @@ class _Split:
         if self.scope is not None:
             rows = rows.filter(pa.array(self.scope.is_read(rows, self.together)))
         bucket = np.maximum(bucket_of(rows[self.together], self.buckets), 0)
-        rows = rows.select(columns)
-        parts = [rows.filter(pa.array(bucket == wanted)) for wanted in range(self.buckets)]
+        parts = cut_by(rows.select(columns), bucket, self.buckets)
         return [_named(noted(part, excluded if place == 0 else {}), name) for place, part in enumerate(parts)]
 
 
@@ -222,6 +223,7 @@ class _MakeLogs:
             logs = {name: log.filter(pa.array(self.scope.is_made(log))) for name, log in logs.items()}
         times = [log[EVENT_TIME] for log in logs.values() if log.num_rows]
         newest_ms = max((int(pa.compute.max(one.cast(pa.int64())).as_py()) for one in times), default=None)
+        logs = {name: _with_encoded_texts(log) for name, log in logs.items()}
         return Gathered(logs, excluded_in(parts), newest_ms)
 
     def _tables_of(self, source: Source, found: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
@@ -231,6 +233,21 @@ class _MakeLogs:
 
 def _named(part: pa.Table, name: str) -> pa.Table:
     return part.replace_schema_metadata({**(part.schema.metadata or {}), _TABLE: name.encode()})
+
+
+def _with_encoded_texts(log: pa.Table) -> pa.Table:
+    """The log with few bytes for texts that many rows share: it waits in Ray's object store."""
+    for place, column in enumerate(log.schema):
+        if column.type == pa.string() and column.name != EVENT_ID:
+            log = log.set_column(place, column.name, log[column.name].dictionary_encode())
+    return log
+
+
+def _with_plain_texts(log: pa.Table) -> pa.Table:
+    for place, column in enumerate(log.schema):
+        if pa.types.is_dictionary(column.type):
+            log = log.set_column(place, column.name, log[column.name].cast(pa.string()))
+    return log
 
 
 def _facts(gathered: Gathered) -> tuple[dict[str, int], int | None]:

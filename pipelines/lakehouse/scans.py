@@ -1,6 +1,7 @@
 """Reading tables: which files, which rows, cut into which buckets."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -189,6 +190,9 @@ def bucket_of(keys: pa.ChunkedArray | pa.Array, buckets: int) -> np.ndarray:
     are cut alike. A null key has none: -1.
     """
     strings = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
+    if pa.types.is_dictionary(strings.type):
+        of_values = bucket_of(strings.dictionary.cast(pa.string()), buckets)
+        return np.append(of_values, -1)[np.asarray(strings.indices.fill_null(-1))]
     cut = BucketTransform(buckets).pyarrow_transform(StringType())(strings)
     found: np.ndarray = cut.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return found
@@ -196,8 +200,15 @@ def bucket_of(keys: pa.ChunkedArray | pa.Array, buckets: int) -> np.ndarray:
 
 def by_bucket(rows: pa.Table, key: str, buckets: int) -> list[pa.Table]:
     """`rows` cut by the bucket of their key; rows without a key are left out."""
-    bucket = bucket_of(rows[key].combine_chunks(), buckets)
-    return [rows.filter(pa.array(bucket == wanted)) for wanted in range(buckets)]
+    return cut_by(rows, bucket_of(rows[key], buckets), buckets)
+
+
+def cut_by(rows: pa.Table, bucket: np.ndarray, buckets: int) -> list[pa.Table]:
+    """`rows` cut by the number of the bucket of each, in one pass however many there are; -1 is left out."""
+    order = np.argsort(bucket, kind="stable")
+    edges = np.searchsorted(bucket[order], np.arange(buckets + 1))
+    whole = rows.combine_chunks()
+    return [whole.take(pa.array(order[start:end])) for start, end in pairwise(edges)]
 
 
 def scan_of_bucket(files: Sequence[FileScanTask], bucket: int) -> list[FileScanTask]:

@@ -24,8 +24,8 @@ from pipelines.settings import Settings
 DAY_MS, MINUTE_MS = 86_400_000, 60_000
 FIRST_MS = 1_767_225_600_000  # 1 January 2026
 EVENTS_PER_PLAYBACK = 8
-EVENTS_PER_USER = 500
-EVENTS_PER_TITLE = 500
+EVENTS_PER_USER = 2_000
+EVENTS_PER_TITLE = 5_000
 CHANNELS = 50
 GENRES = ("drama", "news", "comedy", "crime", "sport", "kids", "music", "travel")
 _SHARES = {"playback": 0.8, "browse": 0.1, "live": 0.04, "navigation": 0.03, "user": 0.02, "search": 0.01}

@@ -16,6 +16,7 @@ from features.tiles import values_from_tiles
 from features.values import values_at
 from pipelines.build_features import build_features
 from pipelines.feature_tables import Target
+from pipelines.maintain import maintain
 from serving.online_store import open_online_store
 from tests.features import source_worlds
 from tests.silver import Silver
@@ -81,6 +82,8 @@ class Built:
             self.whole.append(rows)
             if number == 3:
                 self.interrupt()
+            if number == 4:
+                maintain(self.steps.settings)
             self.reports.append(build_features(self.steps.settings))
         self.at_once = build_features(self.whole.settings)
 
