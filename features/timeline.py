@@ -70,7 +70,7 @@ def log_schema(groups: Sequence[FeatureGroup], entity: str) -> pa.Schema:
 def line_of_log(group: FeatureGroup, entity: str, log: pa.Table) -> tuple[pa.Array, Line]:
     """The entities of a log in ascending order, and its events as a line. Events of no entity are left out.
 
-    The log may have any order; one that is sorted by (entity, event_timestamp, event_id) is quickest.
+    The log needs the columns of `log_schema`, in any order; sorted by (entity, event_timestamp, event_id) is quickest.
     """
     group.check_entity(entity)
     log = as_declared(log, log_schema([group], entity), f"the log of {group.source.name}")
