@@ -192,7 +192,8 @@ def bucket_of(keys: pa.ChunkedArray | pa.Array, buckets: int) -> np.ndarray:
     strings = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
     if pa.types.is_dictionary(strings.type):
         of_values = bucket_of(strings.dictionary.cast(pa.string()), buckets)
-        return np.append(of_values, -1)[np.asarray(strings.indices.fill_null(-1))]
+        of_rows: np.ndarray = np.append(of_values, -1)[np.asarray(strings.indices.fill_null(-1))]
+        return of_rows
     cut = BucketTransform(buckets).pyarrow_transform(StringType())(strings)
     found: np.ndarray = cut.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return found
