@@ -90,7 +90,7 @@ def build_features(
         for done, one in enumerate(work):
             one.look_for_changes(lakehouse, shared["silver.titles"], store, report)
             one.gather(shared, report)
-            newest_ms = max(newest_ms, *one.newest_ms)
+            newest_ms = max([newest_ms, *one.newest_ms])
             on_progress(done + 1, steps)
         online = OnlineTarget(settings.online_store_url, newest_ms + 1 + _longest_event_delay_ms())
         entities: dict[str, int] = {}
