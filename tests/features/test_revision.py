@@ -88,9 +88,9 @@ def test_values_from_tiles_are_those_from_the_log(group, entity):
 
 @pytest.mark.parametrize(("group", "entity"), WITH_ROWS)
 def test_what_was_published_stays_and_corrections_stand_beside_it(group, entity):
-    before, after, _ = two_logs(group, 44)
-    start, end = int(times_of(before).min()), int(times_of(after).max()) + DAY_MS
-    published_ms = (start + end) // 2 // DAY_MS * DAY_MS
+    before, after, day = two_logs(group, 44)
+    start, end = (day - 2) * DAY_MS, (day + 8) * DAY_MS
+    published_ms = (day + 3) * DAY_MS
     stored = backfill(group, entity, before, start, published_ms + 1)
     made = backfill(group, entity, after, start, end)
     everything = np.ones(stored.num_rows, dtype=np.bool_)

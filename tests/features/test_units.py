@@ -60,7 +60,7 @@ def test_a_part_is_made_from_its_days_their_context_and_all_of_long_people(sourc
     rng = np.random.default_rng(21)
     reach_ms = max(source.reach_ms, 10 * MINUTE)
     parts = left_out = long_ones = 0
-    for number in range(120):
+    for number in range(70):
         tables = a_world(source, rng, f"w{number}")
         whole = source.log(tables)
         if not whole.num_rows:
@@ -89,8 +89,8 @@ def test_a_part_is_made_from_its_days_their_context_and_all_of_long_people(sourc
         parts += 1
         left_out += sum(some[name].num_rows < tables[name].num_rows for name in source.reads)
         long_ones += len(long) > 0
-    assert parts > 40
-    assert left_out > 4
+    assert parts > 25
+    assert left_out > 2
     assert long_ones > 3 or not source.bound_by
 
 
@@ -99,7 +99,7 @@ def test_new_rows_change_the_log_of_touched_days_only(source):
     rng = np.random.default_rng(22)
     reach_ms = max(source.reach_ms, 10 * MINUTE)
     untouched = changed = 0
-    for number in range(150):
+    for number in range(80):
         after = a_world(source, rng, f"w{number}")
         is_new = {name: rng.random(after[name].num_rows) < rng.choice([0.05, 0.3]) for name in source.reads}
         before = after | {name: after[name].filter(pa.array(~one)) for name, one in is_new.items()}
@@ -111,8 +111,8 @@ def test_new_rows_change_the_log_of_touched_days_only(source):
             assert {day_of(row) for row in unlike} <= days, number
             changed += len(unlike) > 0
         untouched += len({day_of(row) for row in rows_of(new_log)} - days)
-    assert changed > 25
-    assert untouched > 15
+    assert changed > 12
+    assert untouched > 8
 
 
 def rows_of(log):
