@@ -22,34 +22,37 @@ import pyarrow as pa
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Operation
 
-from features.columns import milliseconds
 from features.consent import withdrawn_or_given
 from features.purposes import Purpose
-from features.revision import is_in
 from features.source import EVENT_TIME, Source
 from features.titles import titles_changed
 from features.units import (
     Hashes,
     context_ms,
-    hashes,
-    is_among,
     joined,
     long_people,
-    new_by_day,
     open_units,
-    seen,
-    spans,
     touched_days,
-    units,
 )
 from features.windows import DAY_MS, HOUR_MS
 from pipelines.cluster import run_tasks
 from pipelines.feature_logs import Reading
+from pipelines.feature_look import (
+    FOREVER_MS,
+    DaysWatched,
+    Eyes,
+    KeysOf,
+    Look,
+    NewRows,
+    PeopleOf,
+    PeopleSharing,
+    SpansOf,
+    looked,
+)
 from pipelines.feature_scope import NOBODY, DayPart, Scope, Spans
 from pipelines.feature_tables import Built
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
-from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.lineage import Commit
 from pipelines.lakehouse.scans import (
     ExpiredSnapshotError,
@@ -57,7 +60,6 @@ from pipelines.lakehouse.scans import (
     file_groups,
     lower_instant_ms,
     read_all,
-    read_files,
     read_snapshot,
     snapshots_after,
     upper_instant_ms,
@@ -68,7 +70,6 @@ SHORTEST_REACH_MS = 6 * HOUR_MS
 MOST_READ_AGAIN = 0.5
 ROWS_PER_LOOK = 2_000_000  # of a few columns
 _TITLES, _CONSENTS = "silver.titles", "privacy.consents"
-_FOREVER_MS = 1 << 60
 
 
 class CannotTellError(Exception):
@@ -137,14 +138,14 @@ class Changes:
         return found
 
     def _days_of_rows(self, new: Mapping[str, Sequence[FileScanTask]]) -> set[int]:
-        rows = list(self._look(new, _NewRows))
+        rows = list(self._look(new, NewRows))
         if not rows:
             return set()
         by_day = pl.concat(rows)
         first_ms = by_day["first_ms"].min()
-        later = self._files_between(int(first_ms), _FOREVER_MS)  # type: ignore[arg-type]  # there are rows
+        later = self._files_between(int(first_ms), FOREVER_MS)  # type: ignore[arg-type]  # there are rows
         people = by_day["person"].unique().sort().to_numpy()
-        known = joined(list(self._look(later, partial(_SpansOf, people=people))))
+        known = joined(list(self._look(later, partial(SpansOf, people=people))))
         return touched_days(by_day, known, self._reach_ms)
 
     def _days_of_titles(self, source: Source, since: Built) -> set[int]:
@@ -157,9 +158,9 @@ class Changes:
             return set()
         first_ms = int(changed["since_ms"].min())  # type: ignore[arg-type]  # there is one
         names = {name for name, columns in source.reads.items() if "content_id" in columns}
-        files = {name: some for name, some in self._files_between(first_ms, _FOREVER_MS).items() if name in names}
+        files = {name: some for name, some in self._files_between(first_ms, FOREVER_MS).items() if name in names}
         days: set[int] = set()
-        for found in self._look(files, partial(_DaysWatched, titles=changed)):
+        for found in self._look(files, partial(DaysWatched, titles=changed)):
             days.update(found["day"].to_list())
         return days
 
@@ -170,13 +171,13 @@ class Changes:
             since_ms = start_ms - context_ms(self._reach_ms)
             near = self._files_between(since_ms, end_ms)
             paths = {one.file.file_path for some in near.values() for one in some}
-            known = joined(list(self._look(near, partial(_SpansOf, before_ms=end_ms))))
+            known = joined(list(self._look(near, partial(SpansOf, before_ms=end_ms))))
             older = {
                 name: [one for one in some if one.file.file_path not in paths]
-                for name, some in self._files_between(-_FOREVER_MS, since_ms).items()
+                for name, some in self._files_between(-FOREVER_MS, since_ms).items()
             }
             open_ones = open_units(known, start_ms, self._reach_ms)
-            behind = [found["person"].to_numpy() for found in self._look(older, partial(_PeopleOf, units=open_ones))]
+            behind = [found["person"].to_numpy() for found in self._look(older, partial(PeopleOf, units=open_ones))]
             long = np.unique(np.concatenate([long, long_people(known, start_ms, self._reach_ms), *behind]))
             active = known.filter(pl.col("last_ms") >= start_ms)["person"].unique().sort().to_numpy()
             parts.append(DayPart(start_ms, end_ms, since_ms, active))
@@ -221,22 +222,22 @@ class Changes:
             users |= withdrawn_or_given(before, built.decided_ms, now, self.decided_ms, self.purpose)
         if not users:
             return {}, NOBODY
-        everywhere = self._files_between(-_FOREVER_MS, _FOREVER_MS)
-        theirs = list(self._look(everywhere, partial(_KeysOf, entities=self.entities, users=pa.array(sorted(users)))))
+        everywhere = self._files_between(-FOREVER_MS, FOREVER_MS)
+        theirs = list(self._look(everywhere, partial(KeysOf, entities=self.entities, users=pa.array(sorted(users)))))
         keys = {
             name: pa.array(sorted({key for one in theirs for key in one[name].drop_nulls()}), pa.string())
             for name in self.entities
         }
         # Whoever else has a row of such an entity (a profile, a session) makes it too.
-        sharing = self._look(everywhere, partial(_PeopleSharing, keys=keys))
+        sharing = self._look(everywhere, partial(PeopleSharing, keys=keys))
         people = [found["person"].to_numpy() for found in sharing]
         return keys, np.unique(np.concatenate([NOBODY, *people]))
 
     def _look(
-        self, files: Mapping[str, Sequence[FileScanTask]], look: "Callable[[_Eyes], _Look]"
+        self, files: Mapping[str, Sequence[FileScanTask]], look: "Callable[[Eyes], Look]"
     ) -> Iterator[pl.DataFrame]:
         """What is seen in some files of each table, by groups of them, in Ray tasks."""
-        eyes = _Eyes(
+        eyes = Eyes(
             {name: viewing.table for name, viewing in self.reading.viewings.items()},
             self.reading.together,
             {name: self._bindings(name) for name in self.reading.viewings},
@@ -246,7 +247,7 @@ class Changes:
             for name, some in files.items()
             for group in file_groups(some, ROWS_PER_LOOK)
         ]
-        yield from run_tasks(partial(_looked, look(eyes)), items)
+        yield from run_tasks(partial(looked, look(eyes)), items)
 
     def _bindings(self, name: str) -> tuple[tuple[str, ...], ...]:
         """By what the rows of a table are bound together, for one source or another."""
@@ -258,127 +259,6 @@ class Changes:
         return tuple(found)
 
 
-_Some = Sequence[str]
-_Look = Callable[[str, _Some], pl.DataFrame]
-
-
-def _looked(look: _Look, item: tuple[str, _Some]) -> pl.DataFrame:
-    return look(*item)
-
-
-@dataclass(frozen=True)
-class _Eyes:
-    """What is needed to read a few columns of any table."""
-
-    tables: Mapping[str, TableFiles]
-    together: str
-    bindings: Mapping[str, tuple[tuple[str, ...], ...]]
-
-    def seen(self, name: str, paths: _Some) -> pl.DataFrame:
-        """Person, unit and time of every row."""
-        bound = {column for columns in self.bindings[name] for column in columns}
-        rows = self.read(name, paths, {self.together, EVENT_TIME, *bound})
-        return seen(rows, self.together, self.bindings[name])
-
-    def read(self, name: str, paths: _Some, columns: set[str]) -> pa.Table:
-        """Some columns, as far as the table has them."""
-        known = self.tables[name].arrow_schema.names
-        return read_files(self.tables[name], paths, [one for one in sorted(columns) if one in known])
-
-
-@dataclass(frozen=True)
-class _NewRows:
-    eyes: _Eyes
-
-    def __call__(self, name: str, paths: _Some) -> pl.DataFrame:
-        return new_by_day(self.eyes.seen(name, paths))
-
-
-@dataclass(frozen=True)
-class _SpansOf:
-    """Spans of units, of some people only where these are given."""
-
-    eyes: _Eyes
-    people: Hashes | None = None
-    before_ms: int = _FOREVER_MS
-
-    def __call__(self, name: str, paths: _Some) -> pl.DataFrame:
-        rows = self.eyes.seen(name, paths).filter(pl.col("at_ms") < self.before_ms)
-        if self.people is not None:
-            rows = rows.filter(pl.Series(is_among(rows["person"].to_numpy(), self.people)))
-        return spans(rows)
-
-
-@dataclass(frozen=True)
-class _PeopleOf:
-    """Who has a row of one of the units."""
-
-    eyes: _Eyes
-    units: Hashes
-
-    def __call__(self, name: str, paths: _Some) -> pl.DataFrame:
-        bound = {column for columns in self.eyes.bindings[name] for column in columns}
-        rows = self.eyes.read(name, paths, {self.eyes.together, *bound})
-        person = hashes(rows[self.eyes.together])
-        has_some = np.zeros(len(person), dtype=np.bool_)
-        for columns in self.eyes.bindings[name]:
-            has_some |= is_among(units(rows, person, columns), self.units)
-        return pl.DataFrame({"person": np.unique(person[has_some])})
-
-
-@dataclass(frozen=True)
-class _DaysWatched:
-    """Days on which titles were watched since each of them is another."""
-
-    eyes: _Eyes
-    titles: pl.DataFrame
-
-    def __call__(self, name: str, paths: _Some) -> pl.DataFrame:
-        rows = self.eyes.read(name, paths, {"content_id", EVENT_TIME})
-        wanted = np.sort(hashes(self.titles["content_id"].to_arrow().cast(pa.string())))
-        rows = rows.filter(pa.array(is_among(hashes(rows["content_id"]), wanted)))
-        ids = rows["content_id"].cast(pa.string()).to_pylist()
-        found = pl.DataFrame({"content_id": pl.Series(ids, dtype=pl.String), "at_ms": milliseconds(rows[EVENT_TIME])})
-        watched = found.join(self.titles, on="content_id").filter(pl.col("at_ms") >= pl.col("since_ms"))
-        return watched.select(day=pl.col("at_ms") // DAY_MS).unique()
-
-
-@dataclass(frozen=True)
-class _KeysOf:
-    """Keys of entities in rows of some users; one column an entity, a list each."""
-
-    eyes: _Eyes
-    entities: tuple[str, ...]
-    users: pa.Array
-
-    def __call__(self, name: str, paths: _Some) -> pl.DataFrame:
-        rows = self.eyes.read(name, paths, {"user_id", *self.entities})
-        rows = rows.filter(pa.array(is_in(rows["user_id"].cast(pa.string()), self.users)))
-        keys = {
-            one: rows[one].cast(pa.string()).drop_null().unique().to_pylist() if one in rows.column_names else []
-            for one in self.entities
-        }
-        return pl.concat([pl.DataFrame({one: pl.Series(some, dtype=pl.String)}) for one, some in keys.items()],
-                         how="diagonal")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _PeopleSharing:
-    """Who has a row of one of the keys."""
-
-    eyes: _Eyes
-    keys: Mapping[str, pa.Array]
-
-    def __call__(self, name: str, paths: _Some) -> pl.DataFrame:
-        rows = self.eyes.read(name, paths, {self.eyes.together, *self.keys})
-        is_theirs = np.zeros(rows.num_rows, dtype=np.bool_)
-        for one, keys in self.keys.items():
-            if one in rows.column_names:
-                is_theirs |= is_in(rows[one].cast(pa.string()), keys)
-        people = hashes(rows[self.eyes.together].filter(pa.array(is_theirs)))
-        return pl.DataFrame({"person": np.unique(people)})
-
-
 def _check_only_appended(name: str, table: Table, before: int) -> None:
     for snapshot in snapshots_after(table, before):
         is_append = snapshot.summary is not None and snapshot.summary.operation is Operation.APPEND
@@ -388,7 +268,7 @@ def _check_only_appended(name: str, table: Table, before: int) -> None:
 
 def _span(table: Table, file: FileScanTask) -> tuple[int, int]:
     first_ms, last_ms = (bound(table, file.file, EVENT_TIME) for bound in (lower_instant_ms, upper_instant_ms))
-    return (-_FOREVER_MS if first_ms is None else first_ms, _FOREVER_MS if last_ms is None else last_ms)
+    return (-FOREVER_MS if first_ms is None else first_ms, FOREVER_MS if last_ms is None else last_ms)
 
 
 def _runs(days: Sequence[int]) -> list[tuple[int, int]]:
