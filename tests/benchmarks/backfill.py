@@ -178,7 +178,7 @@ def result(figures: Sequence[Figures]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000], help="events, 50000000 at most")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 3_000_000], help="events, 50000000 at most")
     parser.add_argument("--days", type=int, default=60, help="over which they are spread")
     parser.add_argument("--buckets", type=int, default=8)
     parser.add_argument("--new", type=float, default=0.01, help="share of the newest events that come afterwards")
