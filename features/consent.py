@@ -185,6 +185,17 @@ def decide(rows: pa.Table, purpose: Purpose, history: ConsentHistory, at_ms: int
     return Decision(allowed, {str(reason): count for reason, count in reasons.items() if count})
 
 
+def withdrawn_or_given(before: pa.Table, before_ms: int, now: pa.Table, now_ms: int, purpose: Purpose) -> set[str]:
+    """Users of whom `decide` says something else of consents `now`, as of `now_ms`, than it said of those before."""
+    users = now["user_id"].unique()
+    people, places = Pseudonyms.of(users), [list(CONSENT_COLUMNS).index(one) for one in required_consents(purpose)]
+    refuses = [
+        (ConsentHistory.of(known).latest(people, np.full(len(users), at_ms))[:, places] == _NO).any(axis=1)
+        for known, at_ms in ((before, before_ms), (now, now_ms))
+    ]
+    return set(users.filter(pa.array(refuses[0] != refuses[1])).to_pylist())
+
+
 def _answers(column: pa.ChunkedArray) -> Answers:
     if column.null_count == len(column):
         return np.full(len(column), _NOT_SAID, dtype=np.int8)

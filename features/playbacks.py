@@ -35,6 +35,8 @@ _STARTED, _STOPPED = "playback.started", "playback.stopped"
 # What decides which playback an event belongs to.
 IDENTITY_COLUMNS = ("event_id", "event_name", "event_timestamp", "profile_id", "session_id", "viewer_token",
                     "playback_id", "content_id")  # fmt: skip
+# By what the events of a playback are held together, however far they lie apart.
+PLAYBACK_BOUND_BY = ("playback_id", "session_id")
 PLAYBACK_EVENTS = tuple(
     f"playback.{what}"
     for what in ("requested", "started", "heartbeat", "paused", "resumed", "seeked", "quality_changed", "rebuffer",
@@ -94,6 +96,7 @@ VIEWING_LOG = Source(
     shared={"silver.titles": TITLE_COLUMNS},
     together="viewer_token",
     make=_make,
+    bound_by=PLAYBACK_BOUND_BY,
 )
 """`is_complete`: past 90 % at the stop of a VOD playback, null of any other event or where that is not known;
 `is_finished`: stopped at 50 % or more; `weekday`: 0 is Monday, in local time."""

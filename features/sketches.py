@@ -19,10 +19,11 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from features.columns import flat
 from features.errors import PackedValueError
-from features.runs import bounds, concatenate, expand, run_of_row, run_starts
+from features.runs import bounds, expand, run_of_row, run_starts
 from features.windows import Int64s
 
 PRECISION = 14
@@ -137,9 +138,22 @@ class Sketches:
     @classmethod
     def from_arrow(cls, column: pa.Array) -> "Sketches":
         """Sketches from `to_arrow`'s column; null is an empty sketch. Other bytes raise `PackedValueError`."""
-        stored = [_cells_stored(value or b"") for value in flat(column).to_pylist()]
-        rows = np.repeat(np.arange(len(stored)), [len(cells) for cells in stored])
-        return cls(len(stored), rows, concatenate(stored))
+        values = pc.fill_null(flat(column).cast(pa.large_binary()), b"")
+        lengths = np.asarray(pc.binary_length(values), dtype=np.int64)
+        is_dense = lengths == REGISTERS
+        _check_lengths(lengths[~is_dense])
+        sparse, places = values.filter(pa.array(~is_dense)), np.flatnonzero(~is_dense)
+        cells = np.frombuffer(_content(sparse), dtype="<u4").astype(np.int64)
+        rows = np.repeat(places, lengths[places] // _SPARSE_BYTES)
+        dense = [np.frombuffer(values[row].as_buffer(), dtype=np.uint8) for row in np.flatnonzero(is_dense).tolist()]
+        if dense:
+            of, registers = np.nonzero(np.stack(dense))
+            ranks = np.stack(dense)[of, registers].astype(np.int64)
+            rows = np.append(rows, np.flatnonzero(is_dense)[of])
+            order = np.argsort(rows, kind="stable")
+            rows, cells = rows[order], np.append(cells, registers << _RANK_BITS | ranks)[order]
+        _check_cells(rows, cells)
+        return cls(len(values), rows, cells)
 
 
 def merge_stored(values: Sequence[bytes]) -> bytes:
@@ -151,21 +165,30 @@ def merge_stored(values: Sequence[bytes]) -> bytes:
     return stored
 
 
-def _cells_stored(value: bytes) -> Int64s:
-    if len(value) == REGISTERS:
-        ranks = np.frombuffer(value, dtype=np.uint8).astype(np.int64)
-        registers = np.flatnonzero(ranks)
-        cells = registers << _RANK_BITS | ranks[registers]
-    elif len(value) < REGISTERS and len(value) % _SPARSE_BYTES == 0:
-        cells = np.frombuffer(value, dtype="<u4").astype(np.int64)
-        ranks = cells & _RANK_MASK
-    else:
+def _content(values: pa.LargeBinaryArray) -> pa.Buffer:
+    """The bytes of all values, one after the other."""
+    _, offsets, content = values.buffers()
+    edges = np.frombuffer(offsets, dtype=np.int64)[values.offset : values.offset + len(values) + 1]
+    return content.slice(int(edges[0]), int(edges[-1] - edges[0])) if content is not None else pa.py_buffer(b"")
+
+
+def _check_lengths(lengths: Int64s) -> None:
+    """Of sketches that are not dense."""
+    bad = lengths[(lengths > REGISTERS) | (lengths % _SPARSE_BYTES != 0)]
+    if len(bad):
         raise PackedValueError(
-            f"a stored sketch has {len(value):,} bytes; it should have {REGISTERS:,}, or fewer in whole fours"
+            f"a stored sketch has {bad[0]:,} bytes; it should have {REGISTERS:,}, or fewer in whole fours"
         )
-    if (ranks > _HASH_BITS + 1).any() or (np.diff(cells >> _RANK_BITS, append=REGISTERS) <= 0).any():
-        raise PackedValueError(f"a stored sketch of {len(value):,} bytes is damaged: its registers make no sense")
-    return cells
+
+
+def _check_cells(rows: Int64s, cells: Int64s) -> None:
+    """Registers ascend within a row, and no rank is higher than a hash gives."""
+    is_bad = (cells & _RANK_MASK) > _HASH_BITS + 1
+    is_bad[1:] |= (rows[1:] == rows[:-1]) & (np.diff(cells >> _RANK_BITS) <= 0)
+    is_bad |= (cells >> _RANK_BITS) >= REGISTERS
+    if is_bad.any():
+        size = np.count_nonzero(rows == rows[np.flatnonzero(is_bad)[0]])
+        raise PackedValueError(f"a stored sketch of {size:,} registers is damaged: they make no sense")
 
 
 @cache

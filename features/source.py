@@ -26,6 +26,11 @@ class Source:
     each table of people's events. `shared`: the columns of tables that say the same to everybody (titles). `together`:
     the column by whose values the rows must be brought together before `make` is called; rows without one come
     together too. `make`: the log of these tables, by table name; of equal rows in any order the same.
+
+    What a row of the log is made of, so that a part of the log can be made from a part of the rows: of earlier rows
+    only, of those of the same *unit* however old (a playback, a session: what has the same first known value of the
+    columns `bound_by`), and of those of the same `together` within `reach_ms` before them. Rows of a table without
+    these columns, and those of a source that names none, stand for themselves.
     """
 
     name: str
@@ -35,6 +40,8 @@ class Source:
     shared: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     together: str = "user_id"
     make: Callable[[Tables], pa.Table] | None = None
+    bound_by: tuple[str, ...] = ()
+    reach_ms: int = 0
 
     def __post_init__(self) -> None:
         for column, arrow_type in _EVENT_COLUMNS.items():

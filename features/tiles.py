@@ -45,7 +45,12 @@ def values_from_tiles(
     Of an event group, the tiles must hold no event at or after `instant - delay` of the row: a tile cannot be
     cut. For hourly and daily groups later events do no harm, because no tile crosses a boundary.
     """
-    return _timeline_of_tables(group, entity, [tiled]).values_at(entities, instants_ms)
+    return timeline_of_table(group, entity, tiled).values_at(entities, instants_ms)
+
+
+def timeline_of_table(group: FeatureGroup, entity: str, tiled: pa.Table) -> Timeline:
+    """Timeline of a tile table in any order; those of the same entity, length and start are merged."""
+    return _timeline_of_tables(group, entity, [tiled])
 
 
 def timeline_of_tiles(group: FeatureGroup, entities: pa.Array, owners: Int64s, tiled: pa.Table) -> Timeline:

@@ -61,19 +61,24 @@ class Line:
         )
 
 
+def log_schema(groups: Sequence[FeatureGroup], entity: str) -> pa.Schema:
+    """The columns of their source's log that groups are made of, for one entity."""
+    inputs = {column for group in groups for state in group.states for column, _ in state.inputs}
+    return pa.schema([one for one in groups[0].source.schema if one.name in {entity, EVENT_TIME, EVENT_ID, *inputs}])
+
+
 def line_of_log(group: FeatureGroup, entity: str, log: pa.Table) -> tuple[pa.Array, Line]:
     """The entities of a log in ascending order, and its events as a line. Events of no entity are left out.
 
-    The log may have any order; one that is sorted by (entity, event_timestamp, event_id) is quickest.
+    The log needs the columns of `log_schema`, in any order; sorted by (entity, event_timestamp, event_id) is quickest.
     """
     group.check_entity(entity)
-    log = as_declared(log, group.source.schema, f"the log of {group.source.name}")
+    log = as_declared(log, log_schema([group], entity), f"the log of {group.source.name}")
     log = log.filter(log[entity].is_valid()) if log[entity].null_count else log
     entities, owners = encode(log[entity])
     times_ms = milliseconds(log[EVENT_TIME], EVENT_TIME)
     order = order_by(owners, times_ms, flat(log[EVENT_ID]))
-    read = {EVENT_TIME, EVENT_ID} | {column for state in group.states for column, _ in state.inputs}
-    log, owners, times_ms = log.select(sorted(read)).take(pa.array(order)), owners[order], times_ms[order]
+    log, owners, times_ms = log.take(pa.array(order)), owners[order], times_ms[order]
     bundles = {state: state.lift(log) for state in group.states}
     return entities, Line(owners, times_ms, times_ms, bundles)
 

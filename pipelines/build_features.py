@@ -1,38 +1,45 @@
 """Build features.
 
 input   silver: what people watched, did and were told, and the titles
-does    every declared feature group for every entity it has; consent is asked for every row
+does    what changed since the last build, of every declared feature group for every entity it has; consent is asked
+        for every row
 output  Iceberg `features.{group}_by_{entity}` (offline), and the same in the online store, as of the newest event
+
+A table is built by one commit that also records what it was built from, so that a run that ended in the middle goes
+on with the tables that are not there yet, and one that finds nothing new writes nothing. Rows are committed before the
+tiles that they are made of: tiles that are behind only mean that what is new is looked at once more.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pyarrow as pa
-from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 
-from features.backfill import backfill
 from features.declarations import FeatureGroup
-from features.entities import entity
+from features.entities import entity as entity_of
 from features.groups import GROUPS
 from features.groups.content_popularity import CONTENT_POPULARITY
 from features.purposes import Purpose
 from features.source import Source
 from features.sources import SOURCES
-from features.tiles import tiles
+from features.timeline import log_schema
 from features.windows import Cadence, valued_at_ms
 from pipelines.cluster import buckets_for, run_tasks, shuffle
 from pipelines.contract.events import load_contract
 from pipelines.errors import ReelError
-from pipelines.feature_logs import CutLog, Logs, Reading, check_sources, shared_tables, silver_schemas
-from pipelines.lakehouse import lineage, tables
+from pipelines.feature_builder import Builder, Files, Place, TargetBuilt
+from pipelines.feature_changes import CannotTellError, Changes
+from pipelines.feature_logs import CutLog, Gathered, Logs, Reading, check_sources, shared_tables, silver_schemas
+from pipelines.feature_scope import Scope
+from pipelines.feature_tables import Built, Stored, Target, declared
+from pipelines.lakehouse import lineage
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import replace_files
-from pipelines.lakehouse.files import TableFiles, write_files
-from pipelines.lakehouse.scans import newest_event_ms, read_tasks, scan_of_bucket, scan_tasks
+from pipelines.lakehouse.files import TableFiles
+from pipelines.lakehouse.scans import live_files, newest_event_ms, read_tasks, scan_of_bucket, scan_tasks
 from pipelines.online import OnlineTarget, materialize_context, most_viewed
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
@@ -48,74 +55,10 @@ class NothingToBuildError(ReelError):
         )
 
 
-@dataclass(frozen=True)
-class Target:
-    """One table of features: a group, for one of its entities."""
-
-    group: FeatureGroup
-    entity: str
-
-    @property
-    def name(self) -> str:
-        """The Iceberg table's name."""
-        return f"features.{self.group.stored_as(self.entity)}"
-
-    def empty(self) -> pa.Table:
-        """No boundary rows."""
-        return self.group.row_schema(self.entity).empty_table()
-
-    def spec(self, buckets: int) -> tables.TableSpec:
-        """Tiles for groups valued at every event, boundary rows for the others."""
-        is_event = self.group.cadence is Cadence.EVENT
-        schema = self.group.tile_schema(self.entity) if is_event else self.group.row_schema(self.entity)
-        stored = pa.schema([pa.field(f.name, tables.stored_type(f.type)) for f in schema])
-        return tables.TableSpec(self.name, stored, ((self.entity, f"bucket[{buckets}]"),))
-
-
-@dataclass(frozen=True)
-class BucketBuilt:
-    """One bucket of entities: the files of each table, and what was counted."""
-
-    files: dict[str, list[DataFile]]
-    entities: dict[str, int]
-    popular: list[tuple[str, int]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Builder:
-    """All that a task needs to build one bucket of an entity, from one source."""
-
-    targets: dict[str, tuple[Target, TableFiles]]
-    online: OnlineTarget
-
-    def __call__(self, _: int, parts: Sequence[pa.Table]) -> BucketBuilt:
-        """Build every target from the bucket's log, write its files, and bring the online store up to date."""
-        log = pa.concat_tables(parts)
-        files: dict[str, list[DataFile]] = {}
-        entities: dict[str, int] = {}
-        popular: list[tuple[str, int]] = []
-        for name, (target, table) in self.targets.items():
-            rows = self._rows(target, log)
-            files[name] = write_files(table, rows)
-            entities[name] = self.online.put(target.group, target.entity, rows)
-            if target.group.name == CONTENT_POPULARITY.name:  # equal, not the same: it came in a task
-                popular += most_viewed(target.entity, rows)
-        return BucketBuilt(files, entities, popular)
-
-    def _rows(self, target: Target, log: pa.Table) -> pa.Table:
-        """Tiles of an event group; of any other, the values at every boundary a service could know by now."""
-        group = target.group
-        if group.cadence is Cadence.EVENT or log.num_rows == 0:
-            return tiles(group, target.entity, log) if group.cadence is Cadence.EVENT else target.empty()
-        first_ms = int(log["event_timestamp"].cast(pa.int64()).to_numpy().min())
-        last_ms = int(valued_at_ms(self.online.as_of_ms, group.cadence, group.delay))
-        return backfill(group, target.entity, log, first_ms, last_ms + 1)
-
-
 def build_features(
     settings: Settings, *, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> StationReport:
-    """Build all groups from all of silver, unless silver, consent and declarations are as they were."""
+    """Bring all groups up to date with silver, unless silver, consent and declarations are as they were."""
     with timed("features") as report, lineage.run(settings, "features") as made:
         contract = load_contract(settings.schemas)
         schemas = silver_schemas(contract, settings.lakehouse.event_partition)
@@ -126,37 +69,41 @@ def build_features(
             raise NothingToBuildError
         now_ms = int(time.time() * 1000)
         shared = shared_tables(lakehouse, SOURCES)
-        buckets = settings.lakehouse.buckets
+        buckets, online = settings.lakehouse.buckets, OnlineTarget(settings.online_store_url, newest_ms)
         work = []
         for share, targets in _shares().items():
             reading = Reading.of(
                 lakehouse, _sources(targets), share.purpose, now_ms if share.is_personal else None, schemas
             )
-            work.append(_Work(reading, {target: lakehouse.table(target.spec(buckets)) for target in targets}))
+            stored = {one: _Stored.open(lakehouse, one, buckets) for one in targets}
+            work.append(_Work(share, reading, stored, now_ms, buckets))
         for one in work:
             report.read |= one.reading.rows
         report.read |= {name: table.num_rows for name, table in shared.items()}
         inputs = str([one.records() for one in work])
         steps = 2 * len(work)
-        if OnlineTarget(settings.online_store_url, newest_ms).is_current(inputs):
+        if online.is_current(inputs):
             report.did = {"already built": "from these snapshots and declarations"}
             return report
-        logs: list[Logs] = []
+        begun = online.begin()
+        store, has_lost = begun.identity, begun.was_interrupted
         for done, one in enumerate(work):
-            logs.append(one.reading.gather(shared, buckets))
-            add_counts(report.did, {f"left out by {one.name}: {why}": n for why, n in logs[-1].excluded.items()})
+            one.look_for_changes(lakehouse, shared["silver.titles"], store, report)
+            one.gather(shared, report)
+            newest_ms = max([newest_ms, *one.newest_ms])
             on_progress(done + 1, steps)
-        newest_ms = max(newest_ms, *(one.newest_ms for one in logs if one.newest_ms is not None))
         online = OnlineTarget(settings.online_store_url, newest_ms + 1 + _longest_event_delay_ms())
         entities: dict[str, int] = {}
-        popular: list[tuple[str, int]] = []
         for done, one in enumerate(work):
-            for built in one.build(logs[done], online, buckets, report, made):
-                add_counts(entities, built.entities)
-                popular += built.popular
+            for target, built in one.build(online, store, newest_ms, report, made):
+                add_counts(entities, {target.name: built.online})
+                has_lost |= built.has_lost
+            has_lost |= one.scope is None and not begun.was_empty
             on_progress(len(work) + done + 1, steps)
-        add_counts(report.did, _sweep(online, work, buckets))
+        if has_lost:
+            add_counts(report.did, _sweep(online, work, buckets))
         report.wrote |= {f"online {name.removeprefix('features.')}": count for name, count in entities.items()}
+        popular = [title for one in work for title in one.popular()]
         report.wrote |= materialize_context(lakehouse, online, shared["silver.titles"], popular, inputs)
     return report
 
@@ -179,7 +126,7 @@ def _shares() -> dict[_Share, list[Target]]:
     shares: dict[_Share, list[Target]] = {}
     for group in GROUPS:
         for key in group.entities:
-            share = _Share(group.source.together, entity(key).is_personal, group.purpose)
+            share = _Share(group.source.together, entity_of(key).is_personal, group.purpose)
             shares.setdefault(share, []).append(Target(group, key))
     return shares
 
@@ -189,42 +136,165 @@ def _sources(targets: Sequence[Target]) -> list[Source]:
 
 
 @dataclass
-class _Work:
-    """The targets made from one reading: built entity by entity, each committed to its own table."""
+class _Stored:
+    """The tables of a target: of its tiles, and of its boundary rows if it has any; what each was built from."""
 
+    tiles: Table
+    rows: Table | None
+
+    @classmethod
+    def open(cls, lakehouse: Lakehouse, target: Target, buckets: int) -> "_Stored":
+        """The tables, made if they are not there yet."""
+        rows = lakehouse.table(target.spec(buckets)) if target.has_boundaries else None
+        return cls(lakehouse.table(target.tile_spec(buckets)), rows)
+
+    @property
+    def read(self) -> Table:
+        """The table that features are read from."""
+        return self.tiles if self.rows is None else self.rows
+
+    @property
+    def built(self) -> list[Built | None]:
+        """From what, table by table."""
+        return [Built.of(table) for table in (self.tiles, self.rows) if table is not None]
+
+
+@dataclass
+class _Work:
+    """The targets made from one reading: built entity by entity, each committed to its own tables."""
+
+    share: _Share
     reading: Reading
-    tables: dict[Target, Table]
+    stored: dict[Target, _Stored]
+    now_ms: int
+    buckets: int
+    scope: Scope | None = None
+    logs: Logs = field(default_factory=lambda: Logs([], {}))
 
     @property
     def name(self) -> str:
         """The entities it is about."""
-        return ", ".join(dict.fromkeys(target.entity for target in self.tables))
+        return ", ".join(dict.fromkeys(target.entity for target in self.stored))
+
+    @property
+    def newest_ms(self) -> list[int]:
+        """The newest event that its logs know of, now and when they were last made."""
+        built = [one.newest_ms for stored in self.stored.values() for one in stored.built if one is not None]
+        return [*built, *([] if self.logs.newest_ms is None else [self.logs.newest_ms])]
 
     def records(self) -> list[dict[str, object]]:
-        """What each table is built from."""
-        return [self._record(target) for target in self.tables]
+        """What each target is built from."""
+        return [{"inputs": self._snapshots(one), "declared": declared(one.group)} for one in self.stored]
+
+    def look_for_changes(self, lakehouse: Lakehouse, titles: pa.Table, store: str, report: StationReport) -> None:
+        """Find what is to be made anew."""
+        personal = tuple(dict.fromkeys(one.entity for one in self.stored)) if self.share.is_personal else ()
+        changes = Changes(lakehouse, self.reading, titles, self.share.purpose, personal, self.now_ms)
+        try:
+            self.scope = changes.scope(self._behind(store))
+        except CannotTellError as error:
+            self.scope = None
+            report.did[f"built as a whole by {self.name}"] = str(error)
+            return
+        days = sum(part.days for part in self.scope.parts)
+        add_counts(report.did, {f"days made anew by {self.name}": days} if days else {})
+
+    def gather(self, shared: dict[str, pa.Table], report: StationReport) -> None:
+        """Make the logs, or the part of them that is to be made anew."""
+        self.logs = self.reading.gather(shared, self.buckets, self.scope)
+        add_counts(report.did, {f"left out by {self.name}: {why}": n for why, n in self.logs.excluded.items()})
 
     def build(
-        self, logs: Logs, online: OnlineTarget, buckets: int, report: StationReport, made: lineage.Run
-    ) -> Iterator[BucketBuilt]:
-        """Build bucket by bucket, then put each table's new files in the place of its old ones, in one commit."""
-        files: dict[Target, list[DataFile]] = {target: [] for target in self.tables}
-        cut = buckets_for(sum(self.reading.rows.values()), buckets)
-        for source, key in dict.fromkeys((target.group.source.name, target.entity) for target in self.tables):
-            targets = [one for one in self.tables if (one.group.source.name, one.entity) == (source, key)]
-            builder = Builder({one.name: (one, TableFiles.of(self.tables[one])) for one in targets}, online)
-            for built in shuffle(logs.gathered, CutLog(source, key, cut), builder, cut):
-                for one in targets:
-                    files[one] += built.files[one.name]
-                yield built
-        for target, table in self.tables.items():
-            stale = [task.file for task in scan_tasks(table)]
-            facts = made.facts(lineage.Inputs(tables=self._snapshots(target)))
-            self.tables[target] = made.wrote(replace_files(table, stale, files[target], self._record(target), facts))
-            report.wrote[target.name] = sum(file.record_count for file in files[target])
+        self, online: OnlineTarget, store: str, newest_ms: int, report: StationReport, made: lineage.Run
+    ) -> Iterator[tuple[Target, TargetBuilt]]:
+        """Build bucket by bucket, then put each table's new files in the place of its stale ones, in one commit."""
+        places = [self._place(target, store, online.as_of_ms) for target in self.stored]
+        places = [one for one in places if one.is_new or not self._is_current(one)]
+        cut = self.buckets
+        if self.scope is None:
+            cut *= -(-buckets_for(sum(self.reading.rows.values()), self.buckets) // self.buckets)
+        for source, key in dict.fromkeys((one.target.group.source, one.target.entity) for one in places):
+            ours = [one for one in places if (one.target.group.source, one.target.entity) == (source, key)]
+            part = None if self.scope is None else self.scope.part_for(key)
+            builder = Builder(tuple(ours), part, self.buckets, cut, online, self.now_ms)
+            columns = tuple(log_schema([one.target.group for one in ours], key).names)
+            split = CutLog(source.name, key, cut, columns)
+            logs = self.logs.gathered or [Gathered({source.name: source.schema.empty_table()}, {}, None)]
+            files = {one.target: (Files(), Files()) for one in ours}
+            for built in shuffle(logs, split, builder, cut):
+                for target, parts in built.items():
+                    files[target][0].add(parts.tiles)
+                    files[target][1].add(parts.rows)
+                yield from built.items()
+            for one in ours:
+                record = Built(self._snapshots(one.target), declared(one.target.group), store, newest_ms, self.now_ms)
+                self._commit(one, files[one.target], record, report, made)
 
-    def _record(self, target: Target) -> dict[str, object]:
-        return {"inputs": self._snapshots(target), "fingerprint": target.group.fingerprint.hex()}
+    def popular(self) -> Iterator[tuple[str, int]]:
+        """(title, viewers of the last day) of the titles most viewed at the newest boundary."""
+        for target, stored in self.stored.items():
+            if target.group.name == CONTENT_POPULARITY.name and stored.rows is not None:
+                rows = Stored.of(stored.rows, target.group.row_schema(target.entity))
+                for found in run_tasks(partial(_most_viewed, rows, target.entity), range(self.buckets)):
+                    yield from found
+
+    def _behind(self, store: str) -> list[tuple[Source, Built]]:
+        """What tables were built from that are not up to date, each once."""
+        found: list[tuple[Source, Built]] = []
+        for target, stored in self.stored.items():
+            for built in stored.built:
+                if built is None:
+                    raise CannotTellError(f"{target.name} was not built yet")
+                if (built.declared, built.store) != (declared(target.group), store):
+                    raise CannotTellError(f"{target.name} was declared otherwise, or is for another online store")
+                one = (target.group.source, built)
+                if built.inputs != self._snapshots(target) and one not in found:
+                    found.append(one)
+        return found
+
+    def _place(self, target: Target, store: str, as_of_ms: int) -> Place:
+        group, stored = target.group, self.stored[target]
+        known = [
+            one for one in stored.built if one is not None and (one.declared, one.store) == (declared(group), store)
+        ]
+        is_new = len(known) < len(stored.built)
+        published_ms = None if is_new else known[-1].published_ms
+        until_ms = max(int(valued_at_ms(as_of_ms, group.cadence, group.delay)), published_ms or 0)
+        rows = None if stored.rows is None else Stored.of(stored.rows, group.row_schema(target.entity))
+        tiles = Stored.of(stored.tiles, group.tile_schema(target.entity))
+        return Place(target, tiles, rows, is_new, published_ms, until_ms)
+
+    def _is_current(self, place: Place) -> bool:
+        inputs = self._snapshots(place.target)
+        is_as_read = all(one is not None and one.inputs == inputs for one in self.stored[place.target].built)
+        return is_as_read and (place.rows is None or place.published_ms == place.until_ms)
+
+    def _commit(
+        self, place: Place, files: tuple[Files, Files], record: Built, report: StationReport, made: lineage.Run
+    ) -> None:
+        """The rows before the tiles."""
+        target, stored = place.target, self.stored[place.target]
+        if stored.rows is not None:
+            of_rows = replace(record, published_ms=place.until_ms)
+            stored.rows = self._committed(target, stored.rows, files[1], of_rows, report, made)
+        stored.tiles = self._committed(target, stored.tiles, files[0], record, report, made)
+
+    def _committed(
+        self, target: Target, table: Table, files: Files, record: Built, report: StationReport, made: lineage.Run
+    ) -> Table:
+        before, source = Built.of(table), target.group.source
+        stale = live_files(table) if self.scope is None else files.stale
+        inputs = lineage.Inputs(tables=record.inputs)
+        if self.scope is not None and before is not None:
+            appended = {
+                name: (before.inputs.get(name), at) for name, at in record.inputs.items() if name in source.reads
+            }
+            others = {name: at for name, at in record.inputs.items() if name not in source.reads}
+            inputs = lineage.Inputs(appended=appended, tables=others)
+        facts, followed = made.facts(inputs), tuple(source.reads)
+        table = made.wrote(replace_files(table, stale, files.fresh, record.record(target.group, followed), facts))
+        report.wrote[".".join(table.name())] = sum(file.record_count for file in files.fresh)
+        return table
 
     def _snapshots(self, target: Target) -> dict[str, int]:
         """Of the tables that the target is made from, and of those that decide on consent."""
@@ -233,12 +303,18 @@ class _Work:
         return {name: snapshot for name, snapshot in self.reading.snapshots.items() if name in named}
 
 
+def _most_viewed(stored: Stored, entity: str, bucket: int) -> list[tuple[str, int]]:
+    files = stored.files(bucket)
+    newest = [one for one in files if one.last_ms == max(other.last_ms for other in files)]
+    return most_viewed(entity, stored.read(newest))
+
+
 def _sweep(online: OnlineTarget, work: Sequence[_Work], buckets: int) -> dict[str, int]:
     """Delete from the online store who is in no group's table any more; how many, by entity."""
     by_entity: dict[str, list[tuple[Target, Table]]] = {}
     for one in work:
-        for target, table in one.tables.items():
-            by_entity.setdefault(target.entity, []).append((target, table))
+        for target, made in one.stored.items():
+            by_entity.setdefault(target.entity, []).append((target, made.read))
     gone = {}
     for key, targets in by_entity.items():
         groups = [target.group for target, _ in targets]

@@ -8,7 +8,7 @@ Sources that bring rows together by the same column, for the same answer to cons
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,17 @@ from pyiceberg.table import FileScanTask
 from features.errors import DeclarationError
 from features.names import nearest
 from features.purposes import Purpose
-from features.source import EVENT_TIME, Source
+from features.source import EVENT_ID, EVENT_TIME, Source
 from pipelines.cluster import buckets_for, regroup, result_of
 from pipelines.contract.events import Contract
+from pipelines.feature_scope import Scope
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
-from pipelines.lakehouse.scans import bucket_of, read_all
+from pipelines.lakehouse.scans import bucket_of, cut_by, read_all
 from pipelines.viewing import DECISION_COLUMNS, Viewing, excluded_in, noted
 
+# Fewer are made into logs in less time than a task takes to start.
+ROWS_WORTH_A_TASK = 50_000
 _TABLE = b"table"
 
 
@@ -80,12 +83,21 @@ class Reading:
         """Rows of each table, before any is left out."""
         return {name: viewing.rows for name, viewing in self.viewings.items()}
 
-    def gather(self, shared: Mapping[str, pa.Table], at_least: int) -> Logs:
-        """Bring the rows together and make every log; waits until all are made."""
-        items = [(name, files) for name, viewing in self.viewings.items() for files in viewing.file_groups()]
-        cut = buckets_for(sum(self.rows.values()), at_least)
-        split = _Split(self.viewings, _columns(self.sources), self.together, cut)
-        gathered = regroup(items, split, _MakeLogs(self.sources, shared, self.schemas), cut)
+    @property
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """The columns of each table that some source reads."""
+        return _columns(self.sources)
+
+    def gather(self, shared: Mapping[str, pa.Table], at_least: int, scope: Scope | None = None) -> Logs:
+        """Bring the rows together and make every log, or the part of it in `scope`; waits until all are made."""
+        viewings = self.viewings
+        if scope is not None:
+            viewings = {name: replace(one, files=scope.files_of(name, one.files)) for name, one in viewings.items()}
+        items = [(name, files) for name, viewing in viewings.items() for files in viewing.file_groups()]
+        rows = sum(viewing.rows for viewing in viewings.values())
+        cut = buckets_for(rows, min(at_least, 1 + rows // ROWS_WORTH_A_TASK))
+        split = _Split(viewings, self.columns, self.together, cut, scope)
+        gathered = regroup(items, split, _MakeLogs(self.sources, shared, self.schemas, scope), cut)
         logs = Logs(gathered, self.rows)
         for facts in map(result_of, [ray.remote(_facts).remote(one) for one in gathered]):
             excluded, newest_ms = facts
@@ -103,12 +115,14 @@ class CutLog:
     source: str
     entity: str
     buckets: int
+    columns: tuple[str, ...] | None = None  # all of the log's
 
     def __call__(self, gathered: Gathered) -> list[pa.Table]:
         """One table a bucket."""
         log = gathered.logs[self.source]
-        bucket = bucket_of(log[self.entity], self.buckets)
-        return [log.filter(pa.array(bucket == wanted)) for wanted in range(self.buckets)]
+        log = log if self.columns is None else log.select(self.columns)
+        parts = cut_by(log, bucket_of(log[self.entity], self.buckets), self.buckets)
+        return [_with_plain_texts(part) for part in parts]
 
 
 def shared_tables(lakehouse: Lakehouse, sources: Sequence[Source]) -> dict[str, pa.Table]:
@@ -175,14 +189,18 @@ class _Split:
     columns: Mapping[str, tuple[str, ...]]
     together: str
     buckets: int
+    scope: Scope | None
 
     def __call__(self, item: tuple[str, list[FileScanTask]]) -> list[pa.Table]:
         name, files = item
-        columns = self.columns[name]
-        rows, excluded = self.viewings[name].allowed(files, tuple(dict.fromkeys((*columns, *DECISION_COLUMNS))))
+        columns, viewing = self.columns[name], self.viewings[name]
+        if self.scope is not None:
+            files = self.scope.with_rows(viewing.table, name, files, self.together)
+        rows, excluded = viewing.allowed(files, tuple(dict.fromkeys((*columns, *DECISION_COLUMNS))))
+        if self.scope is not None:
+            rows = rows.filter(pa.array(self.scope.is_read(rows, self.together)))
         bucket = np.maximum(bucket_of(rows[self.together], self.buckets), 0)
-        rows = rows.select(columns)
-        parts = [rows.filter(pa.array(bucket == wanted)) for wanted in range(self.buckets)]
+        parts = cut_by(rows.select(columns), bucket, self.buckets)
         return [_named(noted(part, excluded if place == 0 else {}), name) for place, part in enumerate(parts)]
 
 
@@ -193,6 +211,7 @@ class _MakeLogs:
     sources: tuple[Source, ...]
     shared: Mapping[str, pa.Table]
     schemas: Mapping[str, pa.Schema]
+    scope: Scope | None
 
     def __call__(self, _: int, parts: Sequence[pa.Table]) -> Gathered:
         by_table: dict[str, list[pa.Table]] = {}
@@ -200,8 +219,11 @@ class _MakeLogs:
             by_table.setdefault(part.schema.metadata[_TABLE].decode(), []).append(part.replace_schema_metadata(None))
         found = {name: pa.concat_tables(some) for name, some in by_table.items()}
         logs = {source.name: source.log(self._tables_of(source, found)) for source in self.sources}
+        if self.scope is not None:
+            logs = {name: log.filter(pa.array(self.scope.is_made(log))) for name, log in logs.items()}
         times = [log[EVENT_TIME] for log in logs.values() if log.num_rows]
         newest_ms = max((int(pa.compute.max(one.cast(pa.int64())).as_py()) for one in times), default=None)
+        logs = {name: _with_encoded_texts(log) for name, log in logs.items()}
         return Gathered(logs, excluded_in(parts), newest_ms)
 
     def _tables_of(self, source: Source, found: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
@@ -211,6 +233,21 @@ class _MakeLogs:
 
 def _named(part: pa.Table, name: str) -> pa.Table:
     return part.replace_schema_metadata({**(part.schema.metadata or {}), _TABLE: name.encode()})
+
+
+def _with_encoded_texts(log: pa.Table) -> pa.Table:
+    """The log with few bytes for texts that many rows share: it waits in Ray's object store."""
+    for place, column in enumerate(log.schema):
+        if column.type == pa.string() and column.name != EVENT_ID:
+            log = log.set_column(place, column.name, log[column.name].dictionary_encode())
+    return log
+
+
+def _with_plain_texts(log: pa.Table) -> pa.Table:
+    for place, column in enumerate(log.schema):
+        if pa.types.is_dictionary(column.type):
+            log = log.set_column(place, column.name, log[column.name].cast(pa.string()))
+    return log
 
 
 def _facts(gathered: Gathered) -> tuple[dict[str, int], int | None]:

@@ -34,7 +34,7 @@ from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
 
 REWRITTEN_PER_COMMIT = 64
-# Feature tables are replaced as a whole at every build, in files of the size that reading a bucket wants.
+# Builds keep the files of feature tables in order: one for each week of a bucket.
 REBUILT = "features."
 
 

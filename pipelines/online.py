@@ -1,6 +1,7 @@
 """Bringing the online store up to date: features, titles, who is a child, who allows what, and what is popular."""
 
 import json
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -49,17 +50,41 @@ class OnlineTarget:
                 store.delete_entity(key)
         return len(stale)
 
+    def begin(self) -> "Begun":
+        """Note that a build begins; what the store was like before."""
+        with open_online_store(self.url) as store:
+            known, building, built = store.get_many("meta", ["identity", "is_building", "built_from"])
+            identity = json.dumps(str(uuid.uuid4())).encode() if known is None else known
+            store.put_many("meta", [("identity", identity), ("is_building", b"true")])
+        return Begun(str(json.loads(identity)), building == b"true", building is None and built is None)
+
     def is_current(self, inputs: str) -> bool:
         """Whether the store was last brought up to date, to its end, from these inputs."""
         with open_online_store(self.url) as store:
             return store.get_many("meta", ["built_from"]) == [json.dumps(inputs).encode()]
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What a build finds in the online store.
+
+    `identity`: which store it is, since it was last empty: what was put in another one needs putting again.
+    `was_interrupted`: a build did not come to its end, so somebody may be there who was to be deleted.
+    `was_empty`: nobody is there.
+    """
+
+    identity: str
+    was_interrupted: bool
+    was_empty: bool
+
+
 def most_viewed(entity: str, rows: pa.Table) -> list[tuple[str, int]]:
     """(title, viewers of the last day) at the newest boundary among `rows`, the most viewed first."""
-    frame = pl.from_arrow(rows.select([entity, "event_timestamp", "last_event_timestamp", "daily_unique_viewers"]))
+    columns = [entity, "event_timestamp", "created_timestamp", "last_event_timestamp", "daily_unique_viewers"]
+    frame = pl.from_arrow(rows.select(columns))
     assert isinstance(frame, pl.DataFrame)
     newest = frame.filter(pl.col("event_timestamp") == pl.col("event_timestamp").max())
+    newest = newest.sort("created_timestamp").unique(entity, keep="last")
     ranked = newest.sort(
         "daily_unique_viewers", "last_event_timestamp", entity, descending=[True, True, False], nulls_last=True
     )
@@ -91,7 +116,7 @@ def materialize_context(
             (name, [{"content_id": title, "viewers": viewers} for title, viewers in rows[:POPULAR_TITLES]])
             for name, rows in lists.items()
         ),
-        "meta": iter([("watermark_ms", online.as_of_ms), ("built_from", inputs)]),
+        "meta": iter([("watermark_ms", online.as_of_ms), ("built_from", inputs), ("is_building", False)]),
     }
     with open_online_store(online.url) as store:
         return {

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from features.columns import TIMESTAMP
 from features.frames import frame_of, log_of
-from features.playbacks import IDENTITY_COLUMNS, PLAYBACK_EVENTS, in_playbacks, playing
+from features.playbacks import IDENTITY_COLUMNS, PLAYBACK_BOUND_BY, PLAYBACK_EVENTS, in_playbacks, playing
 from features.source import Source, Tables
 
 _PLAYBACK = (*IDENTITY_COLUMNS, "user_id")
@@ -50,4 +50,5 @@ ACCOUNT_SIGNALS = Source(
     events=(*_SIGNS, *PLAYBACK_EVENTS),
     reads={"silver.user": _USER, "silver.playback": _PLAYBACK},
     make=_make,
+    bound_by=PLAYBACK_BOUND_BY,
 )

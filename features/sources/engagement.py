@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from features.columns import TIMESTAMP
 from features.frames import frame_of, log_of
-from features.playbacks import IDENTITY_COLUMNS, PLAYBACK_EVENTS, in_playbacks, playing
+from features.playbacks import IDENTITY_COLUMNS, PLAYBACK_BOUND_BY, PLAYBACK_EVENTS, in_playbacks, playing
 from features.source import Source, Tables
+from features.windows import MINUTE_MS
 
 _PLAYBACK = (*IDENTITY_COLUMNS, "user_id", "content_type", "completion_percent", "seek_method", "content_series_id",
              "content_episode_number")  # fmt: skip
@@ -86,5 +87,7 @@ ENGAGEMENT = Source(
     reads={"silver.playback": _PLAYBACK},
     together="viewer_token",
     make=_make,
+    bound_by=PLAYBACK_BOUND_BY,
+    reach_ms=30 * MINUTE_MS,
 )
 """`episode_viewer`: who watched, of episodes of a series only."""

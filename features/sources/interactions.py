@@ -71,4 +71,5 @@ INTERACTIONS = Source(
     events=_EVENTS,
     reads={"silver.browse": _BROWSE, "silver.search": _SEARCH},
     make=_make,
+    bound_by=("session_id",),
 )

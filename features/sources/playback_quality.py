@@ -15,7 +15,7 @@ import pyarrow as pa
 from features.columns import TIMESTAMP
 from features.entities import key_of
 from features.frames import frame_of, log_of
-from features.playbacks import IDENTITY_COLUMNS, PLAYBACK_EVENTS, in_playbacks, playing
+from features.playbacks import IDENTITY_COLUMNS, PLAYBACK_BOUND_BY, PLAYBACK_EVENTS, in_playbacks, playing
 from features.source import Source, Tables
 from features.sources.session_quality import level, score
 
@@ -93,5 +93,6 @@ PLAYBACK_QUALITY = Source(
     reads={"silver.playback": _PLAYBACK},
     together="viewer_token",
     make=_make,
+    bound_by=PLAYBACK_BOUND_BY,
 )
 """`score`: in thousandths of a per cent, see `session_quality`; `cdn_region`: the key of both, see `entities`."""

@@ -14,6 +14,7 @@ from features.columns import TIMESTAMP
 from features.frames import frame_of, log_of
 from features.local_time import CLOCK_COLUMNS, LOCAL, hour, weekday, with_local_time
 from features.source import Source, Tables
+from features.windows import HOUR_MS
 
 _COLUMNS = ("event_id", "event_name", "event_timestamp", *CLOCK_COLUMNS, "user_id", "profile_id", "session_id",
             "device_type", "connection_type")  # fmt: skip
@@ -61,5 +62,7 @@ SESSIONS = Source(
     events=_EVENTS,
     reads={"silver.navigation": _COLUMNS, "silver.playback": _COLUMNS},
     make=_make,
+    bound_by=("session_id",),
+    reach_ms=26 * HOUR_MS,  # a calendar day has 25 hours at most, and a reliable clock is minutes off
 )
 """`hour`: 0 to 23; `weekday`: 0 is Monday; `session_number`: 1 and up."""

@@ -1,6 +1,7 @@
 """Reading tables: which files, which rows, cut into which buckets."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -82,7 +83,7 @@ def appended_files(table: Table, after_snapshot: int | None) -> list[DataFile]:
     if after_snapshot is None:
         return live_files(table)
     found: list[DataFile] = []
-    for snapshot in _snapshots_after(table, after_snapshot):
+    for snapshot in snapshots_after(table, after_snapshot):
         if snapshot.summary is None or snapshot.summary.operation != Operation.APPEND:
             continue
         for manifest in snapshot.manifests(table.io):
@@ -96,8 +97,11 @@ def appended_files(table: Table, after_snapshot: int | None) -> list[DataFile]:
     return found
 
 
-def _snapshots_after(table: Table, after_snapshot: int) -> list[Snapshot]:
-    """The snapshots from the current one back to `after_snapshot`, which is left out."""
+def snapshots_after(table: Table, after_snapshot: int) -> list[Snapshot]:
+    """The snapshots from the current one back to `after_snapshot`, which is left out.
+
+    Raises ExpiredSnapshotError when that is no longer in the table's history.
+    """
     newer: list[Snapshot] = []
     snapshot = table.current_snapshot()
     while snapshot is not None and snapshot.snapshot_id != after_snapshot:
@@ -210,6 +214,10 @@ def bucket_of(keys: pa.ChunkedArray | pa.Array, buckets: int) -> np.ndarray:
     are cut alike. A null key has none: -1.
     """
     strings = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
+    if pa.types.is_dictionary(strings.type):
+        of_values = bucket_of(strings.dictionary.cast(pa.string()), buckets)
+        of_rows: np.ndarray = np.append(of_values, -1)[np.asarray(strings.indices.fill_null(-1))]
+        return of_rows
     cut = BucketTransform(buckets).pyarrow_transform(StringType())(strings)
     found: np.ndarray = cut.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return found
@@ -217,8 +225,15 @@ def bucket_of(keys: pa.ChunkedArray | pa.Array, buckets: int) -> np.ndarray:
 
 def by_bucket(rows: pa.Table, key: str, buckets: int) -> list[pa.Table]:
     """`rows` cut by the bucket of their key; rows without a key are left out."""
-    bucket = bucket_of(rows[key].combine_chunks(), buckets)
-    return [rows.filter(pa.array(bucket == wanted)) for wanted in range(buckets)]
+    return cut_by(rows, bucket_of(rows[key], buckets), buckets)
+
+
+def cut_by(rows: pa.Table, bucket: np.ndarray, buckets: int) -> list[pa.Table]:
+    """`rows` cut by the number of the bucket of each, in one pass however many there are; -1 is left out."""
+    order = np.argsort(bucket, kind="stable")
+    edges = np.searchsorted(bucket[order], np.arange(buckets + 1))
+    whole = rows.combine_chunks()
+    return [whole.take(pa.array(order[start:end])) for start, end in pairwise(edges)]
 
 
 def scan_of_bucket(files: Sequence[FileScanTask], bucket: int) -> list[FileScanTask]:

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.consent import ConsentHistory, PurposeNotDecidableError, decide, market_default, resolve
+from features.consent import (
+    ConsentHistory,
+    PurposeNotDecidableError,
+    decide,
+    market_default,
+    resolve,
+    withdrawn_or_given,
+)
 from features.pseudonyms import Pseudonymizer
 from features.purposes import Purpose
 from tests.features.consent_oracle import (
@@ -22,6 +29,7 @@ from tests.features.consent_oracle import (
     allowed_when_received,
     latest,
     verdict,
+    withdrawn_by,
 )
 
 TIMESTAMP = pa.timestamp("ms", tz="UTC")
@@ -69,20 +77,21 @@ def events_table(events):
 
 
 def history_of(statements, unit="us"):
-    statements = list(statements)
-    return ConsentHistory.of(
-        pa.table(
-            {
-                "user_id": pa.array([one.user_id for one in statements], pa.string()),
-                "event_timestamp": pa.array([one.at_ms for one in statements], TIMESTAMP).cast(
-                    pa.timestamp(unit, tz="UTC")
-                ),
-                **{
-                    f"allows_{question}": pa.array([getattr(one.choices, question) for one in statements], pa.bool_())
-                    for question in QUESTIONS
-                },
-            }
-        )
+    return ConsentHistory.of(consents_table(list(statements), unit))
+
+
+def consents_table(statements, unit="us"):
+    return pa.table(
+        {
+            "user_id": pa.array([one.user_id for one in statements], pa.string()),
+            "event_timestamp": pa.array([one.at_ms for one in statements], TIMESTAMP).cast(
+                pa.timestamp(unit, tz="UTC")
+            ),
+            **{
+                f"allows_{question}": pa.array([getattr(one.choices, question) for one in statements], pa.bool_())
+                for question in QUESTIONS
+            },
+        }
     )
 
 
@@ -233,3 +242,19 @@ def test_a_history_under_several_salts_is_one_history(events, statements, old):
     for question in QUESTIONS:
         expected = [allowed_when_received(event, question, statements) for event in events]
         assert resolved[f"consent_{question}"].to_pylist() == expected
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), instants, st.booleans(), st.booleans()), max_size=8), st.data())
+def test_who_has_given_or_withdrawn_since_is_found(said, data):
+    known = [Statement(user, at_ms, Choices(one, other, True)) for user, at_ms, one, other in dict.fromkeys(said)]
+    before = known[: data.draw(st.integers(0, len(known)))]
+    before_ms = data.draw(instants)
+    now_ms = before_ms + data.draw(st.integers(0, 4))
+
+    def refuses(user, history, at_ms):
+        event = Event(-9, user, "US", YES, is_kids=False)
+        return any(withdrawn_by(event, one, history, at_ms) for one in NEEDS["personalization"])
+
+    expected = {user for user in "abc" if refuses(user, before, before_ms) != refuses(user, known, now_ms)}
+    tables = consents_table(before), consents_table(known)
+    assert withdrawn_or_given(tables[0], before_ms, tables[1], now_ms, Purpose.PERSONALIZATION) == expected

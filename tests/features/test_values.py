@@ -166,7 +166,7 @@ def test_microseconds_and_large_strings_are_taken():
 
 
 def test_wrong_questions_are_refused():
-    things, log = declare(n=(Count(), HOUR)), log_of((0, {}))
+    things, log = declare(n=(Sum("ms"), HOUR)), log_of((0, {}))
     with pytest.raises(LogError, match=r"lacks the column\(s\) ms"):
         values_at(things, "who", log.drop_columns("ms"), pa.array(["a"]), [0])
     with pytest.raises(LogError, match=r"2 entities came with instants of shape \(1,\)"):

@@ -10,7 +10,7 @@ from features.backfill import backfill
 from features.declarations import FeatureGroup
 from features.tiles import tiles
 from features.windows import Cadence
-from pipelines.build_features import Target
+from pipelines.feature_tables import Target
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import replace_files
 from pipelines.lakehouse.files import TableFiles, write_files

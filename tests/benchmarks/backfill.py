@@ -1,0 +1,192 @@
+"""All eight feature groups from silver: how long an event takes, whatever their number, and what one more day costs.
+
+    python -m tests.benchmarks.backfill [--rows N ...] [--days N] [--buckets N] [--new SHARE]
+
+For each number of events: silver of some days is written (not measured), all but the newest `--new` of it; `reel
+features` builds everything from it (`events_per_s`); the rest of silver is written, and `reel features` brings
+everything up to date (`incremental_vs_full`, its time over that of the whole build). `flatness` is the greatest time
+an event took over the least. Memory is of the command with all of its Ray (`peak_gb`).
+
+What was built is checked in the same run: DuckDB counts some features of all entities at random boundaries from
+silver's own files, and finds none that differs.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import yaml
+
+from features.groups import group
+from pipelines.feature_tables import Target
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.scans import live_files
+from pipelines.settings import PROJECT_ROOT, load_settings
+from tests.benchmarks.bench import SALT, Command, Run
+from tests.benchmarks.silver_rows import DAY_MS, FIRST_MS, Platform
+
+BOUNDARIES = 5
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A feature that DuckDB can count, of a group with boundaries: `value` over rows of `table` in its window."""
+
+    group: str
+    entity: str
+    feature: str
+    table: str
+    value: str
+    window_ms: int
+    hop_ms: int
+
+
+SAMPLES = (
+    Sample("churn_signals", "user_id", "support_contact_count", "silver.user",
+           "count(*) FILTER (event_name = 'support.contacted')", 28 * DAY_MS, DAY_MS),
+    Sample("churn_signals", "user_id", "payment_failure_count", "silver.user",
+           "count(*) FILTER (event_name = 'payment.failed')", 28 * DAY_MS, DAY_MS),
+    Sample("content_popularity", "content_id", "completion_rate", "silver.playback",
+           "avg(CAST(completion_percent > 90 AS INT)) FILTER (event_name = 'playback.stopped')", 7 * DAY_MS, HOUR_MS),
+    Sample("channel_performance", "channel_id", "avg_tune_duration", "silver.live",
+           "avg(view_duration_ms)", 7 * DAY_MS, HOUR_MS),
+)  # fmt: skip
+
+
+def mismatches(lakehouse: Lakehouse, days: int, seed: int) -> tuple[int, int]:
+    """(values that differ from DuckDB's, values compared), at random boundaries of the last 30 days."""
+    rng = np.random.default_rng(seed)
+    wrong = compared = 0
+    with duckdb.connect() as database:
+        database.execute("SET TimeZone = 'UTC'; SET memory_limit = '2GB'; SET threads = 2")
+        for sample in SAMPLES:
+            step_ms = Target(group(sample.group), sample.entity).group.cadence.step_ms
+            newest = (FIRST_MS + days * DAY_MS - 2 * DAY_MS) // step_ms
+            for boundary in rng.integers(newest - 30 * DAY_MS // step_ms, newest, BOUNDARIES) * step_ms:
+                counted, differing = compare(database, lakehouse, sample, int(boundary))
+                compared, wrong = compared + counted, wrong + differing
+    return wrong, compared
+
+
+def compare(
+    database: duckdb.DuckDBPyConnection, lakehouse: Lakehouse, sample: Sample, boundary_ms: int
+) -> tuple[int, int]:
+    """(entities compared, of which other than DuckDB's) at one boundary."""
+    since_ms = (boundary_ms - sample.window_ms) // sample.hop_ms * sample.hop_ms
+    stored = Target(group(sample.group), sample.entity).name
+    found = database.execute(
+        f"""
+        WITH counted AS (
+            SELECT {sample.entity} AS key, {sample.value} AS value FROM {files(lakehouse, sample.table)}
+            WHERE epoch_ms(event_timestamp) >= {since_ms} AND epoch_ms(event_timestamp) < {boundary_ms} GROUP BY 1
+        ), stored AS (
+            SELECT {sample.entity} AS key, {sample.feature} AS value FROM {files(lakehouse, stored)}
+            WHERE epoch_ms(event_timestamp) = {boundary_ms}
+        )
+        SELECT count(*), count(*) FILTER (
+            (counted.value IS NULL) <> (stored.value IS NULL)
+            OR abs(counted.value - stored.value) > 1e-9 * abs(counted.value)
+        ) FROM counted JOIN stored USING (key)
+        """
+    ).fetchone()
+    assert found is not None
+    return int(found[0]), int(found[1])
+
+
+def files(lakehouse: Lakehouse, name: str) -> str:
+    """A table's files, as DuckDB reads them."""
+    table = lakehouse.existing(name)
+    assert table is not None, f"{name} was not built"
+    paths = [file.file_path.removeprefix("file://") for file in live_files(table)]
+    return f"read_parquet({paths!r}, union_by_name = true)"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one number of events."""
+
+    events: int
+    full: Run
+    incremental: Run
+    wrong: int
+    compared: int
+
+
+def measure(events: int, options: argparse.Namespace) -> Figures:
+    """Both builds of some events, in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="reel-backfill-") as name:
+        folder = Path(name)
+        config = folder / "config.yaml"
+        tree = {
+            "work_dir": name,
+            "kafka": {"bootstrap_servers": f"embedded:{folder / 'log.db'}"},
+            "lakehouse": {"event_partition": "hour", "buckets": options.buckets},
+        }
+        config.write_text(yaml.safe_dump(tree))
+        settings = load_settings(config, {})
+        platform = Platform(settings, events, options.days)
+        platform.describe_titles()
+
+        def build(what: str) -> Run:
+            command = [sys.executable, "-m", "pipelines.cli", "--config", str(config), "features", "--json"]
+            return Command(command, folder / what).finish()
+
+        written = platform.fill(0, 1 - options.new)
+        full = build("full")
+        platform.fill(1 - options.new, 1)
+        incremental = build("incremental")
+        wrong, compared = mismatches(Lakehouse.open(settings), options.days, seed=7)
+        figures = Figures(written, full, incremental, wrong, compared)
+        say(figures)
+        return figures
+
+
+def say(one: Figures) -> None:
+    """A line about one number of events, while the others are still measured."""
+    anew = {name: what for name, what in one.incremental.report["did"].items() if "anew" in name or "whole" in name}
+    print(
+        f"{one.events:,} events: {one.full.seconds:.1f} s, {one.events / one.full.seconds:,.0f} events/s, "
+        f"{one.full.peak_bytes / 2**30:.2f} GB; then {one.incremental.seconds:.1f} s, "
+        f"{one.incremental.peak_bytes / 2**30:.2f} GB ({anew}); {one.wrong} of {one.compared:,} values differ",
+        flush=True,
+    )
+
+
+def result(figures: Sequence[Figures]) -> dict[str, Any]:
+    """What the last line says."""
+    each = [one.full.seconds / one.events for one in figures]
+    largest = figures[-1]
+    return {
+        "events_per_s": {str(one.events): round(one.events / one.full.seconds) for one in figures},
+        "flatness": round(max(each) / min(each), 2),
+        "incremental_vs_full": round(largest.incremental.seconds / largest.full.seconds, 3),
+        "incremental_s": {str(one.events): round(one.incremental.seconds, 1) for one in figures},
+        "peak_gb": round(max(max(one.full.peak_bytes, one.incremental.peak_bytes) for one in figures) / 2**30, 2),
+        "values_checked": sum(one.compared for one in figures),
+        "mismatches": sum(one.wrong for one in figures),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 3_000_000], help="events, 50000000 at most")
+    parser.add_argument("--days", type=int, default=60, help="over which they are spread")
+    parser.add_argument("--buckets", type=int, default=8)
+    parser.add_argument("--new", type=float, default=0.01, help="share of the newest events that come afterwards")
+    options = parser.parse_args()
+    os.environ.setdefault("REEL_SALT", SALT)
+    os.chdir(PROJECT_ROOT)
+    print(json.dumps(result([measure(one, options) for one in sorted(options.rows)])))
+
+
+if __name__ == "__main__":
+    main()
