@@ -117,7 +117,10 @@ def test_a_store_that_dies_and_comes_back(client: httpx.Client, own_redis: OwnRe
     assert recommend(client, "profile-adult") == ("popular", "store_unavailable", KIDS_TITLES)
     assert client.get("/healthz").status_code == 200
     own_redis.start()
-    assert recommend(client, "profile-adult")[1] == "model_unavailable"
+    deadline = time.monotonic() + 60
+    while (reason := recommend(client, "profile-adult")[1]) == "model_slow":  # the machine is busy
+        assert time.monotonic() < deadline
+    assert reason == "model_unavailable"
     assert client.get("/readyz").json()["status"] == "ready"
 
 
