@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
@@ -25,7 +24,7 @@ from pipelines.lakehouse import tables
 from pipelines.lakehouse.commits import progress_of
 from pipelines.lakehouse.files import TableFiles, write_files
 from pipelines.lakehouse.scans import live_files, lower_instant_ms, upper_instant_ms
-from pipelines.point_in_time.stored import as_type
+from pipelines.point_in_time.stored import read_file
 
 WEEK_MS = 7 * DAY_MS
 
@@ -144,15 +143,7 @@ class Stored:
         ]
 
     def _read(self, path: str) -> pa.Table:
-        with self.table.io.new_input(path).open() as stream, pq.ParquetFile(stream) as file:
-            present = [field.name for field in self.schema if field.name in file.schema_arrow.names]
-            rows = file.read(columns=present, use_threads=False)
-        columns = [
-            as_type(rows[field.name], field.type) if field.name in present
-            else pa.chunked_array([pa.nulls(len(rows), field.type)])
-            for field in self.schema
-        ]  # fmt: skip
-        return pa.table(columns, schema=self.schema)
+        return pa.table(read_file(self.table, path, self.schema).columns, schema=self.schema)
 
 
 def overlapping(files: Sequence[StoredFile], start_ms: int, end_ms: int) -> Iterator[StoredFile]:

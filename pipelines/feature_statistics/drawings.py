@@ -115,28 +115,30 @@ def profile(history: History) -> str:
 
 def null_strip(history: History, days: range) -> str:
     """Share of nulls by day: a full bar is all."""
-    step = WIDTH / len(days)
-    bars = [
-        f'<rect class="null" x="{(day - days.start) * step + 0.5:.1f}" y="{STRIP - tall:.1f}" '
-        f'width="{max(step - 1, 1):.1f}" height="{tall:.1f}"/>'
+    bars = "".join(
+        _strip_bar("null", day, days, max(1.0, STRIP * one.nulls / one.count))
         for day, one in sorted(history.days.items())
-        if one.nulls and (tall := max(1.0, STRIP * one.nulls / one.count))
-    ]
+        if one.nulls
+    )
     said = share_words(history.last.nulls, history.last.count)
-    return _drawing(f"{history.name}: {said} null on {date_of(history.last_day)}", STRIP, _floor(STRIP) + "".join(bars))
+    return _drawing(f"{history.name}: {said} null on {date_of(history.last_day)}", STRIP, _floor(STRIP) + bars)
 
 
 def drift_strip(history: History, days: range) -> str:
     """PSI by day: a cell coloured by its verdict, the taller the more, full from 0.5 up."""
-    step = WIDTH / len(days)
-    cells = [
-        f'<rect class="{one.verdict}" x="{(day - days.start) * step + 0.5:.1f}" y="{STRIP - tall:.1f}" '
-        f'width="{max(step - 1, 1):.1f}" height="{tall:.1f}"/>'
+    cells = "".join(
+        _strip_bar(str(one.verdict), day, days, max(2.0, STRIP * min(1.0, one.psi / 0.5)))
         for day, one in sorted(history.drifts.items())
-        if (tall := max(2.0, STRIP * min(1.0, one.psi / 0.5)))
-    ]
+    )
     said = f"PSI {history.drift.psi:.2f}, {history.drift.verdict}" if history.drift else "nothing to compare with"
-    return _drawing(f"{history.name}: {said} on {date_of(history.last_day)}", STRIP, _floor(STRIP) + "".join(cells))
+    return _drawing(f"{history.name}: {said} on {date_of(history.last_day)}", STRIP, _floor(STRIP) + cells)
+
+
+def _strip_bar(kind: str, day: int, days: range, tall: float) -> str:
+    """A day's bar in a strip of all days, of a kind that the page's style colours."""
+    step = WIDTH / len(days)
+    left, wide = (day - days.start) * step + 0.5, max(step - 1, 1)
+    return f'<rect class="{kind}" x="{left:.1f}" y="{STRIP - tall:.1f}" width="{wide:.1f}" height="{tall:.1f}"/>'
 
 
 def swatch(verdict: Verdict) -> str:

@@ -84,20 +84,9 @@ class BucketedTable:
 
         Columns that a file lacks are null in it. Texts cost most of the reading, so the entity's stays encoded.
         """
-        read = [self._read(path, entity, schema) for path in self.paths[bucket]]
+        read = [read_file(self.table, path, schema, encoded=entity) for path in self.paths[bucket]]
         kind = pa.dictionary(pa.int32(), pa.string())
         return pa.concat_tables(read) if read else pa.schema([(entity, kind), *schema]).empty_table()
-
-    def _read(self, path: str, entity: str, schema: pa.Schema) -> pa.Table:
-        with self.table.io.new_input(path).open() as stream, pq.ParquetFile(stream, read_dictionary=[entity]) as file:
-            present = [field.name for field in schema if field.name in file.schema_arrow.names]
-            rows = file.read(columns=[entity, *present], use_threads=False)
-        columns = [rows[entity]]
-        for field in schema:
-            missing = field.name not in present
-            columns.append(pa.chunked_array([pa.nulls(len(rows), field.type)]) if missing else
-                           as_type(rows[field.name], field.type))  # fmt: skip
-        return pa.table(columns, names=[entity, *schema.names])
 
 
 @dataclass(frozen=True)
@@ -216,6 +205,25 @@ def _from_log(source: Source, groups: Sequence[FeatureGroup], bucket: int, asked
 
 STORED_TIME = pa.timestamp("us", tz="UTC")
 _READERS = {Kind.ROWS: _from_rows, Kind.TILES: _from_tiles, Kind.LOG: _from_log}
+
+
+def read_file(table: TableFiles, path: str, schema: pa.Schema, *, encoded: str | None = None) -> pa.Table:
+    """A file's rows in the schema's types; columns that it lacks are null.
+
+    The column `encoded`, which the schema leaves out, comes first, its texts as a dictionary.
+    """
+    first = [encoded] if encoded else []
+    with table.io.new_input(path).open() as stream, pq.ParquetFile(stream, read_dictionary=first) as file:
+        present = [field.name for field in schema if field.name in file.schema_arrow.names]
+        rows = file.read(columns=[*first, *present], use_threads=False)
+    columns = [rows[name] for name in first]
+    for field in schema:
+        has_it = field.name in present
+        column = (
+            as_type(rows[field.name], field.type) if has_it else pa.chunked_array([pa.nulls(len(rows), field.type)])
+        )
+        columns.append(column)
+    return pa.table(columns, names=[*first, *schema.names])
 
 
 def as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

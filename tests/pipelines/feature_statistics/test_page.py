@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ from pipelines.feature_statistics.report import FeatureReport, History
 from pipelines.feature_statistics.words import number_words, share_words
 from tests.pipelines.feature_statistics.world import FIRST_DAY, World, a_log, boundary_rows
 from tests.platform import SALT
+from tests.well_formed import WellFormed
 
 DAYS = range(FIRST_DAY, FIRST_DAY + 10)
 NASTY = '<script>alert("1")</script>&'
@@ -59,27 +59,19 @@ def report() -> FeatureReport:
     return FeatureReport(histories, Reference(f"day {NASTY}"), DAYS)
 
 
-class Page(HTMLParser):
+class Page(WellFormed):
     """The cards, drawings and references of a page; complains of a tag that is not closed."""
 
-    VOID = frozenset({"meta", "link", "img", "br", "input"})
-
     def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
         self.cards: list[tuple[str, str]] = []
         self.rows: list[str] = []
-        self.tags: set[str] = set()
         self.ids: list[str] = []
         self.inside: list[str] = []
         self.outside: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
+        super().__init__(text)
 
-    def handle_starttag(self, tag, attrs):
+    def look(self, tag, attrs):
         given = dict(attrs)
-        self.tags.add(tag)
         self.ids += [given["id"]] if "id" in given else []
         for value in (str(value) for name, value in attrs if name in {"src", "href", "action", "xlink:href"}):
             (self.inside if value.startswith("#") else self.outside).append(value.removeprefix("#"))
@@ -87,14 +79,6 @@ class Page(HTMLParser):
             self.cards.append((given["data-feature"], given["data-verdict"]))
         if tag == "tr" and "data-feature" in given:
             self.rows.append(given["data-feature"])
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.add(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 def test_the_page_has_every_feature_and_needs_nothing_else(report):

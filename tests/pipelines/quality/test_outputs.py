@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from pipelines.quality.station import QualityRun, quality
 from pipelines.settings import Settings
 from tests.pipelines.quality.world import END, HOURS, WEEK, healthy
 from tests.platform import SALT
+from tests.well_formed import WellFormed
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(300)]
 NASTY = 'a"b\\c\n<script>alert(1)</script>&'
@@ -34,35 +34,19 @@ def run(ray_session, tmp_path_factory) -> QualityRun:
     return world.judge()
 
 
-class Page(HTMLParser):
+class Page(WellFormed):
     """The rows, drawings and outside references of a page; complains of a tag that is not closed."""
 
-    VOID = frozenset({"meta", "link", "img", "br", "input"})
-
     def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
         self.rows: list[tuple[str | None, str | None]] = []
-        self.tags: set[str] = set()
         self.outside: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
+        super().__init__(text)
 
-    def handle_starttag(self, tag, attrs):
+    def look(self, tag, attrs):
         given = dict(attrs)
-        self.tags.add(tag)
         self.outside += [str(value) for name, value in attrs if name in {"src", "href", "action"}]
         if "data-check" in given:
             self.rows.append((given["data-check"], given["data-status"]))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.add(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 def test_the_page_has_every_result_and_needs_nothing_else(run):
