@@ -25,6 +25,7 @@ from features.pseudonyms import Pseudonymizer, Pseudonyms
 from features.redaction import redact
 from pipelines.contract.events import EventSchema
 from pipelines.enrichment import Enricher
+from pipelines.erased import NOBODY, Tombstones
 from pipelines.sanity import faults
 
 Flags = NDArray[np.bool_]
@@ -55,6 +56,7 @@ class Door:
     profiles: ProfileRegistry
     essential_events: frozenset[str]
     enricher: Enricher = field(default_factory=Enricher)
+    erased: Tombstones = NOBODY
 
     def admit(self, schema: EventSchema, events: pa.Table) -> Admission:
         """Apply every rule to `events` (the flat columns of `schema`)."""
@@ -63,14 +65,19 @@ class Door:
         for indices in rejected.values():
             kept[indices] = False
 
-        users = self.pseudonymizer.pseudonyms(events["user_id"])
         dropped: dict[str, int] = {}
+        erased = self.erased.among(events, self.pseudonymizer)
+        if erased is not None:  # whatever is wrong with their events, none is kept, not even sealed
+            rejected = {reason: left for reason, at in rejected.items() if len(left := at[~erased[at]])}
+            kept &= ~erased
+            dropped["erased"] = int(erased.sum())
+        users = self.pseudonymizer.pseudonyms(events["user_id"])
         # An event that concerns nobody may name somebody all the same, and is then theirs.
         if schema.consent_category != "none" or _of_a_person(events).any():
             events = resolve(events, self.consents, users)
             if schema.name not in self.essential_events:
                 refused = kept & _of_a_person(events) & ~_true(events["consent_analytics"])
-                dropped = {"analytics_refused": int(refused.sum())} if refused.any() else {}
+                dropped |= {"analytics_refused": int(refused.sum())} if refused.any() else {}
                 kept &= ~refused
 
         if not kept.all():

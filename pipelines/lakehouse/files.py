@@ -167,18 +167,19 @@ def _write(table: TableFiles, key: PartitionKey | None, rows: pa.Table) -> DataF
     statistics = data_file_statistics_from_parquet_metadata(
         parquet, compute_statistics_plan(schema, properties), parquet_path_to_id_mapping(schema)
     )
-    return DataFile.from_args(
+    file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
         file_format=FileFormat.PARQUET,
         partition=key.partition if key is not None else Record(),
         file_size_in_bytes=len(output),
         sort_order_id=None,
-        spec_id=metadata.default_spec_id,
         equality_ids=None,
         key_metadata=None,
         **statistics.to_serialized_dict(),
     )
+    file.spec_id = metadata.default_spec_id  # no part of the record
+    return file
 
 
 def _write_parquet(output: OutputFile, rows: pa.Table, properties: Mapping[str, str]) -> pq.FileMetaData:

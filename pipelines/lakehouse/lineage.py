@@ -21,6 +21,9 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from pipelines.kafka.offsets import OffsetRange
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.commits import ErasedMeanwhileError
+from pipelines.lakehouse.erasures import ERASURES, newest_mark
 from pipelines.lakehouse.offset_ranges import Offsets, offsets_of, union
 from pipelines.lakehouse.openlineage import Dataset, Listener, Written
 from pipelines.settings import Settings
@@ -148,13 +151,25 @@ class Run:
     station: str
     id: str
     code_version: str
+    lakehouse: Lakehouse | None = None
+    erasures: str | None = None  # the newest mark of an erasure when the run began
     inputs: list[Inputs] = field(default_factory=list)
     written: dict[str, Written] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, station: str) -> "Run":
-        """A run that begins now."""
-        return cls(station, str(uuid.uuid4()), code_version())
+    def begin(cls, station: str, lakehouse: Lakehouse | None = None) -> "Run":
+        """A run that begins now. With its lakehouse it commits nothing once somebody was erased meanwhile."""
+        erasures = newest_mark(lakehouse.catalog) if lakehouse is not None else None
+        return cls(station, str(uuid.uuid4()), code_version(), lakehouse, erasures)
+
+    def require_no_erasure_since(self, made: str) -> None:
+        """For what is written beside the lakehouse.
+
+        Raises:
+            ErasedMeanwhileError: `made` may hold rows of somebody who was erased since the run began.
+        """
+        if self.lakehouse is not None and newest_mark(self.lakehouse.catalog) != self.erasures:
+            raise ErasedMeanwhileError(made)
 
     def facts(self, inputs: Inputs) -> dict[str, str]:
         """What a commit made from `inputs` records in its snapshot's summary."""
@@ -164,6 +179,7 @@ class Run:
             STATION: self.station,
             CODE_VERSION: self.code_version,
             INPUTS: inputs.to_json(),
+            **({ERASURES: self.erasures} if self.erasures is not None else {}),
         }
 
     def wrote(self, table: Table) -> Table:
@@ -204,7 +220,7 @@ class Run:
 @contextmanager
 def run(settings: Settings, station: str) -> Iterator[Run]:
     """One run of `station`; whoever listens hears that it started, and that it completed or failed."""
-    made = Run.begin(station)
+    made = Run.begin(station, Lakehouse.open(settings))
     listener = Listener.of(settings)
     if listener is None:
         yield made
