@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
     DataFile,
     ManifestEntry,
@@ -120,6 +121,7 @@ class Rewriting:
 
     edit: Edit
     facts: Mapping[str, str]
+    io: FileIO
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     _twins: dict[str, _Twin | None] = field(default_factory=dict)  # by the path of the old one; None: it stays
     _old_lists: set[str] = field(default_factory=set)
@@ -132,13 +134,13 @@ class Rewriting:
         """
         return try_until_committed(table, self._attempt, lambda current: holds_commit(current, self.id))
 
-    def delete_stale(self, table: Table) -> int:
+    def delete_stale(self) -> int:
         """Step 4; how many files were there still to be deleted."""
         old_manifests = [path for path, twin in self._twins.items() if twin is not None]
         deleted = 0
         for path in [*self.edit.files, *old_manifests, *sorted(self._old_lists)]:
             with suppress(FileNotFoundError):  # another erasure was faster
-                table.io.delete(path)
+                self.io.delete(path)
                 deleted += 1
         return deleted
 

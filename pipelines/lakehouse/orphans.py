@@ -33,6 +33,14 @@ def remove_orphans(table: Table, older_than_ms: int) -> tuple[int, int]:
     return len(old), sum(old.values())
 
 
+def unnamed_files(table: Table) -> list[str]:
+    """Where the files are that nothing names, whatever their age: some may be about to be committed."""
+    scheme = table.location().removesuffix(_path(table.location()))
+    listed = [info.path for info in _listed(_files_of(table), _path(table.location()))]
+    named = {_path(path) for path in _named(table.catalog.load_table(table.name()))}
+    return [f"{scheme}{path}" for path in listed if path not in named]
+
+
 def _named(table: Table) -> Iterator[str]:
     """Every file that the table's metadata names, and the metadata."""
     metadata = table.metadata

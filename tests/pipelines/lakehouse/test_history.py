@@ -71,7 +71,7 @@ def test_every_snapshot_is_as_it_was_less_what_was_taken_out(world):
     before = {s.snapshot_id: as_of(world, s.snapshot_id) for s in world.metadata.snapshots}
     progress = {one: progress_of(world, one) for one in before}
     ids = [s.snapshot_id for s in world.metadata.snapshots]
-    after = Rewriting(without(world, GONE), {"said": "so"}).commit(world)
+    after = Rewriting(without(world, GONE), {"said": "so"}, world.io).commit(world)
 
     assert [s.snapshot_id for s in after.metadata.snapshots][:-1] == ids
     for one, was in before.items():
@@ -84,7 +84,7 @@ def test_every_snapshot_is_as_it_was_less_what_was_taken_out(world):
 
 
 def test_summaries_count_what_is_there(world):
-    after = Rewriting(without(world, GONE), {}).commit(world)
+    after = Rewriting(without(world, GONE), {}, world.io).commit(world)
     for snapshot in after.metadata.snapshots:
         named = [f for m in snapshot.manifests(after.io) for f in m.fetch_manifest_entry(after.io)]
         rows_there = sum(one.data_file.record_count for one in named)
@@ -98,7 +98,7 @@ def test_summaries_count_what_is_there(world):
 
 def test_followers_go_on_from_where_they_were(world):
     third, last = world.metadata.snapshots[2].snapshot_id, world.metadata.snapshots[-1].snapshot_id
-    after = append(Rewriting(without(world, GONE), {}).commit(world), rows(("eve", 8)))
+    after = append(Rewriting(without(world, GONE), {}, world.io).commit(world), rows(("eve", 8)))
     new = [pq.read_table(f.file_path.removeprefix("file://"))["n"].to_pylist() for f in appended_files(after, third)]
     assert sorted(n for some in new for n in some) == [4, 5, 6, 8]
     assert [f.record_count for f in appended_files(after, last)] == [1]
@@ -109,10 +109,10 @@ def test_followers_go_on_from_where_they_were(world):
 def test_nothing_of_it_is_left_in_any_byte_and_only_what_was_named_is_deleted(world, tmp_path):
     folder = Path(world.location().removeprefix("file://"))
     writing = write_files(TableFiles.of(world), rows(("ann", 9)))[0]  # of a run that has not committed yet
-    rewriting = Rewriting(without(world, GONE), {})
+    rewriting = Rewriting(without(world, GONE), {}, world.io)
     after = rewriting.commit(world)
-    assert rewriting.delete_stale(after) > 0
-    assert rewriting.delete_stale(after) == 0
+    assert rewriting.delete_stale() > 0
+    assert rewriting.delete_stale() == 0
     assert Path(writing.file_path.removeprefix("file://")).exists()
     for path in folder.rglob("*.parquet"):
         assert GONE not in json.dumps(pq.read_table(path).to_pylist())
@@ -129,11 +129,11 @@ def test_nothing_of_it_is_left_in_any_byte_and_only_what_was_named_is_deleted(wo
 def test_a_commit_that_comes_between_is_kept(world):
     edit = without(world, GONE)
     append(world.catalog.load_table(world.name()), rows(("eve", 8)))
-    after = Rewriting(edit, {}).commit(world)
+    after = Rewriting(edit, {}, world.io).commit(world)
     assert ("eve", 8) in as_of(after, after.current_snapshot().snapshot_id)
     assert all(who != GONE for s in after.metadata.snapshots for who, _ in as_of(after, s.snapshot_id))
 
 
 def test_of_a_history_that_names_nothing_of_it_nothing_changes(world):
-    after = Rewriting(Edit({"elsewhere": None}, [2], lambda bound: False), {}).commit(world)
+    after = Rewriting(Edit({"elsewhere": None}, [2], lambda bound: False), {}, world.io).commit(world)
     assert after.metadata_location == world.metadata_location
