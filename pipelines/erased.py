@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from features.distinct import codes_of, encoded
+from features.distinct import Codes, codes_of, encoded
 from features.pseudonyms import Pseudonymizer
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
@@ -81,7 +81,7 @@ class Tombstones:
                 found |= self._flags(kind, people.codes, people.names)
         return found if found.any() else None
 
-    def _flags(self, kind: str, codes: NDArray[np.int64], names: Sequence[pa.Array]) -> Flags:
+    def _flags(self, kind: str, codes: Codes, names: Sequence[pa.Array]) -> Flags:
         """Of each row, shape (n,); `names` are those of each person, one array a salt."""
         of_people = np.zeros(len(names[0]) + 1, dtype=bool)  # the last is nobody's
         for under_one_salt in names:

@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
@@ -32,7 +32,6 @@ from pyiceberg.manifest import (
     write_manifest_list,
 )
 from pyiceberg.table import Table
-from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
@@ -49,7 +48,7 @@ from pipelines.lakehouse.transactions import LeanTransaction
 ERASED_ROWS = "reel.erased-rows"  # of the rows that a commit added, how many were taken out of history since
 _MAIN = "main"
 _NOTHING = [0, 0, 0]
-_CODEC = "deflate"
+_CODEC: Literal["deflate"] = "deflate"
 _TOTALS = ("total-records", "total-data-files", "total-files-size", "total-delete-files", "total-position-deletes",
            "total-equality-deletes")  # fmt: skip
 
@@ -159,23 +158,22 @@ class Rewriting:
         if not touched:
             return table
         redone = snapshots[touched[0] :]
-        sequence = table.metadata.last_sequence_number
-        updates: list[TableUpdate] = [RemoveSnapshotsUpdate(snapshot_ids=[one.snapshot_id for one in redone])]
+        sequence: int = getattr(table.metadata, "last_sequence_number", 0)  # Reel's tables are of format 2
         again: list[Snapshot] = []
         for number, snapshot in enumerate(redone, start=1):
             again.append(self._put_back(table, snapshot, manifests[snapshot.snapshot_id], sequence + number))
         again.append(self._on_top(table, again, sequence + len(redone) + 1))
-        updates += [AddSnapshotUpdate(snapshot=one) for one in again]
-        updates += [
-            SetSnapshotRefUpdate(ref_name=name, type=ref.snapshot_ref_type, snapshot_id=ref.snapshot_id)
-            for name, ref in table.metadata.refs.items()
-            if name != _MAIN and ref.snapshot_id in {one.snapshot_id for one in redone}
+        ids = {one.snapshot_id for one in redone}
+        branches = {name: one.snapshot_id for name, one in table.metadata.refs.items() if one.snapshot_id in ids}
+        branches[_MAIN] = again[-1].snapshot_id
+        updates: list[TableUpdate] = [
+            RemoveSnapshotsUpdate.model_validate({"snapshot-ids": sorted(ids)}),
+            *(AddSnapshotUpdate(snapshot=one) for one in again),
+            *(_set_ref(name, table.metadata.refs[name].snapshot_ref_type, one) for name, one in branches.items()),
         ]
-        updates.append(
-            SetSnapshotRefUpdate(ref_name=_MAIN, type=SnapshotRefType.BRANCH, snapshot_id=again[-1].snapshot_id)
-        )
         # The snapshot that is built on must be there still; else somebody has committed, and it is tried again.
-        unmoved = AssertRefSnapshotId(ref=_MAIN, snapshot_id=table.metadata.current_snapshot_id)
+        newest = table.metadata.current_snapshot_id
+        unmoved = AssertRefSnapshotId.model_validate({"ref": _MAIN, "snapshot-id": newest})
         transaction = LeanTransaction(table)
         transaction._apply(tuple(updates), (unmoved,))
         return transaction.commit_transaction()
@@ -243,14 +241,17 @@ class Rewriting:
         kept = {name: said[name] for name in (*_TOTALS, PROGRESS) if name in said}
         snapshot_id = uuid.uuid4().int & (2**63 - 1)
         path = self._write_list(table, list(newest.manifests(table.io)), snapshot_id, newest.snapshot_id, sequence)
-        return Snapshot(
-            snapshot_id=snapshot_id,
-            parent_snapshot_id=newest.snapshot_id,
-            sequence_number=sequence,
-            timestamp_ms=max(int(time.time() * 1000), newest.timestamp_ms),
-            manifest_list=path,
-            summary=Summary(Operation.REPLACE, **{**kept, COMMIT_ID: self.id, **self.facts}),
-            schema_id=table.metadata.current_schema_id,
+        summary = Summary(Operation.REPLACE, **{**kept, COMMIT_ID: self.id, **self.facts})
+        return newest.model_copy(
+            update={
+                "snapshot_id": snapshot_id,
+                "parent_snapshot_id": newest.snapshot_id,
+                "sequence_number": sequence,
+                "timestamp_ms": max(int(time.time() * 1000), newest.timestamp_ms),
+                "manifest_list": path,
+                "summary": summary,
+                "schema_id": table.metadata.current_schema_id,
+            }
         )
 
     def _write_list(
@@ -267,6 +268,10 @@ class Rewriting:
     def _path(self, table: Table, name: str) -> str:
         path: str = table.location_provider().new_metadata_location(name)
         return path
+
+
+def _set_ref(name: str, kind: str, snapshot_id: int) -> SetSnapshotRefUpdate:
+    return SetSnapshotRefUpdate.model_validate({"ref-name": name, "type": kind, "snapshot-id": snapshot_id})
 
 
 def named_files(table: Table) -> Iterator[str]:

@@ -71,7 +71,9 @@ def trained(settings: Settings) -> list[Trained]:
         for alias, version in dict(model.aliases).items():
             aliases.setdefault(str(version), []).append(alias)
         for one in client.search_model_versions(f"name = '{model.name}'"):
-            versions.setdefault(one.run_id, {})[str(one.version)] = tuple(sorted(aliases.get(str(one.version), ())))
+            versions.setdefault(str(one.run_id), {})[str(one.version)] = tuple(
+                sorted(aliases.get(str(one.version), ()))
+            )
     found = []
     token: str | None = None
     while True:

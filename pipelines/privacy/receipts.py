@@ -56,8 +56,8 @@ class Receipt:
     @property
     def rows(self) -> int:
         """Rows that were taken out, of tables and training sets."""
-        of_sets = sum(one["rows"] for one in self.content["training_sets"])
-        return sum(one["rows"] for one in self.content["tables"].values()) + int(of_sets)
+        parts = [*self.content["tables"].values(), *self.content["training_sets"]]
+        return sum(int(one["rows"]) for one in parts)
 
     @classmethod
     def of(

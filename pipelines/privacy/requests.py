@@ -118,10 +118,12 @@ def pending(lakehouse: Lakehouse) -> dict[str, Request]:
         if known is None or row["asked_at"] < known.asked_at:
             found[mark] = Request(mark, row["asked_at"], row["asked_by"], Person())
         ids.setdefault(mark, {}).setdefault(_FIELDS[row["kind"]], set()).add(row["pseudonym"])
-    return {
-        mark: replace(one, person=Person(**{name: frozenset(some) for name, some in ids[mark].items()}))
-        for mark, one in found.items()
-    }
+    return {mark: replace(one, person=_person(ids[mark])) for mark, one in found.items()}
+
+
+def _person(ids: Mapping[str, set[str]]) -> Person:
+    user, profile, session, nameless, token = (frozenset(ids.get(name, ())) for name in _FIELDS.values())
+    return Person(user, profile, session, nameless, token)
 
 
 def record(lakehouse: Lakehouse, found: Iterable[Request], made: lineage.Run) -> None:

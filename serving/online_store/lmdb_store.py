@@ -125,7 +125,7 @@ class LmdbStore(OnlineStore):
         return deleted
 
     def scrub(self) -> None:
-        """See OnlineStore: the files are written anew without free pages, which keep what was deleted.
+        """See OnlineStore: what is there is written to a new store, for free pages and gaps keep what was deleted.
 
         While nobody writes, the folder is put in the place of the old one; readers find it as any replaced store.
         Killed between the two renames, there is no store until it is filled again.
@@ -136,7 +136,7 @@ class LmdbStore(OnlineStore):
 
         def replace(transaction: Transaction) -> None:
             fresh.mkdir(parents=True)
-            environment.handle.copy(str(fresh), compact=True)
+            _copy(transaction, fresh, environment.handle.info()["map_size"])
             self._folder.rename(old)
             fresh.rename(self._folder)
 
@@ -203,6 +203,15 @@ def _prefix(group: str) -> bytes:
 
 def _put(transaction: Transaction, items: list[tuple[bytes, bytes]]) -> None:
     transaction.cursor().putmulti(items)
+
+
+def _copy(transaction: Transaction, folder: Path, map_bytes: int) -> None:
+    """Every key with its value to a new store."""
+    with lmdb.open(str(folder), map_size=map_bytes) as copy:
+        items = iter(transaction.cursor())
+        while batch := list(islice(items, ROWS_PER_COMMIT)):
+            with copy.begin(write=True) as writing:
+                writing.cursor().putmulti(batch, append=True)
 
 
 def _delete(transaction: Transaction, names: list[bytes]) -> int:
