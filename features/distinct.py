@@ -63,7 +63,10 @@ def only_used(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _only_used(chunk: pa.DictionaryArray) -> pa.DictionaryArray:
     codes, used = codes_of(chunk), np.zeros(len(chunk.dictionary) + 1, dtype=bool)
     used[codes] = True
-    return chunk if used[:-1].all() else spread(chunk.dictionary, codes, are_distinct=True)
+    if used[:-1].all():
+        return chunk
+    left = spread(chunk.dictionary, codes, are_distinct=True)
+    return pa.DictionaryArray.from_arrays(left.indices.cast(chunk.type.index_type), left.dictionary)
 
 
 def compacted(column: pa.DictionaryArray) -> pa.DictionaryArray:
