@@ -13,7 +13,7 @@ from models.errors import ModelError
 from pipelines.cli_contract import contracts
 from pipelines.cli_features import features
 from pipelines.cli_lakehouse import lineage, maintain
-from pipelines.cli_privacy import privacy_app
+from pipelines.cli_privacy import privacy
 from pipelines.cli_quality import quality
 from pipelines.cli_quarantine import quarantine_app
 from pipelines.cli_training_set import training_set
@@ -32,8 +32,8 @@ importers = typer.Typer(help="Import public data as events.")
 app.add_typer(importers, name="import")
 app.add_typer(contracts, name="contract")
 app.add_typer(features, name="features")
+app.add_typer(privacy, name="privacy")
 app.add_typer(quarantine_app, name="quarantine")
-app.add_typer(privacy_app, name="privacy")
 app.add_typer(training_set, name="training-set")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line instead of a table.")]

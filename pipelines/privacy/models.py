@@ -25,8 +25,8 @@ class Learnt:
 
     run: str
     model: str
-    versions: tuple[str, ...]
-    aliases: tuple[str, ...]
+    versions: list[str]
+    aliases: list[str]
     because: str
     what_to_do: str
 
@@ -98,8 +98,8 @@ def learnt_from(
     for run in runs:
         because = _because(run, sets, digests, held, lakehouse)
         if because is not None:
-            aliases = tuple(sorted({alias for names in run.versions.values() for alias in names}))
-            versions = tuple(sorted(run.versions, key=int))
+            aliases = sorted({alias for names in run.versions.values() for alias in names})
+            versions = sorted(run.versions, key=int)
             found.append(Learnt(run.run, run.model, versions, aliases, because, _what_to_do(run, aliases)))
     return found
 
