@@ -120,7 +120,7 @@ def verify(settings: Settings, plain: str, also: Person | None = None) -> Verifi
         files = size_bytes = 0
         looks = [(partial(_look, sought, table.io), all_files(table)) for table in tables]
         beside = _beside(settings, {path for _, paths in looks for path in paths})
-        looks.append((partial(_look, sought, load_file_io({}, settings.work_dir.as_uri())), beside))
+        looks.append((partial(_look, sought, load_file_io({}, f"file://{settings.work_dir}")), beside))
         for look, paths in looks:
             for path, size, what in run_tasks(look, paths):
                 files, size_bytes = files + 1, size_bytes + size
@@ -142,8 +142,9 @@ def _beside(settings: Settings, already: set[str]) -> list[str]:
         is_kafka = any(path == one or one in path.parents for one in kafka) or (
             log is not None and str(path).startswith(log)
         )
-        if path.is_file() and not is_kafka and path.as_uri() not in already:
-            paths.append(path.as_uri())
+        location = f"file://{path}"  # as Iceberg writes it: no character is escaped
+        if path.is_file() and not is_kafka and location not in already:
+            paths.append(location)
     return paths
 
 
