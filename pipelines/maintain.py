@@ -1,7 +1,8 @@
 """Maintain.
 
 input   the lakehouse's tables, while others write and read them
-does    erases people who asked for it long enough ago, takes out rows whose time is up, puts small files together, forgets old snapshots, deletes orphaned files
+does    erases people who asked for it long enough ago, takes out rows whose time is up, puts small files together,
+        forgets old snapshots, deletes orphaned files
 output  the same tables: the same rows less those past their retention, in fewer files, with a shorter history
 
 Safe beside everything else. It never touches what a reader still needs (`lakehouse.readers`), what is not cleaned yet,

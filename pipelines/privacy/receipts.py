@@ -100,8 +100,9 @@ class Receipt:
         )
 
     def path(self, work_dir: Path) -> Path:
-        """Where it lies."""
-        return work_dir / "privacy" / "receipts" / f"{self.mark}.json"
+        """Where it lies; whoever asks again gets another one."""
+        asked_at = datetime.fromisoformat(self.content["asked_at"])
+        return work_dir / "privacy" / "receipts" / f"{self.mark}-{asked_at:%Y%m%dT%H%M%S}.json"
 
     def write(self, work_dir: Path, key: bytes) -> Path:
         """Sign it and write it, and the public key beside it; where it lies."""
