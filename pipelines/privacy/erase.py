@@ -7,8 +7,8 @@ output  tombstones, and a signed receipt for each request
     1. the request is on record (`privacy.erasures`): from now on the door lets none of their events in
     2. their tombstones are set, which is a mark: no run that began before it commits any more (`lakehouse.erasures`)
     3. every pseudonym of theirs is looked for, put on record with the request, and its tombstone set
-    4. a pass: tables, training sets, online store. Files with rows of theirs are written anew without, in every
-       snapshot of the table's history (`lakehouse.history`), and the old ones deleted at once
+    4. a pass: quarantine, tables, training sets, online store. Files with rows of theirs are written anew without, in
+       every snapshot of the table's history (`lakehouse.history`), and the old ones deleted at once
     5. a new mark is set, and a pass made behind it, until one finds nothing: a run that began between two marks may
        have copied rows that were still there
     6. files that no table names and that hold rows of theirs are deleted: what crashed runs and compaction have left.
@@ -36,11 +36,20 @@ from pipelines.lakehouse.erasures import newest_mark
 from pipelines.lakehouse.files import TableFiles, write_files
 from pipelines.lakehouse.scans import read_all
 from pipelines.privacy import models, online, training_sets
-from pipelines.privacy.from_tables import Looked, erase_from, forget, remove_leftovers, told_by_tables
+from pipelines.privacy.from_tables import (
+    Looked,
+    Taken,
+    erase_from,
+    erase_from_sealed,
+    forget,
+    remove_leftovers,
+    told_by_tables,
+)
 from pipelines.privacy.people import find_hashed
 from pipelines.privacy.person import Person
 from pipelines.privacy.receipts import Receipt
 from pipelines.privacy.requests import Request, Requests, ask, pending, record
+from pipelines.privacy.sealed import SealedWhose
 from pipelines.privacy.whereabouts import tables_of_people
 from pipelines.processes import locked
 from pipelines.report import StationReport, add_counts, timed
@@ -48,6 +57,7 @@ from pipelines.secrets import pseudonymizer, receipt_key, tombstone_key
 from pipelines.settings import Settings
 
 STATION = "privacy-erase"
+QUARANTINE = "quarantine.events"
 HOUR_MS = 3_600_000
 
 OnProgress = Callable[[int, int], None]
@@ -157,11 +167,10 @@ class Erasing:
         """Step 4; whether rows of theirs were found anywhere."""
         theirs = tables_of_people(self.lakehouse)
         add_counts(self.did, {"passes": 1})
-        rows = 0
+        rows = self._count(QUARANTINE, self._out_of_quarantine(requests, looked.setdefault(QUARANTINE, Looked())))
         for done, name in enumerate(sorted(theirs, key=_along_the_road)):
             taken = erase_from(theirs[name], requests, looked.setdefault(name, Looked()), self.made)
-            add_counts(self.did, {f"{name}: rows": taken.rows, f"{name}: files": taken.files} if taken.files else {})
-            rows += taken.rows
+            rows += self._count(name, taken)
             on_progress(done + 1, len(theirs))
         in_sets = training_sets.erase(self.settings.work_dir, requests)
         online_values = online.erase(self.settings, requests.person)
@@ -169,11 +178,26 @@ class Erasing:
         add_counts(self.did, {"online values": online_values} if online_values else {})
         return rows + in_sets > 0
 
+    def _out_of_quarantine(self, requests: Requests, looked: Looked) -> Taken:
+        table = self.lakehouse.existing(QUARANTINE)
+        if table is None:
+            return Taken()
+        return erase_from_sealed(table, requests, self._whose_sealed(requests), looked, self.made)
+
+    def _whose_sealed(self, requests: Requests) -> SealedWhose:
+        return SealedWhose.of(self.settings, requests, self.stones, self.hasher)
+
+    def _count(self, name: str, taken: Taken) -> int:
+        add_counts(self.did, {f"{name}: rows": taken.rows, f"{name}: files": taken.files} if taken.files else {})
+        return taken.rows
+
     def _remove_leftovers(self, requests: Requests) -> None:
         """Step 6."""
-        for table in tables_of_people(self.lakehouse).values():
-            removed = remove_leftovers(table, requests)
-            add_counts(self.did, {"files that nothing named": removed} if removed else {})
+        removed = sum(remove_leftovers(one, requests) for one in tables_of_people(self.lakehouse).values())
+        quarantine = self.lakehouse.existing(QUARANTINE)
+        if quarantine is not None:
+            removed += remove_leftovers(quarantine, requests, self._whose_sealed(requests))
+        add_counts(self.did, {"files that nothing named": removed} if removed else {})
 
     def _receipts(self, requests: Requests) -> list[Receipt]:
         """Step 7."""

@@ -78,6 +78,18 @@ def erase_from(table: Table, requests: Requests, looked: Looked, made: lineage.R
     return Taken(sum(one.rows for one in taken), len(taken))
 
 
+def erase_from_sealed(table: Table, requests: Requests, whose: Whose, looked: Looked, made: lineage.Run) -> Taken:
+    """Take the messages out of quarantine that can be attributed to somebody of the requests."""
+    unseen = [file for file in files_of_history(table) if file.file_path not in looked.clean]
+    columns = tuple(table.schema().column_names)
+    work = TakingOut(TableFiles.of(table), whose, columns)
+    files = [Found(file, (), columns) for file in unseen]
+    taken = _take_out(table, files, work, tuple(requests.by_mark), requests.person, made) if unseen else []
+    looked.clean |= {file.file_path for file in unseen}
+    looked.clean |= {one.fresh.file_path for one in taken if one.fresh is not None}
+    return Taken(sum(one.rows for one in taken), len(taken))
+
+
 def forget(lakehouse: Lakehouse, requests: Requests, made: lineage.Run) -> None:
     """Delete the rows of `privacy.erasures` that are done."""
     table = lakehouse.existing(ERASURES)
@@ -91,14 +103,15 @@ def forget(lakehouse: Lakehouse, requests: Requests, made: lineage.Run) -> None:
     _delete_unnamed(table, Leftover(table.io, of_request, ("request",), _told(requests.person)))
 
 
-def remove_leftovers(table: Table, requests: Requests) -> int:
-    """Delete the files that nothing names and that tell of these people; how many.
+def remove_leftovers(table: Table, requests: Requests, sealed: Whose | None = None) -> int:
+    """Delete the files that nothing names and that tell of these people; how many. `sealed` tells it of quarantine.
 
     Only behind a mark and after a pass that has found nothing: what a run that still may commit has written has then
     no row of theirs.
     """
     whose = requests.whose()
-    return _delete_unnamed(table, Leftover(table.io, whose, whose.columns, _told(requests.person)))
+    columns = whose.columns if sealed is None else tuple(table.schema().column_names)
+    return _delete_unnamed(table, Leftover(table.io, sealed or whose, columns, _told(requests.person)))
 
 
 def told_by_tables(lakehouse: Lakehouse) -> list[Told]:

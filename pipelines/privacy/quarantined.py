@@ -69,13 +69,13 @@ class Unsealing:
         for place, (key, value) in enumerate(zip(messages.keys, messages.values, strict=True)):
             if place in found:
                 continue
-            said = _as_json(value or b"")
+            said = as_json(value or b"")
             if key == user.encode() or _names(said, user):
                 found[place] = plain(value or b"") if said is None else said
         return dict(sorted(found.items()))
 
 
-def _as_json(value: bytes) -> Any:
+def as_json(value: bytes) -> Any:
     """What a message says in JSON, behind a schema id or not; None if it is none."""
     for text in (value, value[HEADER_BYTES:]):
         try:

@@ -10,7 +10,7 @@ from pyiceberg.manifest import DataFile
 
 from pipelines.lakehouse.catalog import LakehouseError
 from pipelines.lakehouse.files import TableFiles, write_files
-from pipelines.lakehouse.scans import read_files
+from pipelines.lakehouse.scans import FileGoneError, read_files
 from pipelines.privacy.whereabouts import Found
 
 Whose = Callable[[pa.Table], NDArray[np.int64]]
@@ -53,7 +53,7 @@ class TakingOut:
             if stays.all():
                 return None
             rows = read_files(self.table, [path], found.columns)
-        except FileNotFoundError:
+        except FileGoneError:
             return None  # another erasure was faster: what is in its place is looked at in the next pass
         files = write_files(self.table, rows.filter(pa.array(stays)))
         written = sum(file.record_count for file in files)
