@@ -17,7 +17,8 @@ output  tombstones, and a signed receipt for each request
     8. the request's rows are deleted likewise, last of all
 
 Killed at any moment, the next `reel privacy erase --pending` on any machine goes on: what is done is found to be done,
-and how many rows were taken out is read from the tables' own history. Two at once do the same work twice.
+and how many rows were taken out is read from the tables' own history. Two on two machines at once do the same work
+twice, and one of them may find a file gone and has to be run again.
 """
 
 import time

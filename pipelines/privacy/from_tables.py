@@ -23,7 +23,7 @@ from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.history import Edit, Rewriting, files_of_history
 from pipelines.lakehouse.orphans import unnamed_files
-from pipelines.lakehouse.scans import live_files
+from pipelines.lakehouse.scans import FileGoneError, live_files
 from pipelines.privacy.person import Person
 from pipelines.privacy.requests import ERASURES, Requests
 from pipelines.privacy.taking_out import TakenOut, TakingOut, Whose
@@ -70,7 +70,10 @@ def erase_from(table: Table, requests: Requests, looked: Looked, made: lineage.R
     unseen = [file for file in files_of_history(table) if file.file_path not in looked.clean]
     if not unseen and looked.clean:
         return Taken()
-    found = whereabouts(table, requests.person, unseen)
+    try:
+        found = whereabouts(table, requests.person, unseen)
+    except FileNotFoundError:  # another erasure was faster
+        raise FileGoneError(".".join(table.name())) from None
     work = TakingOut(TableFiles.of(table), whose, whose.columns)
     taken = _take_out(table, found.files, work, whose.marks, requests.person, made)
     looked.clean |= {file.file_path for file in unseen}

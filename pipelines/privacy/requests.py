@@ -128,7 +128,7 @@ def _person(ids: Mapping[str, set[str]]) -> Person:
 
 def record(lakehouse: Lakehouse, found: Iterable[Request], made: lineage.Run) -> None:
     """Put on record what was found of people beyond what is there."""
-    known = pending(lakehouse)
+    known = {mark: one.person for mark, one in pending(lakehouse).items()}
     rows = [
         {
             "request": one.mark,
@@ -139,7 +139,7 @@ def record(lakehouse: Lakehouse, found: Iterable[Request], made: lineage.Run) ->
         }
         for one in found
         for kind, name in _FIELDS.items()
-        for pseudonym in sorted(getattr(one.person, name) - getattr(known[one.mark].person, name))
+        for pseudonym in sorted(getattr(one.person, name) - getattr(known.get(one.mark, Person()), name))
     ]
     _append(lakehouse, pa.Table.from_pylist(rows, schema=tables.ERASURES), made)
 

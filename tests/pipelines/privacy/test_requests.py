@@ -7,10 +7,15 @@ import json
 import threading
 import time
 
+import pyarrow as pa
 import pytest
 
+from features.pseudonyms import Pseudonymizer
+from pipelines.contract.registry import open_registry
 from pipelines.erased import Tombstones
+from pipelines.event_batch import RubbishMessage
 from pipelines.ingest import ingest
+from pipelines.kafka.produce import Producer
 from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import ConcurrentCommitError, ErasedMeanwhileError, commit_files
@@ -93,11 +98,45 @@ def test_of_somebody_unknown_it_says_so_and_nothing_else(platform):
     assert platform.rows("bronze.events") == before
 
 
+def faulty(person: str) -> list[dict]:
+    """Events that are set aside: before 1970."""
+    return [one | {"event_timestamp": -1} for one in watched(person, "t3", T0)]
+
+
 def test_a_message_of_theirs_that_is_faulty_is_not_set_aside_either(platform):
-    platform.send(deleted("ann"))
-    platform.send(*(one | {"event_timestamp": 0} for one in watched("ann", "t3", T0)))
+    platform.send(deleted("ann"), *faulty("ann"), *faulty("bob"))
     ingest(platform.settings)
-    assert platform.rows("quarantine.events") == []
+    assert len(platform.rows("quarantine.events")) == 2
+
+
+def test_what_can_be_attributed_leaves_quarantine_and_the_rest_stays_sealed(platform):
+    rubbish = [b"\x00\x00rubbish", json.dumps({"who": {"user_id": "ann"}}).encode(), b"user_id=ann"]
+    with Producer(
+        platform.bootstrap, platform.contract, open_registry(platform.settings.registry_location)
+    ) as producer:
+        for value in rubbish:
+            producer.produce_rubbish(RubbishMessage("user.events", "rubbish", value, T0))
+    platform.send(*faulty("ann"), *faulty("bob"))
+    ingest(platform.settings)
+    assert len(platform.rows("quarantine.events")) == 7
+    sealed = [path.read_bytes() for path in (platform.folder / "warehouse" / "quarantine").rglob("*.parquet")]
+    (receipt,) = erase(platform.settings, ["ann"]).receipts
+    assert receipt.content["tables"]["quarantine.events"]["rows"] == 3
+    assert len(platform.rows("quarantine.events")) == 4
+    left = [path.read_bytes() for path in (platform.folder / "warehouse" / "quarantine").rglob("*.parquet")]
+    assert not set(sealed) & set(left) or len(sealed) > 1
+    assert any("cannot be attributed" in what for what in receipt.content["until"])
+
+
+def test_a_profile_known_under_an_older_salt_is_recognised():
+    key, old, new = bytes(range(32)), Pseudonymizer(("an old salt",)), Pseudonymizer(("an old salt", "a new salt"))
+    mark = Tombstones(key).mark("profile", old.hash("ann-p"))
+    stones = pa.table({"kind": ["profile"], "mark": [mark], "erased_at": [None]}, tables.TOMBSTONES.remove_metadata())
+    known = Tombstones.of(key, stones, tables.ERASURES.empty_table())
+    events = pa.table({"user_id": ["x", "y", None], "profile_id": ["ann-p", "bob-p", None], "session_id": ["s"] * 3})
+    assert known.among(events, new).tolist() == [True, False, False]
+    assert known.among(events.slice(1), new) is None
+    assert Tombstones(key).among(events, new) is None
 
 
 def test_a_run_that_began_before_commits_nothing_after(platform):
