@@ -1,8 +1,11 @@
 """An export has all that is held of a person, from every layer, and nothing of anybody else."""
 
 import json
+import os
 import re
 import stat
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,3 +230,24 @@ def test_an_export_that_fails_leaves_nothing(platform, tmp_path, monkeypatch):
     with pytest.raises(Exception, match="another key"):
         export(platform.settings, "ann", tmp_path)
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def reel(platform: Platform, *command: str) -> str:
+    """What the command says, of a run that ends well."""
+    variables = {"REEL_WORK_DIR": str(platform.folder), "REEL_SALT": SALT}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("REEL_")} | variables
+    run = [sys.executable, "-m", "pipelines.cli", "privacy", "export", *command]
+    return subprocess.run(run, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def test_the_command_tells_files_touched_by_layer(platform, anns, tmp_path):
+    said = reel(platform, "ann", "--out", str(tmp_path)).splitlines()
+    assert said[0].split() == ["layer", "files", "touched", "/", "total", "rows"]
+    for one, line in zip(anns.by_layer, said[1:], strict=False):
+        assert line.split() == [one.layer, *one.touched_words.split(), f"{one.rows:,}"]
+    assert str(tmp_path / "export.html") in said[-1]
+
+
+def test_the_command_says_of_an_unknown_user_that_they_are_unknown(platform, tmp_path):
+    said = reel(platform, "nobody", "--out", str(tmp_path))
+    assert said == f"nothing is held of this user; the export in {tmp_path} is empty\n"
