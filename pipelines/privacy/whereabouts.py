@@ -144,9 +144,7 @@ def _look(table: Table, file: DataFile, sought: Sequence[_Sought]) -> Found:
         metadata = pq.read_metadata(stream)
         stored = columns_by_id(metadata)
         places = {metadata.schema.column(place).path: place for place in range(metadata.num_columns)}
-        present = {
-            one: places[stored[one.field_id]] for one in sought if one.field_id in stored and one.may_be_in(file)
-        }
+        likely = [one for one in sought if one.field_id in stored and one.may_be_in(file)]
         groups = []
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)
