@@ -186,7 +186,7 @@ class Erasing:
         return erase_from_sealed(table, requests, self._whose_sealed(requests), looked, self.made)
 
     def _whose_sealed(self, requests: Requests) -> SealedWhose:
-        return SealedWhose.of(self.settings, requests, self.stones, self.hasher)
+        return SealedWhose.of(self.settings, requests, self.hasher)
 
     def _count(self, name: str, taken: Taken) -> int:
         add_counts(self.did, {f"{name}: rows": taken.rows, f"{name}: files": taken.files} if taken.files else {})

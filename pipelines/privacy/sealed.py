@@ -1,22 +1,16 @@
-"""Whose a message in quarantine is: opened, as far as it can be attributed to anybody.
-
-A message is somebody's if its event can be read and names them, if its Kafka key is their plain id, or if it is JSON
-whose `user_id` is that, at any depth. What is left stays sealed and expires.
-"""
+"""Whose a message in quarantine is: opened, as far as it can be attributed (`privacy.quarantined` says when)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.pseudonyms import Pseudonymizer
-from pipelines.erased import USER, Tombstones
 from pipelines.kafka.message import Messages
 from pipelines.messages import MessageDecoder
-from pipelines.privacy.quarantined import as_json
+from pipelines.privacy.quarantined import ID_COLUMNS, as_json, ids_in_json
 from pipelines.privacy.requests import Requests
 from pipelines.quarantine import BrokenSealError, opened
 from pipelines.secrets import quarantine_key
@@ -27,29 +21,26 @@ from pipelines.settings import Settings
 class SealedWhose:
     """Of which request each row of `quarantine.events` is. Travels to Ray tasks."""
 
-    by_mark: Mapping[str, int]
-    by_pseudonym: Mapping[str, int]  # of profiles and sessions
-    stones: Tombstones
+    owners: Mapping[str, Mapping[str, int]]  # by column and pseudonym, the number of the request
     hasher: Pseudonymizer
     decoder: MessageDecoder
     key: bytes
 
     @classmethod
-    def of(cls, settings: Settings, requests: Requests, stones: Tombstones, hasher: Pseudonymizer) -> "SealedWhose":
+    def of(cls, settings: Settings, requests: Requests, hasher: Pseudonymizer) -> "SealedWhose":
         """With the configured key and registry."""
-        by_pseudonym = {
-            name: number
-            for number, one in enumerate(requests.by_mark.values())
-            for name in one.person.profile_ids | one.person.session_ids
+        people = [one.person for one in requests.by_mark.values()]
+        owners = {
+            column: {name: number for number, one in enumerate(people) for name in one.ids.get(column, ())}
+            for column in ID_COLUMNS
         }
         decoder = MessageDecoder(settings.registry_location, str(settings.schemas))
-        by_mark = {mark: number for number, mark in enumerate(requests.by_mark)}
-        return cls(by_mark, by_pseudonym, stones, hasher, decoder, quarantine_key(settings))
+        return cls(owners, hasher, decoder, quarantine_key(settings))
 
     def __call__(self, rows: pa.Table) -> NDArray[np.int64]:
         """The number of the request, shape (n,); -1 for what is nobody's, or was sealed with another key."""
         found = np.full(rows.num_rows, -1, np.int64)
-        topics = np.array(rows["topic"].to_pylist())
+        topics = np.array(rows["topic"].to_pylist(), object)
         for topic in sorted(set(topics.tolist())):
             at = np.flatnonzero(topics == topic)
             try:
@@ -61,32 +52,27 @@ class SealedWhose:
         return found
 
     def _owned(self, messages: Messages) -> Iterator[tuple[int, int]]:
-        for place, (key, value) in enumerate(zip(messages.keys, messages.values, strict=True)):
-            names = [key.decode("utf-8", "replace")] if key else []
-            for user in (*names, *_users(as_json(value or b""))):
-                number = self._of_user(user)
-                if number is not None:
-                    yield place, number
+        """(place, request) of each message that is somebody's."""
+        named: dict[int, Mapping[str, str | None]] = {}
         for _, events, at in self.decoder.decode(messages.values).events:
-            columns = [events[name].to_pylist() for name in ("user_id", "profile_id", "session_id")]
-            for place, user, *others in zip(at.tolist(), *columns, strict=True):
-                of_others = (
-                    self.by_pseudonym.get(name) for one in others if one for name in self.hasher.candidates(one)
-                )
-                numbers = [self._of_user(user) if user else None, *of_others]
-                yield from ((place, number) for number in numbers if number is not None)
+            named.update(zip(at.tolist(), events.select(ID_COLUMNS).to_pylist(), strict=True))
+        for place, (key, value) in enumerate(zip(messages.keys, messages.values, strict=True)):
+            ids = named[place] if place in named else ids_in_json(as_json(value or b""))
+            if ids or key is None:
+                number = self._owner(ids)
+            else:  # an event's key is its profile, else its user
+                text = key.decode(errors="replace")
+                number = self._owner({"user_id": text})
+                number = self._owner({"profile_id": text}) if number is None else number
+            if number is not None:
+                yield place, number
 
-    def _of_user(self, plain: str) -> int | None:
-        return self.by_mark.get(self.stones.mark(USER, plain))
-
-
-def _users(said: Any) -> Iterator[str]:
-    """Every `user_id` in a JSON value."""
-    if isinstance(said, dict):
-        if isinstance(said.get("user_id"), str):
-            yield said["user_id"]
-        for one in said.values():
-            yield from _users(one)
-    elif isinstance(said, list):
-        for one in said:
-            yield from _users(one)
+    def _owner(self, ids: Mapping[str, str | None]) -> int | None:
+        """By the user if one is named, else by the profile or session."""
+        columns = ("user_id",) if ids.get("user_id") is not None else ID_COLUMNS
+        for column in columns:
+            plain = ids.get(column)
+            for name in self.hasher.candidates(plain) if plain is not None else ():
+                if name in self.owners[column]:
+                    return self.owners[column][name]
+        return None
