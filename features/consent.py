@@ -77,8 +77,7 @@ class ConsentHistory:
         places = self.changes.places(people.names, people.codes)
         if not len(places):
             return np.zeros(len(people.codes), dtype=np.bool_)
-        found: NDArray[np.bool_] = np.append(self.ever_refused, False)[places].any(axis=0)
-        return found
+        return np.asarray(np.append(self.ever_refused, False)[places].any(axis=0))
 
     def as_known_at(self, user_ids: pl.Series, instants_ms: pl.Series) -> pl.DataFrame:
         """The latest consent of each user known at or before each instant; nulls where none was known."""
