@@ -176,31 +176,43 @@ def concerns_somebody(events: pa.Table) -> Flags:
     return somebodys
 
 
-def decide(rows: pa.Table, purpose: Purpose, known: Registries, at_ms: int | None) -> Decision:
+def decide(rows: pa.Table, purpose: Purpose, known: Registries, at_ms: int) -> Decision:
     """Which `rows` may be used for `purpose`, and why the others may not.
 
     `rows` needs is_kids, user_id and the consent columns of what the purpose requires (as `resolve` left them; null
     is a refusal); profile_id, where there is one, is asked about too. For ESSENTIAL it needs event_name only, for
     CONTENT_SAFETY whatever ids the rows have. `at_ms` is the instant of the decision: consent withdrawn by then
-    excludes a person's earlier rows too, and so does a profile known by then to be a child's. None asks only what each
-    event itself allowed, which is what published aggregates over many viewers keep.
+    excludes a person's earlier rows too, and so does a profile known by then to be a child's.
+
+    Raises PurposeNotDecidableError.
     """
     if purpose is Purpose.ESSENTIAL:
         return Decision(_coded({Exclusion.NOT_ESSENTIAL: ~is_one_of(rows["event_name"], known.essential_events)}))
-    kids = _booleans(rows["is_kids"], missing=True)
-    if at_ms is not None and "profile_id" in rows.column_names:
-        kids |= _spread(rows["profile_id"], lambda profiles: known.profiles.are_kids(profiles, at_ms))
+    kids = _kids(rows, known, at_ms)
     if purpose is Purpose.CONTENT_SAFETY:
         kids &= _leads_to_somebody(rows)
-    refused = np.zeros(rows.num_rows, dtype=bool)
-    for consent in required_consents(purpose):
-        refused |= ~_booleans(rows[CONSENT_COLUMNS[consent]], missing=False)
-    verdicts = {Exclusion.KIDS_PROFILE: kids, Exclusion.REFUSED_ON_EVENT: refused}
-    if at_ms is not None:
-        verdicts[Exclusion.WITHDRAWN_SINCE] = _spread(
-            rows["user_id"], lambda users: _refuse(users, purpose, known, at_ms)
+    withdrawn = _spread(rows["user_id"], lambda users: _refuse(users, purpose, known, at_ms))
+    return Decision(
+        _coded(
+            {
+                Exclusion.KIDS_PROFILE: kids,
+                Exclusion.REFUSED_ON_EVENT: _refused(rows, purpose),
+                Exclusion.WITHDRAWN_SINCE: withdrawn,
+            }
         )
-    return Decision(_coded(verdicts))
+    )
+
+
+def decide_for_aggregates(rows: pa.Table, purpose: Purpose, known: Registries, at_ms: int) -> tuple[Decision, Flags]:
+    """Which `rows` may count in aggregates over many viewers, and which of all rows are a child's, shape (n,).
+
+    What each event allowed when it was received is asked, and not what was said since: published aggregates keep it.
+    A child's rows count in crowds only (`features.crowds`), and those of a profile that nobody has described, which
+    may be a child's and cannot be told from others, not at all.
+    """
+    unknown = ~_present(rows["is_kids"])
+    verdicts = {Exclusion.KIDS_PROFILE: unknown, Exclusion.REFUSED_ON_EVENT: _refused(rows, purpose)}
+    return Decision(_coded(verdicts)), _kids(rows, known, at_ms)
 
 
 class Refusal(StrEnum):
@@ -248,6 +260,22 @@ def decided_otherwise(
         set(users.filter(pa.array(refuse[0] != refuse[1])).to_pylist()),
         set(profiles.filter(pa.array(kids[0] != kids[1])).to_pylist()),
     )
+
+
+def _kids(rows: pa.Table, known: Registries, at_ms: int) -> Flags:
+    """Which rows are a child's, or may be."""
+    kids = _booleans(rows["is_kids"], missing=True)
+    if "profile_id" not in rows.column_names:
+        return kids
+    return kids | _spread(rows["profile_id"], lambda profiles: known.profiles.are_kids(profiles, at_ms))
+
+
+def _refused(rows: pa.Table, purpose: Purpose) -> Flags:
+    """Which events themselves said no to something the purpose requires."""
+    refused = np.zeros(rows.num_rows, dtype=bool)
+    for consent in required_consents(purpose):
+        refused |= ~_booleans(rows[CONSENT_COLUMNS[consent]], missing=False)
+    return refused
 
 
 def _refuse(users: pa.Array, purpose: Purpose, known: Registries, at_ms: int) -> Flags:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.table import FileScanTask
 
 from features.consent import ConsentHistory
-from features.decision import Registries, decide
-from features.profiles import ProfileRegistry
+from features.crowds import CHILD, CHILD_KNOWN
+from features.decision import Registries, decide, decide_for_aggregates
+from features.profiles import VIEWER_TOKEN, ProfileRegistry
 from features.purposes import Purpose
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
@@ -32,11 +34,14 @@ class Viewing:
     files: tuple[FileScanTask, ...]
     known: Registries
     purpose: Purpose
-    at_ms: int | None  # consent withdrawn by then excludes earlier rows too; None: only what each event allowed
+    at_ms: int  # consent withdrawn by then excludes a person's earlier rows too
+    is_personal: bool  # else for aggregates over many viewers
     snapshots: dict[str, int]
 
     @classmethod
-    def of(cls, lakehouse: Lakehouse, purpose: Purpose, at_ms: int | None, name: str = PLAYBACK) -> "Viewing | None":
+    def of(
+        cls, lakehouse: Lakehouse, purpose: Purpose, at_ms: int, name: str = PLAYBACK, *, is_personal: bool = True
+    ) -> "Viewing | None":
         """Everything in the table, of playback unless `name` says else; None when nothing was cleaned yet."""
         found = lakehouse.existing(name)
         if found is None or found.current_snapshot() is None:
@@ -46,7 +51,8 @@ class Viewing:
             table = lakehouse.existing(read)
             if table is not None and (snapshot := table.current_snapshot()) is not None:
                 snapshots[read] = snapshot.snapshot_id
-        return cls(TableFiles.of(found), tuple(scan_tasks(found)), registries(lakehouse), purpose, at_ms, snapshots)
+        files, known = tuple(scan_tasks(found)), registries(lakehouse)
+        return cls(TableFiles.of(found), files, known, purpose, at_ms, is_personal, snapshots)
 
     @property
     def rows(self) -> int:
@@ -60,9 +66,19 @@ class Viewing:
     def allowed(
         self, files: Sequence[FileScanTask], columns: Sequence[str] | None = None
     ) -> tuple[pa.Table, dict[str, int]]:
-        """Rows of `files` that the purpose admits, and how many were left out for which reason."""
-        rows = read_tasks(self.table, files, columns)
-        decision = decide(rows, self.purpose, self.known, self.at_ms)
+        """Rows of `files` that the purpose admits, and how many were left out for which reason.
+
+        Of those for aggregates, `child` and `child_known_at` say which are a child's: they count in crowds only.
+        """
+        if self.is_personal:
+            rows = read_tasks(self.table, files, columns)
+            decision = decide(rows, self.purpose, self.known, self.at_ms)
+            return rows.filter(pa.array(decision.allowed)), decision.excluded
+        needed = None if columns is None else tuple(dict.fromkeys((*columns, VIEWER_TOKEN, "ingested_at")))
+        rows = read_tasks(self.table, files, needed)
+        decision, is_child = decide_for_aggregates(rows, self.purpose, self.known, self.at_ms)
+        for name, of in ((CHILD, VIEWER_TOKEN), (CHILD_KNOWN, "ingested_at")):
+            rows = rows.append_column(name, pc.if_else(pa.array(is_child), rows[of], None))
         return rows.filter(pa.array(decision.allowed)), decision.excluded
 
     def cut(self, key: str, buckets: int, files: Sequence[FileScanTask]) -> list[pa.Table]:

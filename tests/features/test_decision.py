@@ -4,7 +4,15 @@ import pyarrow as pa
 import pytest
 
 from features.consent import ConsentHistory
-from features.decision import Registries, consent_refusal, decide, decided_otherwise, profile_refusal, resolve
+from features.decision import (
+    Registries,
+    consent_refusal,
+    decide,
+    decide_for_aggregates,
+    decided_otherwise,
+    profile_refusal,
+    resolve,
+)
 from features.profiles import ProfileRegistry
 from features.purposes import Purpose
 
@@ -65,7 +73,6 @@ def test_a_profile_that_turns_out_to_be_a_childs_was_one_all_along():
     assert reason(PERSONAL, {}, later, at_ms=500) == "kids_profile"
     assert reason(PERSONAL, {"profile_id": "another"}, later) is None
     assert reason(PERSONAL, {"profile_id": None}, later) is None
-    assert reason(PERSONAL, {}, later, at_ms=None) is None, "what was published stays as it was allowed"
 
 
 def test_what_a_child_did_stays_a_childs_when_it_has_grown_up():
@@ -95,6 +102,15 @@ def test_essential_is_a_list_of_events_and_asks_nobody():
     refused = {"consent_analytics": False, "is_kids": True}
     assert reason(Purpose.ESSENTIAL, {"event_name": "auth.login", **refused}) is None
     assert reason(Purpose.ESSENTIAL, {}) == "not_essential"
+
+
+def test_aggregates_ask_what_each_event_allowed_and_know_whose_rows_are_a_childs():
+    registries = known([("u", False, False, False, 500)], [("p", False, 10), ("p", True, 500)])
+    rows = table({}, {"profile_id": None}, {"is_kids": True, **NOBODY}, {"is_kids": None}, {"consent_analytics": False})
+    decision, is_child = decide_for_aggregates(rows, PERSONAL, registries, 1_000)
+    assert decision.reasons.to_pylist() == [None, None, None, "kids_profile", "refused_on_event"]
+    assert is_child.tolist() == [True, False, True, True, True]
+    assert decide_for_aggregates(rows, PERSONAL, registries, 499)[1].tolist() == [False, False, True, True, False]
 
 
 def test_the_first_reason_is_told_and_each_row_has_its_own():
