@@ -12,8 +12,8 @@ C2  Only the boolean true allows. "true", 1 and "yes" are refusals.
 C3  Object and history differ: each answer must be allowed by both. The market's default is not history: without any
     statement the object alone speaks.
 C4  "Known at t" at the very millisecond: a statement at t refuses already and allows not yet. Statements of one user
-    at one instant: the strictest of each answer. Likewise a profile is a child's at the instant it becomes or ceases
-    to be one.
+    at one instant: the strictest of each answer. A profile is a child's at the instant it becomes or ceases to be one;
+    a description at t ends the waiting at t ("ingest reads `user.events` first").
 C5  The market's default is opt-out for "US" alone: null, "us" and unknown markets are opt-in. The row's market counts.
 C6  Personalization and ads also need analytics, at the event and now: an event without analytics is "never there".
 C7  "No feature or training row of any model" is taken at its word: sets for ads and for content safety need

@@ -250,6 +250,13 @@ def test_a_withdrawal_reaches_a_childs_row_until_its_ids_are_gone():
     history = [said(0, ALL), said(T + 5, NONE)]
     large = aggregate(20, LATER)
     assert built(event(), Purpose.ANALYTICS, history, KIDS, large) == set()
+    read_later = event(read=T + 10)
+    assert built(read_later, Purpose.ANALYTICS, history, KIDS, large) == set()
+    assert built(read_later, Purpose.ANALYTICS, history, ADULT, large) == {Reason.WITHDRAWN}
+    waited = event(read=T)
+    after_the_day = [said(0, ALL), said(T + DAY, NONE)]
+    assert built(waited, Purpose.ANALYTICS, after_the_day, [], large) == {Reason.WITHDRAWN}
+    assert built(waited, Purpose.ANALYTICS, [said(0, ALL), said(T + DAY + 1, NONE)], [], large) == set()
     found_before = [*ADULT, Description("p", "u", True, T + 4)]
     found_after = [*ADULT, Description("p", "u", True, T + 6)]
     assert built(event(), Purpose.ANALYTICS, history, found_before, large) == set()
