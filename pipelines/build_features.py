@@ -223,8 +223,11 @@ class _Work:
             logs = self.logs.gathered or [Gathered({source.name: source.schema.empty_table()}, {}, None)]
             files = {one.target: (Files(), Files()) for one in ours}
             for built in shuffle(logs, split, builder, cut):
-                uncrowded = max((one.uncrowded for one in built.values()), default=0)
-                add_counts(report.did, {f"left out by {self.name}: kids_in_no_crowd": uncrowded} if uncrowded else {})
+                alone = max((one.alone for one in built.values()), default=0)
+                add_counts(
+                    report.did,
+                    {f"left out by {self.name}: fewer than {self.least_viewers} viewers": alone} if alone else {},
+                )
                 for target, parts in built.items():
                     files[target][0].add(parts.tiles)
                     files[target][1].add(parts.rows)

@@ -14,7 +14,7 @@ from pyiceberg.manifest import DataFile
 
 from features.backfill import backfill_from_tiles, reach_back_ms
 from features.columns import codes_in, milliseconds
-from features.crowds import with_crowds, without_children
+from features.crowds import among_many, unguarded
 from features.declarations import TILE_LENGTH, TILE_START
 from features.revision import Part, Revised, is_in, revise_rows, revise_tiles
 from features.source import EVENT_TIME
@@ -45,14 +45,14 @@ class Files:
 @dataclass(frozen=True)
 class TargetBuilt:
     """Of one target in one bucket: files, how many entities were put online, whether some are in no table now, and how
-    many rows of children were left out because they are of no crowd.
+    many rows were left out because they count only among many.
     """
 
     tiles: Files
     rows: Files
     online: int
     has_lost: bool = False
-    uncrowded: int = 0
+    alone: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Builder:
 
     `part`: what the log holds; None: all there is, and every file is replaced. Only then may the logs be cut (`cut`)
     finer than the tables, into a multiple of their `buckets`. `now_ms`: the wall clock, which corrections carry.
-    `least_viewers`: how many children make a crowd.
+    `least_viewers`: how many viewers are many.
     """
 
     places: tuple[Place, ...]
@@ -91,13 +91,13 @@ class Builder:
     def __call__(self, bucket: int, parts: Sequence[pa.Table]) -> dict[Target, TargetBuilt]:
         """Build every target of the bucket."""
         whole = pa.concat_tables(parts)
-        by_hour = with_crowds(whole, self.places[0].target.entity, self.least_viewers)
-        anywhere = without_children(whole)
+        by_hour = among_many(whole, self.places[0].target.entity, self.least_viewers)
+        anywhere = unguarded(whole)
         build = self._building(bucket)
         built = {}
         for place in self.places:
             log = by_hour if place.target.has_boundaries else anywhere
-            built[place.target] = replace(build(place, log), uncrowded=whole.num_rows - log.num_rows)
+            built[place.target] = replace(build(place, log), alone=whole.num_rows - log.num_rows)
         return built
 
     def _building(self, bucket: int) -> "Callable[[Place, pa.Table], TargetBuilt]":

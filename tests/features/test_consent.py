@@ -165,7 +165,7 @@ def test_any_history(events, statements, build_ms):
 def test_published_aggregates_ask_only_what_each_event_allowed(events, statements):
     resolved = resolve(events_table(events), history_of(statements)).events
     for purpose in CONSENT_PURPOSES:
-        decision = decide_for_aggregates(resolved, purpose, known(history_of(statements)), 0)[0]
+        decision = decide_for_aggregates(resolved, purpose, known(history_of(statements)), 0).decision
         assert decision.allowed.tolist() == [
             event.is_kids is not None
             and all(allowed_when_received(event, question, statements) for question in NEEDS[purpose])
