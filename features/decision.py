@@ -18,7 +18,7 @@ The rules in force, in the order in which a row meets them; the first that refus
     withdrawn since       the person's latest consent, as known at the instant of the decision, says no to either
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -190,35 +190,18 @@ def decide(rows: pa.Table, purpose: Purpose, known: Registries, at_ms: int) -> D
     kids = _kids(rows, known, at_ms)
     if purpose is Purpose.CONTENT_SAFETY:
         kids &= _leads_to_somebody(rows)
-    verdicts = {Exclusion.KIDS_PROFILE: kids, Exclusion.REFUSED_ON_EVENT: _refused(rows, purpose)}
-    if purpose is Purpose.ESSENTIAL:
-        verdicts[Exclusion.NOT_ESSENTIAL] = ~is_one_of(rows["event_name"], known.essential_events)
-    verdicts[Exclusion.WITHDRAWN_SINCE] = _withdrawn(rows, purpose, known, at_ms)
-    return Decision(_coded(verdicts))
+    return _decided(rows, kids, purpose, known, at_ms)
 
 
-@dataclass(frozen=True, eq=False)
-class AggregateDecision:
-    """For each row: may it count in aggregates over many viewers, and does it only if there are enough of them."""
+def decide_for_aggregates(rows: pa.Table, purpose: Purpose, known: Registries, at_ms: int) -> tuple[Decision, Flags]:
+    """Which `rows` may count in aggregates over many viewers, and which of all rows are a child's, shape (n,).
 
-    decision: Decision
-    is_child: Flags
-    is_withdrawn: Flags
-
-
-def decide_for_aggregates(rows: pa.Table, purpose: Purpose, known: Registries, at_ms: int) -> AggregateDecision:
-    """Which `rows` may count in aggregates over many viewers, where `features.crowds` says how many are enough.
-
-    What each event allowed when it was received is asked. Rows of those who have withdrawn since, and of children, may
-    count, but only among many; those of a profile that nobody has described, which may be a child's and cannot be told
-    from others, not at all, and no child's for ads (spec 8.5).
+    As `decide`, but for children: theirs count in crowds (`features.crowds`), and never for ads. Those of a profile
+    that nobody has described, which may be a child's and cannot be told from others, do not.
     """
     is_child = _kids(rows, known, at_ms)
     kept_out = is_child if purpose is Purpose.AD_TARGETING else ~_present(rows["is_kids"])
-    verdicts = {Exclusion.KIDS_PROFILE: kept_out, Exclusion.REFUSED_ON_EVENT: _refused(rows, purpose)}
-    if purpose is Purpose.ESSENTIAL:
-        verdicts[Exclusion.NOT_ESSENTIAL] = ~is_one_of(rows["event_name"], known.essential_events)
-    return AggregateDecision(Decision(_coded(verdicts)), is_child, _withdrawn(rows, purpose, known, at_ms))
+    return _decided(rows, kept_out, purpose, known, at_ms), is_child
 
 
 class Refusal(StrEnum):
@@ -260,7 +243,8 @@ def decided_otherwise(
 ) -> tuple[set[str], set[str]]:
     """(users, profiles) of whom `decide` says something else `now`, as of `now_ms`, than it said before."""
     users, profiles = now.consents.people, now.profiles.people
-    refuse = [_refuse(users, purpose, known, at_ms) for known, at_ms in ((before, before_ms), (now, now_ms))]
+    needs = required_consents(purpose)
+    refuse = [_say_no(users, needs, known.consents, at_ms) for known, at_ms in ((before, before_ms), (now, now_ms))]
     kids = [known.profiles.child_until_ms(profiles, at_ms) for known, at_ms in ((before, before_ms), (now, now_ms))]
     return (
         set(users.filter(pa.array(refuse[0] != refuse[1])).to_pylist()),
@@ -268,52 +252,65 @@ def decided_otherwise(
     )
 
 
-def _kids(rows: pa.Table, known: Registries, at_ms: int) -> Flags:
-    """Which rows are a child's, or may be."""
-    kids = _booleans(rows["is_kids"], missing=True)
+def _decided(rows: pa.Table, kids: Flags, purpose: Purpose, known: Registries, at_ms: int) -> Decision:
+    needed = _NEEDS.get(purpose, ())
+    refused = np.zeros(rows.num_rows, dtype=bool)
+    for consent in needed:
+        refused |= ~_booleans(rows[CONSENT_COLUMNS[consent]], missing=False)
+    verdicts = {
+        Exclusion.KIDS_PROFILE: kids,
+        Exclusion.REFUSED_ON_EVENT: refused,
+        Exclusion.WITHDRAWN_SINCE: _said_no(rows, needed, known, at_ms),
+    }
+    if purpose is Purpose.ESSENTIAL:
+        verdicts[Exclusion.NOT_ESSENTIAL] = ~is_one_of(rows["event_name"], known.essential_events)
+    return Decision(_coded(verdicts))
+
+
+def found_to_be_childrens(rows: pa.Table, known: Registries, at_ms: int) -> Flags:
+    """Which rows are of a profile that is known at `at_ms` to have been a child's, then or since, shape (n,)."""
     if "profile_id" not in rows.column_names:
-        return kids
+        return np.zeros(rows.num_rows, dtype=bool)
     profiles = encoded(rows["profile_id"])
     until_ms = np.append(known.profiles.child_until_ms(profiles.dictionary, at_ms), NEVER)
     if (until_ms == NEVER).all():
-        return kids
+        return np.zeros(rows.num_rows, dtype=bool)
     happened_ms: int | NDArray[np.int64] = at_ms
     if "event_timestamp" in rows.column_names:
         happened_ms = milliseconds(rows["event_timestamp"])
-    found: Flags = kids | (happened_ms <= until_ms[codes_of(profiles)])
+    found: Flags = happened_ms <= until_ms[codes_of(profiles)]
     return found
 
 
-def _refused(rows: pa.Table, purpose: Purpose) -> Flags:
-    """Which events themselves said no to something the purpose requires."""
-    refused = np.zeros(rows.num_rows, dtype=bool)
-    for consent in _NEEDS.get(purpose, ()):
-        refused |= ~_booleans(rows[CONSENT_COLUMNS[consent]], missing=False)
-    return refused
+def refused_by(rows: pa.Table, consent: Purpose, known: Registries, at_ms: int) -> Flags:
+    """Which rows are of somebody whose latest answer by `at_ms` about one purpose is no, shape (n,)."""
+    return _said_no(rows, (consent,), known, at_ms)
 
 
-def _withdrawn(rows: pa.Table, purpose: Purpose, known: Registries, at_ms: int) -> Flags:
-    """Which rows are of somebody who has said no by `at_ms`."""
-    withdrawn = _spread(rows["user_id"], lambda users: _refuse(users, purpose, known, at_ms))
+def _kids(rows: pa.Table, known: Registries, at_ms: int) -> Flags:
+    """Which rows are a child's, or may be."""
+    return _booleans(rows["is_kids"], missing=True) | found_to_be_childrens(rows, known, at_ms)
+
+
+def _said_no(rows: pa.Table, consents: Sequence[Purpose], known: Registries, at_ms: int) -> Flags:
+    """Which rows are of somebody who by `at_ms` says no to one of `consents`: its user, or its profile's."""
+
+    def says_no(users: pa.Array) -> Flags:
+        return _say_no(users, consents, known.consents, at_ms)
+
+    found = _spread(rows["user_id"], says_no)
     if "profile_id" not in rows.column_names or not rows["user_id"].null_count:
-        return withdrawn
-    owners_refuse = _spread(
-        rows["profile_id"], lambda profiles: _owners_refuse(known.profiles.owners_of(profiles), purpose, known, at_ms)
-    )
-    return withdrawn | (owners_refuse & ~_present(rows["user_id"]))
+        return found
+    owners = _spread(rows["profile_id"], lambda profiles: _spread(known.profiles.owners_of(profiles), says_no))
+    return found | (owners & ~_present(rows["user_id"]))
 
 
-def _owners_refuse(owners: pa.Array, purpose: Purpose, known: Registries, at_ms: int) -> Flags:
-    return _spread(owners, lambda users: _refuse(users, purpose, known, at_ms))
-
-
-def _refuse(users: pa.Array, purpose: Purpose, known: Registries, at_ms: int) -> Flags:
-    """Which of some distinct users have by `at_ms` said no to something the purpose requires, shape (users,)."""
+def _say_no(users: pa.Array, consents: Sequence[Purpose], history: ConsentHistory, at_ms: int) -> Flags:
+    """Which of some distinct users, shape (users,)."""
     people = Pseudonyms(np.arange(len(users), dtype=np.int32), (users,))
-    said = known.consents.latest(people, np.full(len(users), at_ms))
-    places = [ANSWERED.index(consent) for consent in _NEEDS.get(purpose, ())]
-    refuses: Flags = (said[:, places] == NO).any(axis=1)
-    return refuses
+    said = history.latest(people, np.full(len(users), at_ms))
+    no: Flags = (said[:, [ANSWERED.index(consent) for consent in consents]] == NO).any(axis=1)
+    return no
 
 
 def _leads_to_somebody(rows: pa.Table) -> Flags:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from features.chronicle import Chronicle, Rows, milliseconds
@@ -79,6 +80,17 @@ class ProfileRegistry:
             return pa.nulls(len(profiles), pa.string())
         newest = chronicle.latest(places, np.full(len(profiles), STILL))
         return self.owners.take(pa.array(newest, mask=newest < 0))
+
+    def with_owners(self, users: Pseudonyms, profiles: Pseudonyms) -> Pseudonyms:
+        """Whose rows these are: their users', and of rows without a user those whom their profile was described for."""
+        lacks = (users.codes < 0) & (profiles.codes >= 0)
+        if not lacks.any():
+            return users
+        owner = pc.coalesce(*[self.owners_of(names) for names in profiles.names])
+        is_known = np.append(np.asarray(owner.is_valid()), False)
+        owner, first = pc.fill_null(owner, ""), len(users.names[0])
+        codes = np.where(lacks & is_known[profiles.codes], first + profiles.codes, users.codes).astype(np.int32)
+        return Pseudonyms(codes, tuple(pa.concat_arrays([names, owner]) for names in users.names))
 
     def describe(self, profile_ids: pl.Series, instants_ms: pl.Series) -> tuple[Flags, Flags]:
         """(is_kids, is_described) of each profile, shapes (n,).

@@ -226,7 +226,7 @@ class _Work:
                 alone = max((one.alone for one in built.values()), default=0)
                 add_counts(
                     report.did,
-                    {f"left out by {self.name}: fewer than {self.least_viewers} viewers": alone} if alone else {},
+                    {f"left out by {self.name}: children in no crowd": alone} if alone else {},
                 )
                 for target, parts in built.items():
                     files[target][0].add(parts.tiles)

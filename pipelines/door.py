@@ -62,24 +62,24 @@ class Door:
             kept[indices] = False
 
         users = self.pseudonymizer.pseudonyms(events["user_id"])
+        profiles = self.pseudonymizer.pseudonyms(events["profile_id"])
         dropped: dict[str, int] = {}
         read_strictly: Mapping[str, int] = {}
         # An event that concerns nobody may name somebody all the same, and is then theirs.
         if schema.consent_category != "none" or concerns_somebody(events).any():
-            resolved = resolve(events, self.known.consents, users)
+            resolved = resolve(events, self.known.consents, self.known.profiles.with_owners(users, profiles))
             events, read_strictly = resolved.events, resolved.counts
             refused = kept & ~may_be_stored(events, schema.name in self.known.essential_events)
             dropped = {"analytics_refused": int(refused.sum())} if refused.any() else {}
             kept &= ~refused
 
         if not kept.all():
-            events, users = events.filter(pa.array(kept)), users.filter(kept)
-        rows = self._protect(schema, events, users)
+            events, users, profiles = events.filter(pa.array(kept)), users.filter(kept), profiles.filter(kept)
+        rows = self._protect(schema, events, users, profiles)
         return Admission(rows, np.flatnonzero(kept), rejected, dropped, {**_restricted(rows), **read_strictly})
 
-    def _protect(self, schema: EventSchema, events: pa.Table, users: Pseudonyms) -> pa.Table:
+    def _protect(self, schema: EventSchema, events: pa.Table, users: Pseudonyms, profiles: Pseudonyms) -> pa.Table:
         """Hash ids, strip kids' ones, enrich, truncate addresses, replace personal data in free text."""
-        profiles = self.pseudonymizer.pseudonyms(events["profile_id"])
         is_kids, described = self.known.profiles.describe_each(profiles, milliseconds(events["event_timestamp"]))
         columns = dict(zip(events.column_names, events.columns, strict=True))
         columns |= {

@@ -14,7 +14,7 @@ from pyiceberg.manifest import DataFile
 
 from features.backfill import backfill_from_tiles, reach_back_ms
 from features.columns import codes_in, milliseconds
-from features.crowds import among_many, unguarded
+from features.crowds import with_crowds, without_children
 from features.declarations import TILE_LENGTH, TILE_START
 from features.revision import Part, Revised, is_in, revise_rows, revise_tiles
 from features.source import EVENT_TIME
@@ -45,7 +45,7 @@ class Files:
 @dataclass(frozen=True)
 class TargetBuilt:
     """Of one target in one bucket: files, how many entities were put online, whether some are in no table now, and how
-    many rows were left out because they count only among many.
+    many rows of children were left out because they are of no crowd.
     """
 
     tiles: Files
@@ -77,7 +77,7 @@ class Builder:
 
     `part`: what the log holds; None: all there is, and every file is replaced. Only then may the logs be cut (`cut`)
     finer than the tables, into a multiple of their `buckets`. `now_ms`: the wall clock, which corrections carry.
-    `least_viewers`: how many viewers are many.
+    `least_viewers`: how many children make a crowd.
     """
 
     places: tuple[Place, ...]
@@ -91,8 +91,8 @@ class Builder:
     def __call__(self, bucket: int, parts: Sequence[pa.Table]) -> dict[Target, TargetBuilt]:
         """Build every target of the bucket."""
         whole = pa.concat_tables(parts)
-        by_hour = among_many(whole, self.places[0].target.entity, self.least_viewers)
-        anywhere = unguarded(whole)
+        by_hour = with_crowds(whole, self.places[0].target.entity, self.least_viewers)
+        anywhere = without_children(whole)
         build = self._building(bucket)
         built = {}
         for place in self.places:

@@ -39,6 +39,7 @@ from pipelines.cluster import run_tasks
 from pipelines.feature_logs import Reading
 from pipelines.feature_look import (
     FOREVER_MS,
+    DaysOf,
     DaysWatched,
     Eyes,
     KeysOf,
@@ -98,9 +99,12 @@ class Changes:
             raise CannotTellError(str(error)) from None
         days = self._days_of_rows({name: list(files.values()) for name, files in new.items()})
         days = days.union(*(self._days_of_titles(source, built) for source, built in since))
+        users, profiles = self._decided_otherwise([built for _, built in since])
+        if not self.entities and (users or profiles):
+            days |= self._days_of_people(users, profiles)
         self._check_worth(sorted(days))
         parts, long = self._parts(sorted(days))
-        keys, people = self._people_to_remake([built for _, built in since])
+        keys, people = self._people_to_remake(users, profiles)
         return Scope(tuple(parts), np.union1d(long, people), keys, self._spans)
 
     @property
@@ -209,13 +213,11 @@ class Changes:
             for name, viewing in self.reading.viewings.items()
         }
 
-    def _people_to_remake(self, since: Sequence[Built]) -> tuple[dict[str, pa.Array], Hashes]:
-        """The keys of entities of people whose rows are decided otherwise since, and whose rows make them.
+    def _decided_otherwise(self, since: Sequence[Built]) -> tuple[set[str], set[str]]:
+        """Users and profiles whose rows are decided otherwise since.
 
-        Consent was given or withdrawn, or a profile turned out to be a child's, or no longer is one.
+        Consent was given or withdrawn, or a profile turned out to be a child's, or to have been one.
         """
-        if not self.entities:
-            return {}, NOBODY
         now = registries(self.lakehouse)
         users: set[str] = set()
         profiles: set[str] = set()
@@ -223,7 +225,19 @@ class Changes:
             before = registries_as_of(self.lakehouse, built.inputs)
             other = decided_otherwise(before, built.decided_ms, now, self.decided_ms, self.purpose)
             users, profiles = users | other[0], profiles | other[1]
-        if not users and not profiles:
+        return users, profiles
+
+    def _days_of_people(self, users: set[str], profiles: set[str]) -> set[int]:
+        """Days on which they have rows: aggregates of these are made anew, without them or with them again."""
+        days: set[int] = set()
+        everywhere = self._files_between(-FOREVER_MS, FOREVER_MS)
+        for found in self._look(everywhere, partial(DaysOf, users=_texts(users), profiles=_texts(profiles))):
+            days.update(found["day"].to_list())
+        return days
+
+    def _people_to_remake(self, users: set[str], profiles: set[str]) -> tuple[dict[str, pa.Array], Hashes]:
+        """The keys of entities of people whose rows are decided otherwise, and whose rows make them."""
+        if not self.entities or not (users or profiles):
             return {}, NOBODY
         everywhere = self._files_between(-FOREVER_MS, FOREVER_MS)
         whose = partial(KeysOf, entities=self.entities, users=_texts(users), profiles=_texts(profiles))

@@ -16,7 +16,7 @@ import pyarrow as pa
 import ray
 from pyiceberg.table import FileScanTask
 
-from features.crowds import BESIDE, GUARD, guarded
+from features.crowds import CHILD, CHILD_KNOWN, with_children
 from features.decision import DECISION_COLUMNS
 from features.errors import DeclarationError
 from features.names import nearest
@@ -127,7 +127,7 @@ class CutLog:
         """One table a bucket."""
         log = gathered.logs[self.source]
         if self.columns is not None:
-            log = log.select([*self.columns, *(name for name in BESIDE if name in log.column_names)])
+            log = log.select([*self.columns, *(name for name in (CHILD, CHILD_KNOWN) if name in log.column_names)])
         parts = cut_by(log, bucket_of(log[self.entity], self.buckets), self.buckets)
         return [_with_plain_texts(part) for part in parts]
 
@@ -207,7 +207,7 @@ class _Split:
         if self.scope is not None:
             rows = rows.filter(pa.array(self.scope.is_read(rows, self.together)))
         bucket = np.maximum(bucket_of(rows[self.together], self.buckets), 0)
-        beside = () if viewing.is_personal else BESIDE
+        beside = () if viewing.is_personal else (CHILD, CHILD_KNOWN)
         parts = cut_by(rows.select([*columns, *beside]), bucket, self.buckets)
         return [_named(noted(part, excluded if place == 0 else {}), name) for place, part in enumerate(parts)]
 
@@ -236,8 +236,8 @@ class _MakeLogs:
 
     def _log(self, source: Source, found: Mapping[str, pa.Table]) -> pa.Table:
         log = source.log(self._tables_of(source, found))
-        parts = [found[name] for name in source.reads if name in found and GUARD in found[name].column_names]
-        return guarded(log, parts) if parts else log
+        parts = [found[name] for name in source.reads if name in found and CHILD in found[name].column_names]
+        return with_children(log, parts) if parts else log
 
     def _tables_of(self, source: Source, found: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
         rows = {name: found[name] if name in found else self.schemas[name].empty_table() for name in source.reads}

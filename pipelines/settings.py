@@ -124,7 +124,7 @@ class PrivacySettings(_Section):
         default=24, description="after this long a profile nobody has described is treated as a child's"
     )
     least_viewers: Count = Field(
-        default=20, description="children, and who has withdrawn, count in aggregates only among so many viewers (k)"
+        default=20, description="children count in aggregates only in crowds of so many viewers (k)"
     )
 
 

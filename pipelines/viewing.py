@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.table import FileScanTask
 
 from features.consent import ConsentHistory
-from features.crowds import BESIDE, guards
+from features.crowds import CHILD, CHILD_KNOWN
 from features.decision import Registries, decide, decide_for_aggregates
 from features.profiles import VIEWER_TOKEN, ProfileRegistry
 from features.purposes import Purpose
@@ -67,7 +68,7 @@ class Viewing:
     ) -> tuple[pa.Table, dict[str, int]]:
         """Rows of `files` that the purpose admits, and how many were left out for which reason.
 
-        Of those for aggregates, the columns of `crowds.BESIDE` say which count only among many.
+        Of those for aggregates, `child` and `child_known_at` say which are a child's: they count in crowds only.
         """
         if self.is_personal:
             rows = read_tasks(self.table, files, columns)
@@ -75,12 +76,10 @@ class Viewing:
             return rows.filter(pa.array(decision.allowed)), decision.excluded
         needed = None if columns is None else tuple(dict.fromkeys((*columns, VIEWER_TOKEN, "ingested_at")))
         rows = read_tasks(self.table, files, needed)
-        decided = decide_for_aggregates(rows, self.purpose, self.known, self.at_ms)
-        guard = guards(decided.is_child, decided.is_withdrawn)
-        beside = (guard, rows[VIEWER_TOKEN], rows["ingested_at"])
-        for name, values in zip(BESIDE, beside, strict=True):
-            rows = rows.append_column(name, values)
-        return rows.filter(pa.array(decided.decision.allowed)), decided.decision.excluded
+        decision, is_child = decide_for_aggregates(rows, self.purpose, self.known, self.at_ms)
+        for name, of in ((CHILD, VIEWER_TOKEN), (CHILD_KNOWN, "ingested_at")):
+            rows = rows.append_column(name, pc.if_else(pa.array(is_child), rows[of], None))
+        return rows.filter(pa.array(decision.allowed)), decision.excluded
 
     def cut(self, key: str, buckets: int, files: Sequence[FileScanTask]) -> list[pa.Table]:
         """Admitted rows of `files` by the bucket of `key`; the first table also says what was excluded."""

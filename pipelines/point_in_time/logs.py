@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from features.crowds import unguarded
+from features.crowds import without_children
 from features.entities import entity as entity_of
 from features.purposes import Purpose
 from features.sorted_log import sort_log
@@ -116,5 +116,5 @@ class _Sort:
     entity: str
 
     def __call__(self, _: int, parts: Sequence[pa.Table]) -> list[DataFile]:
-        log = unguarded(pa.concat_tables(parts))  # a log is cut anywhere, and many are many of whole hours
+        log = without_children(pa.concat_tables(parts))  # a log is cut anywhere, and crowds only at the hour
         return write_files(self.table, sort_log(self.source, self.entity, log))

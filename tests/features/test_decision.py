@@ -106,18 +106,23 @@ def test_essential_is_a_list_of_events_and_asks_nobody():
     assert reason(Purpose.ESSENTIAL, {}) == "not_essential"
 
 
-def test_aggregates_ask_what_each_event_allowed_and_know_whose_rows_are_a_childs():
+def test_aggregates_know_whose_rows_are_a_childs():
     registries = known([("u", False, False, False, 500)], [("p", False, 10), ("p", True, 500)])
     rows = table({}, {"profile_id": None}, {"is_kids": True, **NOBODY}, {"is_kids": None}, {"consent_analytics": False})
-    decided = decide_for_aggregates(rows, PERSONAL, registries, 1_000)
-    assert decided.decision.reasons.to_pylist() == [None, None, None, "kids_profile", "refused_on_event"]
-    assert decided.is_child.tolist() == [True, False, True, True, True]
-    assert decided.is_withdrawn.tolist() == [True, True, False, True, True]
-    before = decide_for_aggregates(rows, PERSONAL, registries, 499)
-    assert before.is_child.tolist() == [False, False, True, True, False]
-    assert not before.is_withdrawn.any()
-    ads = decide_for_aggregates(rows, Purpose.AD_TARGETING, registries, 1_000).decision
-    assert ads.reasons.to_pylist() == ["kids_profile", None, "kids_profile", "kids_profile", "kids_profile"]
+    decision, is_child = decide_for_aggregates(rows, PERSONAL, registries, 1_000)
+    assert decision.reasons.to_pylist() == [
+        "withdrawn_since",
+        "withdrawn_since",
+        None,
+        "kids_profile",
+        "refused_on_event",
+    ]
+    assert is_child.tolist() == [True, False, True, True, True]
+    decision, is_child = decide_for_aggregates(rows, PERSONAL, registries, 499)
+    assert decision.reasons.to_pylist() == [None, None, None, "kids_profile", "refused_on_event"]
+    assert is_child.tolist() == [False, False, True, True, False]
+    ads, _ = decide_for_aggregates(rows, Purpose.AD_TARGETING, registries, 1_000)
+    assert ads.reasons.to_pylist() == ["kids_profile", "withdrawn_since", *["kids_profile"] * 3]
 
 
 def test_a_row_without_a_user_is_of_whose_profile_it_is():
