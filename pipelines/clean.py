@@ -13,12 +13,14 @@ that is killed between two commits leaves the rest to the next one.
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from pyiceberg.table import Table
 
+from features.consent import ConsentHistory
+from features.decision import Registries
 from features.profiles import ProfileRegistry
 from pipelines.cluster import run_tasks
 from pipelines.contract.events import load_contract
@@ -41,7 +43,7 @@ from pipelines.silver.sources import BRONZE_SNAPSHOT, STALE_MS, BronzeFiles, Par
 from pipelines.silver.targets import SUBSCRIPTIONS, TITLES, Target, targets
 from pipelines.silver.work import Cleaner, Judged, TableWork, Written
 
-BRONZE, PROFILES = "bronze.events", "privacy.profiles"
+BRONZE, PROFILES, CONSENTS = "bronze.events", "privacy.profiles", "privacy.consents"
 COUNTS = "reel.counts"
 # Of a table's progress: since when rows wait for their profile, and as of when they were last judged.
 OLDEST_WAITING, JUDGED, INPUTS = "oldest_waiting_ms", "judged_ms", "inputs"
@@ -78,8 +80,10 @@ class Cleaning:
             if snapshot is None:
                 return report
             profiles_at, profiles = self._memory.rows_of(self._lakehouse, PROFILES, tables.PROFILES)
+            _, consents = self._memory.rows_of(self._lakehouse, CONSENTS, tables.CONSENTS)
+            known = Registries(ConsentHistory.of(consents), ProfileRegistry.of(profiles))
             now_ms = int(time.time() * 1000)
-            settling = Settling(ProfileRegistry.of(profiles), self._pseudonymizer, now_ms, self._wait_ms)
+            settling = Settling(known, self._pseudonymizer, now_ms, self._wait_ms)
             run = _Run(
                 self._lakehouse, self._memory, made, report, BronzeFiles(bronze), snapshot.snapshot_id,
                 settling, profiles_at,
@@ -200,7 +204,7 @@ class _Run:
                 registries[judged.profiles_at] = ProfileRegistry.of(
                     read_snapshot(table, judged.profiles_at, tables.PROFILES)
                 )
-            known = registries[judged.profiles_at]
+            known = replace(self.settling.known, profiles=registries[judged.profiles_at])
             earlier[judged] = Settling(known, self.settling.pseudonymizer, judged.at_ms, self.settling.wait_ms)
         return earlier
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from features.columns import milliseconds
 from features.revision import is_in
@@ -111,17 +112,33 @@ class DaysWatched:
 
 
 @dataclass(frozen=True)
+class DaysOf:
+    """Days on which some users, or some profiles, have rows."""
+
+    eyes: Eyes
+    users: pa.Array
+    profiles: pa.Array
+
+    def __call__(self, name: str, paths: Paths) -> pl.DataFrame:
+        """One column: `day`, a whole number since 1970."""
+        rows = self.eyes.read(name, paths, {"user_id", "profile_id", EVENT_TIME})
+        at_ms = milliseconds(rows[EVENT_TIME].filter(pa.array(_is_theirs(rows, self.users, self.profiles))))
+        return pl.DataFrame({"day": np.unique(at_ms // DAY_MS)})
+
+
+@dataclass(frozen=True)
 class KeysOf:
-    """Keys of entities in rows of some users; one column an entity, a list each."""
+    """Keys of entities in rows of some users, or of some profiles; one column an entity, a list each."""
 
     eyes: Eyes
     entities: tuple[str, ...]
     users: pa.Array
+    profiles: pa.Array
 
     def __call__(self, name: str, paths: Paths) -> pl.DataFrame:
         """A column of texts for each entity."""
-        rows = self.eyes.read(name, paths, {"user_id", *self.entities})
-        rows = rows.filter(pa.array(is_in(rows["user_id"].cast(pa.string()), self.users)))
+        rows = self.eyes.read(name, paths, {"user_id", "profile_id", *self.entities})
+        rows = rows.filter(pa.array(_is_theirs(rows, self.users, self.profiles)))
         keys = {
             one: rows[one].cast(pa.string()).drop_null().unique().to_pylist() if one in rows.column_names else []
             for one in self.entities
@@ -146,3 +163,8 @@ class PeopleSharing:
                 is_theirs |= is_in(rows[one].cast(pa.string()), keys)
         people = hashes(rows[self.eyes.together].filter(pa.array(is_theirs)))
         return pl.DataFrame({"person": np.unique(people)})
+
+
+def _is_theirs(rows: pa.Table, users: pa.Array, profiles: pa.Array) -> NDArray[np.bool_]:
+    is_users: NDArray[np.bool_] = is_in(rows["user_id"].cast(pa.string()), users)
+    return is_users | is_in(rows["profile_id"].cast(pa.string()), profiles)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
+from features.consent import ANSWERED
 from features.declarations import FeatureGroup
 from features.packing import pack
 from pipelines.lakehouse import tables
@@ -104,14 +105,12 @@ def materialize_context(
     shown = set(on_demand["content_id"].to_list())
     ranked = sorted(popular, key=lambda title: -title[1])
     lists = {"all": [t for t in ranked if t[0] in shown], "kids": [t for t in ranked if t[0] in kids]}
-    profiles = _latest(read_all(lakehouse.existing("privacy.profiles"), tables.PROFILES), ["profile_id"])
-    consents = _latest(read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS), ["user_id"])
+    profiles = read_all(lakehouse.existing("privacy.profiles"), tables.PROFILES)
+    consents = read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS)
     records = {
         "titles": _records(latest, "content_id", ["title", "genres", "maturity_rating", "content_type"]),
-        "profiles": _records(profiles, "profile_id", ["is_kids", "user_id"]),
-        "consents": _records(
-            consents, "user_id", ["allows_analytics", "allows_personalization", "allows_ad_targeting"]
-        ),
+        "profiles": profile_records(profiles),
+        "consents": consent_records(consents),
         "popular": (
             (name, [{"content_id": title, "viewers": viewers} for title, viewers in rows[:POPULAR_TITLES]])
             for name, rows in lists.items()
@@ -123,6 +122,19 @@ def materialize_context(
             f"online {group}": store.put_many(group, ((key, json.dumps(value).encode()) for key, value in rows))
             for group, rows in records.items()
         }
+
+
+def profile_records(profiles: pa.Table) -> Iterator[tuple[str, object]]:
+    """Whose each profile is, and whether a child's; of two descriptions of one instant the child's counts."""
+    latest = _latest(profiles.sort_by("is_kids"), ["profile_id"])
+    return _records(latest, "profile_id", ["is_kids", "user_id"])
+
+
+def consent_records(consents: pa.Table) -> Iterator[tuple[str, object]]:
+    """What each user allows; of two statements of one instant the refusals count."""
+    answers = [f"allows_{purpose}" for purpose in ANSWERED]
+    strictest = pl.DataFrame(consents).group_by("user_id", "event_timestamp").agg(pl.col(answers).min())
+    return _records(_latest(strictest.to_arrow(), ["user_id"]), "user_id", answers)
 
 
 def _latest(rows: pa.Table, key: list[str]) -> pl.DataFrame:

@@ -132,6 +132,9 @@ class PrivacySettings(_Section):
     undescribed_profile_hours: Seconds = Field(
         default=24, description="after this long a profile nobody has described is treated as a child's"
     )
+    least_viewers: Count = Field(
+        default=20, description="children count in aggregates only in crowds of so many viewers (k)"
+    )
 
 
 class IngestSettings(_Section):

@@ -11,16 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from features.profiles import ProfileRegistry, strip_kids
+from features.decision import Registries
+from features.late_children import LateChildren
 from features.pseudonyms import Pseudonymizer
 from pipelines.silver.rules import milliseconds
 
 
 @dataclass(frozen=True)
 class Settling:
-    """What is known of profiles now, and how long rows wait for it."""
+    """What is known of people now, and how long rows wait for it."""
 
-    profiles: ProfileRegistry
+    known: Registries
     pseudonymizer: Pseudonymizer
     now_ms: int
     wait_ms: int
@@ -40,7 +41,7 @@ class Settling:
         parts = [
             _with_kids(known := rows.filter(pa.array(~undescribed)), pc.fill_null(known["is_kids"], False)),
             _with_kids(asked.filter(pa.array(~kids)), False),
-            _with_kids(self._stripped(asked.filter(pa.array(kids))), True),
+            self._stripped(asked.filter(pa.array(kids))),
         ]
         still_waiting = np.concatenate(
             [np.zeros(len(parts[0]), dtype=bool), waiting[~kids], np.zeros(len(parts[2]), dtype=bool)]
@@ -53,7 +54,7 @@ class Settling:
         return came_in_undescribed(rows) & self._waits(rows, described)
 
     def _described(self, rows: pa.Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        return self.profiles.describe(
+        return self.known.profiles.describe(
             pl.Series(values=rows["profile_id"].cast(pa.string()).combine_chunks(), dtype=pl.String),
             pl.Series(milliseconds(rows["event_timestamp"])),
         )
@@ -62,8 +63,7 @@ class Settling:
         return ~described & (self.now_ms - milliseconds(rows["ingested_at"]) < self.wait_ms)
 
     def _stripped(self, rows: pa.Table) -> pa.Table:
-        stripped = strip_kids(rows, np.ones(rows.num_rows, dtype=bool), self.pseudonymizer) if rows.num_rows else rows
-        return stripped.cast(rows.schema)
+        return LateChildren(self.known, self.pseudonymizer, self.now_ms).stripped(rows)
 
 
 def came_in_undescribed(rows: pa.Table) -> NDArray[np.bool_]:

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyiceberg.manifest import DataFile
 
+from features.consent import ConsentHistory
+from features.decision import Registries
 from features.profiles import ProfileRegistry
 from features.pseudonyms import Pseudonymizer
 from pipelines.lakehouse import tables
@@ -33,6 +35,12 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 
 INVALID = "invalid: completion_percent outside 0 to 100"
 _MASK = (1 << 64) - 1
+
+
+def nobody() -> Registries:
+    return Registries(
+        ConsentHistory.of(tables.CONSENTS.empty_table()), ProfileRegistry.of(tables.PROFILES.empty_table())
+    )
 
 
 def colliding_pair(dice: random.Random) -> tuple[str, str]:
@@ -145,7 +153,7 @@ class Playback:
                 History.of(tables.TITLE_HISTORY.empty_table(), "content_id"),
                 History.of(tables.SUBSCRIPTIONS.empty_table(), "user_id"),
             ),
-            Settling(ProfileRegistry.of(tables.PROFILES.empty_table()), Pseudonymizer((SALT,)), T0 + HOUR, 2 * HOUR),
+            Settling(nobody(), Pseudonymizer((SALT,)), T0 + HOUR, 2 * HOUR),
             {},
         )
 
