@@ -10,6 +10,7 @@ A mark is a commit to `privacy.tombstones`, whether it has rows or not.
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import Table
 
 TOMBSTONES = "privacy.tombstones"
 ERASURES = "reel.erasures"
@@ -19,7 +20,12 @@ _NONE = "none"
 def newest_mark(catalog: Catalog) -> str:
     """The newest mark of a lakehouse."""
     try:
-        snapshot_id = catalog.load_table(TOMBSTONES).metadata.current_snapshot_id
+        return mark_of(catalog.load_table(TOMBSTONES))
     except NoSuchTableError:
-        return _NONE
+        return mark_of(None)
+
+
+def mark_of(tombstones: Table | None) -> str:
+    """The newest mark in the table."""
+    snapshot_id = tombstones.metadata.current_snapshot_id if tombstones is not None else None
     return _NONE if snapshot_id is None else str(snapshot_id)

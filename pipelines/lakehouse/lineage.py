@@ -12,7 +12,7 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from pipelines.kafka.offsets import OffsetRange
-from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.catalog import Lakehouse, LakehouseError
 from pipelines.lakehouse.commits import ErasedMeanwhileError
-from pipelines.lakehouse.erasures import ERASURES, newest_mark
+from pipelines.lakehouse.erasures import ERASURES, TOMBSTONES, mark_of, newest_mark
 from pipelines.lakehouse.offset_ranges import Offsets, offsets_of, union
 from pipelines.lakehouse.openlineage import Dataset, Listener, Written
 from pipelines.settings import Settings
@@ -159,7 +159,7 @@ class Run:
     @classmethod
     def begin(cls, station: str, lakehouse: Lakehouse | None = None) -> "Run":
         """A run that begins now. With its lakehouse it commits nothing once somebody was erased meanwhile."""
-        erasures = newest_mark(lakehouse.catalog) if lakehouse is not None else None
+        erasures = mark_of(lakehouse.existing(TOMBSTONES)) if lakehouse is not None else None
         return cls(station, str(uuid.uuid4()), code_version(), lakehouse, erasures)
 
     def require_no_erasure_since(self, made: str) -> None:
@@ -217,10 +217,20 @@ class Run:
         return {name: snapshot for one in self.inputs for name, snapshot in one.snapshots.items()}
 
 
+def _begun(settings: Settings, station: str) -> Run:
+    try:
+        return Run.begin(station, Lakehouse.open(settings))
+    except LakehouseError as error:
+        if error.passes:
+            raise
+        # The station finds out for itself, and says so; should it get there all the same, it is made to begin again.
+        return replace(Run.begin(station), erasures="unknown")
+
+
 @contextmanager
 def run(settings: Settings, station: str) -> Iterator[Run]:
     """One run of `station`; whoever listens hears that it started, and that it completed or failed."""
-    made = Run.begin(station, Lakehouse.open(settings))
+    made = _begun(settings, station)
     listener = Listener.of(settings)
     if listener is None:
         yield made
