@@ -15,6 +15,7 @@ from models.errors import ModelError
 from pipelines.cli_contract import contracts
 from pipelines.cli_features import features
 from pipelines.cli_lakehouse import lineage, maintain
+from pipelines.cli_privacy import privacy
 from pipelines.cli_quality import quality
 from pipelines.cli_quarantine import quarantine_app
 from pipelines.cli_training_set import training_set
@@ -36,6 +37,7 @@ app.add_typer(contracts, name="contract")
 app.add_typer(features, name="features")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(training_set, name="training-set")
+app.add_typer(privacy, name="privacy")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line instead of a table.")]
 RECOMMENDATION = "recommendation"

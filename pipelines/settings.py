@@ -127,6 +127,9 @@ class PrivacySettings(_Section):
     principal: str | None = Field(
         default=None, description="who the audit log says runs this, as a service account; null means the system's user"
     )
+    access_file: ProjectPath = Field(
+        default=Path("configs/access.yaml"), description="who may see what: roles, layers, kinds of columns"
+    )
     audit_minutes: Annotated[float, Field(ge=0)] = Field(
         default=5, description="how often a run that goes on, as ingest --follow, is put on the audit log"
     )
