@@ -33,6 +33,11 @@ class Chronicle:
         starts = np.append(np.flatnonzero(begins), len(texts))
         return cls(texts[begins], starts, known_ms)
 
+    @property
+    def names(self) -> pa.Array:
+        """The keys as text, shape (k,)."""
+        return pa.array(self.keys, pa.binary()).cast(pa.string())
+
     def find(self, keys: pa.Array) -> Rows:
         """The place of each key in `keys`, shape (m,); -1 for one of which nothing is known."""
         if not len(self.keys):

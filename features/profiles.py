@@ -12,6 +12,7 @@ from features.distinct import codes_of, encoded, spread
 from features.pseudonyms import Pseudonymizer, Pseudonyms
 
 PERSON_IDS = ("user_id", "profile_id", "session_id", "device_id")
+VIEWER_TOKEN = "viewer_token"
 MILLISECONDS_PER_DAY = 86_400_000
 _FAR_MS = np.iinfo(np.int64).max
 
@@ -41,6 +42,16 @@ class ProfileRegistry:
         rows = frame.group_by("profile_id", "known_ms").agg(pl.col("is_kids").max()).sort("profile_id", "known_ms")
         keys = rows["profile_id"].to_arrow().cast(pa.string())
         return cls(Chronicle.of(keys, rows["known_ms"].to_numpy()), rows["is_kids"].to_numpy())
+
+    @property
+    def people(self) -> pa.Array:
+        """Every profile that was ever described, distinct."""
+        return self.descriptions.names
+
+    def are_kids(self, profiles: pa.Array, at_ms: int) -> Flags:
+        """Which of some distinct profiles are known at `at_ms` to be a child's, shape (profiles,)."""
+        people = Pseudonyms(np.arange(len(profiles), dtype=np.int32), (profiles,))
+        return self.describe_each(people, np.full(len(profiles), at_ms))[0]
 
     def describe(self, profile_ids: pl.Series, instants_ms: pl.Series) -> tuple[Flags, Flags]:
         """(is_kids, is_described) of each profile, shapes (n,).
@@ -75,7 +86,7 @@ def strip_kids(events: pa.Table, is_kids: Flags, pseudonymizer: Pseudonymizer) -
     """
     kind = events.schema.field("profile_id").type
     token = _tokens(encoded(events["profile_id"]), events["event_timestamp"], is_kids, pseudonymizer)
-    events = _replace(events, "viewer_token", token if pa.types.is_dictionary(kind) else token.cast(kind))
+    events = _replace(events, VIEWER_TOKEN, token if pa.types.is_dictionary(kind) else token.cast(kind))
     if not is_kids.any():
         return events
     for name in PERSON_IDS:

@@ -10,7 +10,7 @@ A selection's columns are called `{name}__{feature}` and `{name}__age_ms`, where
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from features.consent import required_consents
+from features.decision import required_consents
 from features.declarations import Feature, FeatureGroup
 from features.entities import entity as entity_of
 from features.errors import PurposeNotAllowedError, SelectionError, UnknownGroupError

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from features.chronicle import milliseconds
-from features.consent import ConsentHistory, resolve
+from features.decision import Registries, concerns_somebody, may_be_stored, resolve
 from features.distinct import codes_of, encoded, spread
-from features.profiles import ProfileRegistry, strip_kids
+from features.profiles import strip_kids
 from features.pseudonyms import Pseudonymizer, Pseudonyms
 from features.redaction import redact
 from pipelines.contract.events import EventSchema
@@ -51,9 +51,7 @@ class Door:
     """The rules, with the salts, the registries and the databases they need."""
 
     pseudonymizer: Pseudonymizer
-    consents: ConsentHistory
-    profiles: ProfileRegistry
-    essential_events: frozenset[str]
+    known: Registries
     enricher: Enricher = field(default_factory=Enricher)
 
     def admit(self, schema: EventSchema, events: pa.Table) -> Admission:
@@ -65,23 +63,24 @@ class Door:
 
         users = self.pseudonymizer.pseudonyms(events["user_id"])
         dropped: dict[str, int] = {}
+        read_strictly: Mapping[str, int] = {}
         # An event that concerns nobody may name somebody all the same, and is then theirs.
-        if schema.consent_category != "none" or _of_a_person(events).any():
-            events = resolve(events, self.consents, users)
-            if schema.name not in self.essential_events:
-                refused = kept & _of_a_person(events) & ~_true(events["consent_analytics"])
-                dropped = {"analytics_refused": int(refused.sum())} if refused.any() else {}
-                kept &= ~refused
+        if schema.consent_category != "none" or concerns_somebody(events).any():
+            resolved = resolve(events, self.known.consents, users)
+            events, read_strictly = resolved.events, resolved.counts
+            refused = kept & ~may_be_stored(events, schema.name in self.known.essential_events)
+            dropped = {"analytics_refused": int(refused.sum())} if refused.any() else {}
+            kept &= ~refused
 
         if not kept.all():
             events, users = events.filter(pa.array(kept)), users.filter(kept)
         rows = self._protect(schema, events, users)
-        return Admission(rows, np.flatnonzero(kept), rejected, dropped, _restricted(rows))
+        return Admission(rows, np.flatnonzero(kept), rejected, dropped, {**_restricted(rows), **read_strictly})
 
     def _protect(self, schema: EventSchema, events: pa.Table, users: Pseudonyms) -> pa.Table:
         """Hash ids, strip kids' ones, enrich, truncate addresses, replace personal data in free text."""
         profiles = self.pseudonymizer.pseudonyms(events["profile_id"])
-        is_kids, described = self.profiles.describe_each(profiles, milliseconds(events["event_timestamp"]))
+        is_kids, described = self.known.profiles.describe_each(profiles, milliseconds(events["event_timestamp"]))
         columns = dict(zip(events.column_names, events.columns, strict=True))
         columns |= {
             "event_name": spread(pa.array([schema.name]), np.zeros(events.num_rows, np.int32)),
@@ -126,13 +125,6 @@ def _truncated_v6(text: str) -> str | None:
     return str(ipaddress.IPv6Network((address, 48), strict=False))
 
 
-def _of_a_person(events: pa.Table) -> Flags:
-    """Events of the catalogue and of machines are nobody's; a client's are somebody's, logged in or not."""
-    of_client = _true(pc.equal(events["source"], "CLIENT"))
-    of_a_person: Flags = of_client | _present(events["user_id"]) | _present(events["profile_id"])
-    return of_a_person
-
-
 def _restricted(rows: pa.Table) -> dict[str, int]:
     """How many of `rows` may not be used for everything; each also says so in its own columns."""
     counts = {
@@ -146,15 +138,3 @@ def _restricted(rows: pa.Table) -> dict[str, int]:
 
 def _count_false(column: pa.ChunkedArray) -> int:
     return int(len(column) - column.null_count - (pc.sum(column).as_py() or 0))
-
-
-def _true(column: pa.ChunkedArray) -> Flags:
-    filled: Flags = pc.fill_null(column, False).to_numpy()
-    return filled
-
-
-def _present(column: pa.ChunkedArray) -> Flags:
-    if not column.null_count:
-        return np.ones(len(column), dtype=bool)
-    present: Flags = column.is_valid().to_numpy()
-    return present

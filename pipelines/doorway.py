@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from features.consent import ConsentHistory
+from features.decision import Registries
 from features.profiles import ProfileRegistry
 from features.pseudonyms import Pseudonymizer
 from pipelines.contract.essential import essential_events
@@ -17,8 +18,6 @@ def open_door(
     """The door for people known by `profiles` and `consents` (rows of `privacy.profiles` and `privacy.consents`)."""
     return Door(
         hasher,
-        ConsentHistory.of(consents),
-        ProfileRegistry.of(profiles),
-        essential_events(contract),
+        Registries(ConsentHistory.of(consents), ProfileRegistry.of(profiles), essential_events(contract)),
         enricher,
     )

@@ -22,7 +22,7 @@ import pyarrow as pa
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Operation
 
-from features.consent import withdrawn_or_given
+from features.decision import decided_otherwise
 from features.purposes import Purpose
 from features.source import EVENT_TIME, Source
 from features.titles import titles_changed
@@ -59,17 +59,17 @@ from pipelines.lakehouse.scans import (
     appended_files,
     file_groups,
     lower_instant_ms,
-    read_all,
     read_snapshot,
     snapshots_after,
     upper_instant_ms,
 )
+from pipelines.viewing import registries, registries_as_of
 
 # Playbacks and sessions seldom last longer; those that do are right too, and cost more.
 SHORTEST_REACH_MS = 6 * HOUR_MS
 MOST_READ_AGAIN = 0.5
 ROWS_PER_LOOK = 2_000_000  # of a few columns
-_TITLES, _CONSENTS = "silver.titles", "privacy.consents"
+_TITLES = "silver.titles"
 
 
 class CannotTellError(Exception):
@@ -210,20 +210,24 @@ class Changes:
         }
 
     def _people_to_remake(self, since: Sequence[Built]) -> tuple[dict[str, pa.Array], Hashes]:
-        """The keys of entities of people who have given or withdrawn consent since, and whose rows make them."""
+        """The keys of entities of people whose rows are decided otherwise since, and whose rows make them.
+
+        Consent was given or withdrawn, or a profile turned out to be a child's, or no longer is one.
+        """
         if not self.entities:
             return {}, NOBODY
-        now = read_all(self.lakehouse.existing(_CONSENTS), tables.CONSENTS)
+        now = registries(self.lakehouse)
         users: set[str] = set()
+        profiles: set[str] = set()
         for built in since:
-            if built.inputs.get(_CONSENTS) is None and not now.num_rows:
-                continue
-            before = read_snapshot(self.lakehouse.existing(_CONSENTS), built.inputs.get(_CONSENTS), tables.CONSENTS)
-            users |= withdrawn_or_given(before, built.decided_ms, now, self.decided_ms, self.purpose)
-        if not users:
+            before = registries_as_of(self.lakehouse, built.inputs)
+            other = decided_otherwise(before, built.decided_ms, now, self.decided_ms, self.purpose)
+            users, profiles = users | other[0], profiles | other[1]
+        if not users and not profiles:
             return {}, NOBODY
         everywhere = self._files_between(-FOREVER_MS, FOREVER_MS)
-        theirs = list(self._look(everywhere, partial(KeysOf, entities=self.entities, users=pa.array(sorted(users)))))
+        whose = partial(KeysOf, entities=self.entities, users=_texts(users), profiles=_texts(profiles))
+        theirs = list(self._look(everywhere, whose))
         keys = {
             name: pa.array(sorted({key for one in theirs for key in one[name].drop_nulls()}), pa.string())
             for name in self.entities
@@ -257,6 +261,10 @@ class Changes:
             if columns:
                 found[columns] = None
         return tuple(found)
+
+
+def _texts(values: set[str]) -> pa.Array:
+    return pa.array(sorted(values), pa.string())
 
 
 def _check_only_appended(name: str, table: Table, before: int) -> None:

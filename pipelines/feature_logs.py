@@ -16,6 +16,7 @@ import pyarrow as pa
 import ray
 from pyiceberg.table import FileScanTask
 
+from features.decision import DECISION_COLUMNS
 from features.errors import DeclarationError
 from features.names import nearest
 from features.purposes import Purpose
@@ -26,7 +27,7 @@ from pipelines.feature_scope import Scope
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import bucket_of, cut_by, read_all
-from pipelines.viewing import DECISION_COLUMNS, Viewing, excluded_in, noted
+from pipelines.viewing import Viewing, excluded_in, noted
 
 # Fewer are made into logs in less time than a task takes to start.
 ROWS_WORTH_A_TASK = 50_000

@@ -112,16 +112,19 @@ class DaysWatched:
 
 @dataclass(frozen=True)
 class KeysOf:
-    """Keys of entities in rows of some users; one column an entity, a list each."""
+    """Keys of entities in rows of some users, or of some profiles; one column an entity, a list each."""
 
     eyes: Eyes
     entities: tuple[str, ...]
     users: pa.Array
+    profiles: pa.Array
 
     def __call__(self, name: str, paths: Paths) -> pl.DataFrame:
         """A column of texts for each entity."""
-        rows = self.eyes.read(name, paths, {"user_id", *self.entities})
-        rows = rows.filter(pa.array(is_in(rows["user_id"].cast(pa.string()), self.users)))
+        rows = self.eyes.read(name, paths, {"user_id", "profile_id", *self.entities})
+        is_theirs = is_in(rows["user_id"].cast(pa.string()), self.users)
+        is_theirs |= is_in(rows["profile_id"].cast(pa.string()), self.profiles)
+        rows = rows.filter(pa.array(is_theirs))
         keys = {
             one: rows[one].cast(pa.string()).drop_null().unique().to_pylist() if one in rows.column_names else []
             for one in self.entities

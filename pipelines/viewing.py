@@ -1,6 +1,6 @@
 """What people watched and did that may be used: rows of silver, read, asked for consent, and cut by a key.
 
-Features and training sets both start here, so that no row reaches either without the decision of `features.consent`.
+Features and training sets both start here, so that no row reaches either without the decision of `features.decision`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,18 @@ from functools import partial
 import pyarrow as pa
 from pyiceberg.table import FileScanTask
 
-from features.consent import CONSENT_COLUMNS, ConsentHistory, decide
+from features.consent import ConsentHistory
+from features.decision import Registries, decide
+from features.profiles import ProfileRegistry
 from features.purposes import Purpose
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.files import TableFiles
-from pipelines.lakehouse.scans import by_bucket, file_groups, read_all, read_tasks, scan_tasks
+from pipelines.lakehouse.scans import by_bucket, file_groups, read_all, read_snapshot, read_tasks, scan_tasks
 
 ROWS_PER_TASK = 250_000
 EXCLUDED = "excluded"
 PLAYBACK = "silver.playback"
-# What `decide` asks of every row.
-DECISION_COLUMNS = ("user_id", "is_kids", *CONSENT_COLUMNS.values())
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Viewing:
 
     table: TableFiles
     files: tuple[FileScanTask, ...]
-    consents: ConsentHistory
+    known: Registries
     purpose: Purpose
     at_ms: int | None  # consent withdrawn by then excludes earlier rows too; None: only what each event allowed
     snapshots: dict[str, int]
@@ -46,8 +46,7 @@ class Viewing:
             table = lakehouse.existing(read)
             if table is not None and (snapshot := table.current_snapshot()) is not None:
                 snapshots[read] = snapshot.snapshot_id
-        history = ConsentHistory.of(read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS))
-        return cls(TableFiles.of(found), tuple(scan_tasks(found)), history, purpose, at_ms, snapshots)
+        return cls(TableFiles.of(found), tuple(scan_tasks(found)), registries(lakehouse), purpose, at_ms, snapshots)
 
     @property
     def rows(self) -> int:
@@ -63,7 +62,7 @@ class Viewing:
     ) -> tuple[pa.Table, dict[str, int]]:
         """Rows of `files` that the purpose admits, and how many were left out for which reason."""
         rows = read_tasks(self.table, files, columns)
-        decision = decide(rows, self.purpose, self.consents, self.at_ms)
+        decision = decide(rows, self.purpose, self.known, self.at_ms)
         return rows.filter(pa.array(decision.allowed)), decision.excluded
 
     def cut(self, key: str, buckets: int, files: Sequence[FileScanTask]) -> list[pa.Table]:
@@ -75,6 +74,23 @@ class Viewing:
     def splitter(self, key: str, buckets: int) -> "partial[list[pa.Table]]":
         """`cut` by `key`, as what a shuffle applies to every group of files."""
         return partial(self.cut, key, buckets)
+
+
+def registries(lakehouse: Lakehouse) -> Registries:
+    """What is known of people now."""
+    return Registries(
+        ConsentHistory.of(read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS)),
+        ProfileRegistry.of(read_all(lakehouse.existing("privacy.profiles"), tables.PROFILES)),
+    )
+
+
+def registries_as_of(lakehouse: Lakehouse, snapshots: Mapping[str, int]) -> Registries:
+    """What was known of people as of some snapshots by table; nothing where there is none. Raises SnapshotGoneError."""
+
+    def rows(spec: tables.TableSpec) -> pa.Table:
+        return read_snapshot(lakehouse.existing(spec.name), snapshots.get(spec.name), spec.schema)
+
+    return Registries(ConsentHistory.of(rows(tables.consents())), ProfileRegistry.of(rows(tables.profiles())))
 
 
 def noted(part: pa.Table, excluded: Mapping[str, int]) -> pa.Table:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from features.consent import CONSENT_COLUMNS, market_default, required_consents
+from features.decision import CONSENT_COLUMNS, consent_refusal, profile_refusal
 from features.pseudonyms import Pseudonymizer
 from features.purposes import Purpose
 from serving.online_store import OnlineStore
@@ -53,7 +53,6 @@ class ConsentGate:
         """
         if not set(purposes) <= CONSENT_COLUMNS.keys():
             return [Reason.PURPOSE_NOT_PERMITTED] * len(people)
-        needed = {consent for purpose in purposes for consent in required_consents(purpose)}
         hashes = [self._hashes(person) for person in people]
         profiles = first_records(store, PROFILES, [person.profile or () for person in hashes])
         refused = [
@@ -66,7 +65,7 @@ class ConsentGate:
         ]
         consents = first_records(store, CONSENTS, owners)
         return [
-            reason or _consent_refusal(consent, needed, market)
+            reason or _consent_refusal(consent, purposes, market)
             for reason, consent in zip(refused, consents, strict=True)
         ]
 
@@ -86,10 +85,9 @@ def first_records(store: OnlineStore, group: str, candidates: Sequence[Sequence[
 
 
 def _profile_refusal(person: _Hashes, profile: Any) -> Reason | None:
-    if profile is None:
-        return Reason.UNKNOWN_VIEWER
-    if profile.get("is_kids") is not False:
-        return Reason.KIDS_PROFILE
+    refusal = profile_refusal(profile is not None, None if profile is None else profile.get("is_kids"))
+    if refusal is not None:
+        return Reason(refusal)
     owner = profile.get("user_id")
     if person.user is not None and owner is not None and owner not in person.user:
         return Reason.PROFILE_OF_ANOTHER_USER
@@ -105,9 +103,6 @@ def _owner(person: _Hashes, profile: Any) -> tuple[str, ...]:
 
 
 def _consent_refusal(consent: Any, purposes: Collection[Purpose], market: str | None) -> Reason | None:
-    answers = [None if consent is None else consent.get(f"allows_{purpose}") for purpose in purposes]
-    if any(answer is False for answer in answers):
-        return Reason.CONSENT_REFUSED
-    if all(answer is True for answer in answers) or market_default(market):
-        return None
-    return Reason.CONSENT_UNKNOWN
+    answers = {} if consent is None else {one: consent.get(f"allows_{one}") for one in CONSENT_COLUMNS}
+    refusal = consent_refusal(answers, purposes, market)
+    return None if refusal is None else Reason(refusal)

@@ -13,16 +13,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.columns import codes_in, take
-from features.consent import CONSENT_COLUMNS, ConsentHistory, Exclusion, decide
+from features.decision import CONSENT_COLUMNS, Exclusion, Registries, decide
 from features.distinct import codes_of, encoded
 from features.errors import SelectionError
-from features.profiles import ProfileRegistry
 from features.pseudonyms import Pseudonyms
 from features.purposes import Purpose
 from features.selection import Selection
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import read_all
+from pipelines.viewing import registries
 
 USER, PROFILE = "user_id", "profile_id"
 _REASONS = [str(Exclusion.KIDS_PROFILE), str(Exclusion.WITHDRAWN_SINCE)]
@@ -32,8 +32,7 @@ _REASONS = [str(Exclusion.KIDS_PROFILE), str(Exclusion.WITHDRAWN_SINCE)]
 class People:
     """What is known of people now, and by which columns the left table names them."""
 
-    consents: ConsentHistory
-    registry: ProfileRegistry
+    known: Registries
     profiles: pa.Array  # distinct, and whose each is
     users: pa.Array
     user_columns: tuple[str, ...]
@@ -73,13 +72,11 @@ class People:
         cls, lakehouse: Lakehouse, users: tuple[str, ...], profiles: tuple[str, ...], purpose: Purpose, at_ms: int
     ) -> "People":
         """As known at `at_ms`, of rows that name people in these columns."""
-        consents = ConsentHistory.of(read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS))
         described = read_all(lakehouse.existing("privacy.profiles"), tables.PROFILES).sort_by("event_timestamp")
         owned = described.filter(described[USER].is_valid())
         whose = dict(zip(owned[PROFILE].to_pylist(), owned[USER].to_pylist(), strict=True))
         return cls(
-            consents,
-            ProfileRegistry.of(described),
+            registries(lakehouse),
             pa.array(list(whose), pa.string()),
             pa.array(list(whose.values()), pa.string()),
             users,
@@ -102,7 +99,7 @@ class People:
         refused = np.full(part.num_rows, -1, dtype=np.int64)
         for column in self.profile_columns:
             names = encoded(part[column].cast(pa.string()))
-            is_kids, is_described = self.registry.describe_each(
+            is_kids, is_described = self.known.profiles.describe_each(
                 Pseudonyms.of(names), np.full(part.num_rows, self.at_ms)
             )
             kids = (codes_of(names) >= 0) & (is_kids | ~is_described)
@@ -114,10 +111,10 @@ class People:
         return take(pa.array(_REASONS, pa.string()), refused), counted
 
     def _note(self, refused: NDArray[np.int64], users: pa.Array | pa.ChunkedArray, kids: NDArray[np.bool_]) -> None:
-        """Note by its place in `_REASONS` why a row is refused that is not yet; `features.consent` decides."""
+        """Note by its place in `_REASONS` why a row is refused that is not yet; `features.decision` decides."""
         yes = pa.array(np.ones(len(kids), dtype=np.bool_))
         rows = pa.table({"is_kids": pa.array(kids), USER: users} | dict.fromkeys(CONSENT_COLUMNS.values(), yes))
-        allowed = decide(rows, self.purpose, self.consents, self.at_ms).allowed
+        allowed = decide(rows, self.purpose, self.known, self.at_ms).allowed
         is_open = refused < 0
         refused[is_open & ~allowed] = _REASONS.index(Exclusion.WITHDRAWN_SINCE)
         refused[is_open & kids] = _REASONS.index(Exclusion.KIDS_PROFILE)

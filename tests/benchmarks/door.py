@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.consent import ConsentHistory
+from features.decision import Registries
 from features.profiles import PERSON_IDS, ProfileRegistry
 from features.pseudonyms import Pseudonymizer
 from pipelines.contract.essential import essential_events
@@ -108,9 +109,11 @@ def door_of(contract: Contract, users: int) -> Door:
     }
     return Door(
         hasher,
-        ConsentHistory.of(table_like(tables.CONSENTS, consents)),
-        ProfileRegistry.of(table_like(tables.PROFILES, profiles)),
-        essential_events(contract),
+        Registries(
+            ConsentHistory.of(table_like(tables.CONSENTS, consents)),
+            ProfileRegistry.of(table_like(tables.PROFILES, profiles)),
+            essential_events(contract),
+        ),
     )
 
 

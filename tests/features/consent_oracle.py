@@ -1,6 +1,6 @@
 """Who may use what, one row and one question at a time: the privacy rules (spec 8.1, 8.2, 8.5) in plain Python.
 
-It shares nothing with `features.consent`: no columns, no joins, only loops over lists.
+It shares nothing with `features.decision`: no columns, no joins, only loops over lists.
 """
 
 from collections.abc import Sequence
@@ -58,11 +58,16 @@ def latest(history: Sequence[Statement], user_id: str | None, at_ms: int) -> Cho
 
 
 def allowed_when_received(event: Event, question: Question, history: Sequence[Statement]) -> bool:
-    """The event's own answer; without one the latest known when it came; else yes in the US, no elsewhere."""
+    """The event's own answer, unless the latest known when it came was no; without one that; else the market's.
+
+    An event that answers some questions and not this one is taken for a no.
+    """
     own = getattr(event.own, question)
-    if own is not None:
-        return bool(own)
     known = getattr(latest(history, event.user_id, event.at_ms), question)
+    if own is not None:
+        return bool(own) and known is not False
+    if event.own != Choices():
+        return False
     if known is not None:
         return bool(known)
     return event.market == "US"

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.consent import (
-    ConsentHistory,
+from features.consent import ConsentHistory, market_default
+from features.decision import (
     PurposeNotDecidableError,
+    Registries,
     decide,
-    market_default,
+    decided_otherwise,
+    required_consents,
     resolve,
-    withdrawn_or_given,
 )
+from features.profiles import ProfileRegistry
 from features.pseudonyms import Pseudonymizer
 from features.purposes import Purpose
 from tests.features.consent_oracle import (
@@ -59,6 +61,7 @@ SAID = {
 }
 MARKETS = ["US", "GB", "us", "", None]
 CONSENT_PURPOSES = [Purpose.ANALYTICS, Purpose.PERSONALIZATION, Purpose.AD_TARGETING]
+NO_PROFILES = pa.table({"profile_id": [], "is_kids": [], "event_timestamp": pa.array([], TIMESTAMP)})
 
 
 def events_table(events):
@@ -74,6 +77,10 @@ def events_table(events):
             },
         }
     )
+
+
+def known(history):
+    return Registries(history, ProfileRegistry.of(NO_PROFILES))
 
 
 def history_of(statements, unit="us"):
@@ -108,13 +115,13 @@ def matrix():
 def check(events, statements, build_ms):
     """`resolve` and `decide` against the oracle; `statements[i]` are those that may concern `events[i]`."""
     history = history_of({one: None for few in statements for one in few})
-    resolved = resolve(events_table(events), history)
+    resolved = resolve(events_table(events), history).events
     cases = list(zip(events, statements, strict=True))
     for question in QUESTIONS:
         expected = [allowed_when_received(event, question, said) for event, said in cases]
         assert resolved[f"consent_{question}"].to_pylist() == expected
     for purpose in CONSENT_PURPOSES:
-        decision = decide(resolved, purpose, history, build_ms)
+        decision = decide(resolved, purpose, known(history), build_ms)
         verdicts = [verdict(event, str(purpose), said, build_ms) for event, said in cases]
         assert decision.allowed.tolist() == [one == "allowed" for one in verdicts]
         assert decision.excluded == {REASONS[one]: n for one, n in Counter(verdicts).items() if one != "allowed"}
@@ -155,9 +162,9 @@ def test_any_history(events, statements, build_ms):
 @settings(deadline=None)
 @given(events=some_events, statements=some_statements)
 def test_published_aggregates_ask_only_what_each_event_allowed(events, statements):
-    resolved = resolve(events_table(events), history_of(statements))
+    resolved = resolve(events_table(events), history_of(statements)).events
     for purpose in CONSENT_PURPOSES:
-        decision = decide(resolved, purpose, history_of(statements), None)
+        decision = decide(resolved, purpose, known(history_of(statements)), None)
         assert decision.allowed.tolist() == [
             event.is_kids is False
             and all(allowed_when_received(event, question, statements) for question in NEEDS[purpose])
@@ -183,7 +190,7 @@ def test_timestamps_of_kafka_and_of_iceberg_mean_the_same(unit):
     event = Event(RECEIVED_MS, "a", "US", Choices())
     table = events_table([event, replace(event, at_ms=RECEIVED_MS + 1)])
     table = table.set_column(2, "event_timestamp", table["event_timestamp"].cast(pa.timestamp(unit, tz="UTC")))
-    assert resolve(table, history_of(statements, unit))["consent_analytics"].to_pylist() == [True, False]
+    assert resolve(table, history_of(statements, unit)).events["consent_analytics"].to_pylist() == [True, False]
 
 
 def test_a_table_of_several_chunks_keeps_its_order():
@@ -191,7 +198,7 @@ def test_a_table_of_several_chunks_keeps_its_order():
     statements = [Statement("a", 3, NO), Statement("b", 3, YES)]
     table = pa.concat_tables([events_table(events[:3]), events_table([]), events_table(events[3:])])
     assert table["market"].num_chunks > 1
-    resolved = resolve(table, history_of(statements))
+    resolved = resolve(table, history_of(statements)).events
     assert resolved["consent_personalization"].to_pylist() == [
         allowed_when_received(event, "personalization", statements) for event in events
     ]
@@ -200,7 +207,7 @@ def test_a_table_of_several_chunks_keeps_its_order():
 def test_resolving_touches_nothing_but_the_consent_columns():
     events, statements = matrix()
     table = events_table(events)
-    resolved = resolve(table, history_of([one for few in statements for one in few]))
+    resolved = resolve(table, history_of([one for few in statements for one in few])).events
     assert resolved.column_names == table.column_names
     for name in ("user_id", "market", "event_timestamp", "is_kids"):
         assert resolved[name].equals(table[name])
@@ -208,17 +215,16 @@ def test_resolving_touches_nothing_but_the_consent_columns():
 
 def test_no_rows_and_no_history():
     empty = events_table([])
-    resolved = resolve(empty, history_of([]))
+    resolved = resolve(empty, history_of([])).events
     assert resolved.num_rows == 0
-    decision = decide(resolved, Purpose.PERSONALIZATION, history_of([]), BUILD_MS)
+    decision = decide(resolved, Purpose.PERSONALIZATION, known(history_of([])), BUILD_MS)
     assert decision.allowed.tolist() == []
     assert decision.excluded == {}
 
 
-@pytest.mark.parametrize("purpose", [Purpose.ESSENTIAL, Purpose.CONTENT_SAFETY])
-def test_a_purpose_without_a_consent_of_its_own_is_refused(purpose):
-    with pytest.raises(PurposeNotDecidableError, match=f"{purpose.value}.*declare one of analytics, personalization"):
-        decide(events_table([Event(1, "a", "US", YES)]), purpose, history_of([]), BUILD_MS)
+def test_nothing_about_people_is_made_for_what_asks_no_consent():
+    with pytest.raises(PurposeNotDecidableError, match=r"essential.*declare one of analytics, personalization"):
+        required_consents(Purpose.ESSENTIAL)
 
 
 def test_only_the_united_states_are_opt_out():
@@ -238,7 +244,7 @@ def test_a_history_under_several_salts_is_one_history(events, statements, old):
         for one, is_old in zip(statements, old, strict=False)
     ]
     table = events_table(events)
-    resolved = resolve(table, history_of(stored), hasher.pseudonyms(table["user_id"]))
+    resolved = resolve(table, history_of(stored), hasher.pseudonyms(table["user_id"])).events
     for question in QUESTIONS:
         expected = [allowed_when_received(event, question, statements) for event in events]
         assert resolved[f"consent_{question}"].to_pylist() == expected
@@ -246,8 +252,8 @@ def test_a_history_under_several_salts_is_one_history(events, statements, old):
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), instants, st.booleans(), st.booleans()), max_size=8), st.data())
 def test_who_has_given_or_withdrawn_since_is_found(said, data):
-    known = [Statement(user, at_ms, Choices(one, other, True)) for user, at_ms, one, other in dict.fromkeys(said)]
-    before = known[: data.draw(st.integers(0, len(known)))]
+    now = [Statement(user, at_ms, Choices(one, other, True)) for user, at_ms, one, other in dict.fromkeys(said)]
+    before = now[: data.draw(st.integers(0, len(now)))]
     before_ms = data.draw(instants)
     now_ms = before_ms + data.draw(st.integers(0, 4))
 
@@ -255,6 +261,6 @@ def test_who_has_given_or_withdrawn_since_is_found(said, data):
         event = Event(-9, user, "US", YES, is_kids=False)
         return any(withdrawn_by(event, one, history, at_ms) for one in NEEDS["personalization"])
 
-    expected = {user for user in "abc" if refuses(user, before, before_ms) != refuses(user, known, now_ms)}
-    tables = consents_table(before), consents_table(known)
-    assert withdrawn_or_given(tables[0], before_ms, tables[1], now_ms, Purpose.PERSONALIZATION) == expected
+    expected = {user for user in "abc" if refuses(user, before, before_ms) != refuses(user, now, now_ms)}
+    then, later = known(history_of(before)), known(history_of(now))
+    assert decided_otherwise(then, before_ms, later, now_ms, Purpose.PERSONALIZATION) == (expected, set())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from features.consent import PurposeNotDecidableError
+from features.decision import PurposeNotDecidableError
 from features.errors import PurposeNotAllowedError, SelectionError, UnknownGroupError
 from features.groups import CONTENT_POPULARITY, USER_VIEWING_HISTORY
 from features.purposes import Purpose
@@ -70,4 +70,4 @@ def test_a_purpose_is_obligatory_and_must_be_the_groups():
     ):
         require_purpose(Purpose.AD_TARGETING, selections)
     with pytest.raises(PurposeNotDecidableError):
-        require_purpose(Purpose.CONTENT_SAFETY, selections)
+        require_purpose(Purpose.ESSENTIAL, selections)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.consent import ConsentHistory
+from features.decision import Registries
 from features.profiles import ProfileRegistry
 from features.pseudonyms import Pseudonymizer
 from pipelines.contract.essential import essential_events
@@ -56,9 +57,11 @@ def door(consents=(), profiles=()):
     ]
     return Door(
         Pseudonymizer(("an old salt", SALT)),
-        ConsentHistory.of(pa.Table.from_pylist(said, schema=tables.CONSENTS)),
-        ProfileRegistry.of(pa.Table.from_pylist(described, schema=tables.PROFILES)),
-        frozenset(ESSENTIAL),
+        Registries(
+            ConsentHistory.of(pa.Table.from_pylist(said, schema=tables.CONSENTS)),
+            ProfileRegistry.of(pa.Table.from_pylist(described, schema=tables.PROFILES)),
+            frozenset(ESSENTIAL),
+        ),
     )
 
 
@@ -90,7 +93,8 @@ STARTED = CONTRACT.event("playback.started")
         (ALLOWED, [], "GB", True),
         (REFUSED, [], "US", False),
         (REFUSED, [("plain user_id", True, MIDNIGHT)], "US", False),
-        (ALLOWED, [("plain user_id", False, MIDNIGHT)], "GB", True),
+        (ALLOWED, [("plain user_id", False, MIDNIGHT)], "GB", False),
+        (ALLOWED, [("plain user_id", False, MIDNIGHT + timedelta(milliseconds=1))], "GB", True),
         (UNASKED, [], "US", True),
         (UNASKED, [], "GB", False),
         (UNASKED, [], None, False),
@@ -173,7 +177,7 @@ def test_a_childs_event_has_no_id_and_a_token_of_the_day(event):
     # What anyone without the salt could make of what is known of the child.
     guesses = {hashed("child"), sha256("child"), sha256("child2026-03-01"), sha256(hashed("child") + "2026-03-01")}
     assert not guesses & {eve, day}
-    other_salt = Door(Pseudonymizer(("other",)), door().consents, door(profiles=known).profiles, frozenset())
+    other_salt = Door(Pseudonymizer(("other",)), door(profiles=known).known)
     assert not {*other_salt.admit(event, table_of(event, rows)).rows["viewer_token"].to_pylist()} & {eve, day}
 
 
