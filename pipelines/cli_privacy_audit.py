@@ -47,7 +47,9 @@ def audit(
 def access(
     context: typer.Context,
     role: Annotated[str | None, typer.Argument(help="Only this role.", metavar="[ROLE]")] = None,
-    sql: Annotated[bool, typer.Option("--sql", help="Print SQL that makes a view of every table for each role.")] = False,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Print SQL that makes a view of every table for each role.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List which columns of which tables each role sees, as configs/access.yaml has it."""
@@ -79,7 +81,7 @@ def view(
     as_json: Json = False,
 ) -> None:
     """Read a table as a role sees it: its columns, of people who allow the role's purpose. It goes on the audit log."""
-    from pipelines.console import say, show, show_rows
+    from pipelines.console import say, show
     from pipelines.privacy.view import view as run
 
     viewed = run(context.obj, role, table, out=out, limit=limit)
@@ -89,8 +91,8 @@ def view(
         for row in viewed.rows.to_pylist():
             say(json.dumps(row, default=str))
     else:
-        names = viewed.rows.column_names
-        show_rows(names, ([_text(row[name]) for name in names] for row in viewed.rows.to_pylist()))
+        for row in viewed.rows.to_pylist():
+            say(", ".join(f"{name} {value}" for name, value in row.items() if value is not None))
 
 
 def _stored(lakehouse: Any) -> Mapping[str, list[str]]:
@@ -112,13 +114,11 @@ def _counts(record: Mapping[str, Any]) -> list[str]:
     return [*failure, *(f"{what} {n:,}" for what, n in counts.items())]
 
 
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
-
-
 def _instant(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--since is {text!r}; give a day or an instant such as 2026-01-31 or 2026-01-31T12:00") from None
+        raise UsageError(
+            f"--since is {text!r}; give a day or an instant such as 2026-01-31 or 2026-01-31T12:00"
+        ) from None
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

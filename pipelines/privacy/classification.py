@@ -80,5 +80,5 @@ def _kinds(schema: pa.Schema, known: Columns) -> Columns:
     return {name: known[name] for name in schema.names if name in known}
 
 
-def _keys(schema: pa.Schema) -> Columns:
+def _keys(schema: pa.Schema) -> dict[str, Kind]:
     return {name: Kind.IDENTIFIER for name in ("user_id", "profile_id", "session_id") if name in schema.names}
