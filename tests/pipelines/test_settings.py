@@ -183,7 +183,11 @@ def test_null_is_a_value_of_every_key_that_may_be_null(tmp_path: Path, key: str)
 
 
 def test_null_is_refused_where_a_value_is_needed(tmp_path: Path):
-    for key in set(EVERY_KEY) - set(NULLABLE) - {"serving.host", "lineage.namespace", "work_dir", "schemas"}:
+    for key in (
+        set(EVERY_KEY)
+        - set(NULLABLE)
+        - {"serving.host", "lineage.namespace", "work_dir", "schemas", "privacy.access_file"}
+    ):
         message = refused(tmp_path, "", {variable(key): "null"})
         assert f"{key}: " in message
         assert variable(key) in message
