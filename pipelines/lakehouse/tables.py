@@ -57,6 +57,9 @@ VIEWER = pa.schema(
     ]
 )
 
+# By what a row is somebody's. A household may share a device, so that a device alone makes no row anybody's.
+PERSON_COLUMNS = ("user_id", "profile_id", "session_id", "viewer_token")
+
 QUARANTINE = pa.schema(
     [
         *ORIGIN,
