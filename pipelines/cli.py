@@ -38,7 +38,6 @@ app.add_typer(features, name="features")
 app.add_typer(privacy, name="privacy")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(training_set, name="training-set")
-app.add_typer(privacy, name="privacy")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line instead of a table.")]
 RECOMMENDATION = "recommendation"
