@@ -16,7 +16,6 @@ check decides between two writers: the slower finds that the head has moved, and
 """
 
 import getpass
-import logging
 import os
 import random
 import time
@@ -52,7 +51,6 @@ SNAPSHOTS_AT_MOST = 50  # every commit writes the whole history anew; then it is
 SNAPSHOTS_KEPT = 10
 ATTEMPTS = 50  # against other writers, each of which got its record in
 LONGEST_PAUSE_S = 0.5
-_log = logging.getLogger(__name__)
 
 
 class AuditLogError(LakehouseError):
@@ -173,10 +171,16 @@ def audited(settings: Settings, run: Audited) -> Iterator[None]:
 
 
 @contextmanager
-def continuous(settings: Settings, station: str) -> Iterator[None]:
-    """Runs within the block are parts of one that goes on: recorded together, every `privacy.audit_minutes`."""
+def continuous(
+    settings: Settings, station: str, *, tries_again: Callable[[AuditLogBusyError], bool] = lambda busy: False
+) -> Iterator[None]:
+    """Runs within the block are parts of one that goes on: recorded together, every `privacy.audit_minutes`.
+
+    `tries_again` hears of a log that takes no record just now, may wait, and says whether to try again to begin.
+    Raises AuditLogError.
+    """
     run = _Whole(station, str(uuid.uuid4()), StationReport(station))
-    log = _begin(settings, run)
+    log = _begun(settings, run, tries_again)
     going_on = _Continuous(settings, run, log)
     token = _continuous.set(going_on)
     try:
@@ -195,7 +199,7 @@ def _recorded(log: AuditLog, station: str, ended: Callable[[BaseException | None
         try:
             log.add(ended(failure))
         except LakehouseError as unrecorded:
-            _log.warning("%s", AuditLogError(station, unrecorded, has_begun=True))
+            failure.add_note(str(AuditLogError(station, unrecorded, has_begun=True)))
         raise
     _add(log, station, ended(None))
 
@@ -254,6 +258,15 @@ class _Continuous:
 
 
 _continuous: ContextVar[_Continuous | None] = ContextVar("continuous", default=None)
+
+
+def _begun(settings: Settings, run: Audited, tries_again: Callable[[AuditLogBusyError], bool]) -> AuditLog:
+    while True:
+        try:
+            return _begin(settings, run)
+        except AuditLogBusyError as busy:
+            if not tries_again(busy):
+                raise
 
 
 def _begin(settings: Settings, run: Audited) -> AuditLog:

@@ -126,6 +126,37 @@ def test_a_run_fails_when_its_end_cannot_be_recorded(settings):
         lineage.reported(settings, "clean", loses_the_warehouse)
 
 
+def test_a_failure_is_heard_of_also_when_it_cannot_be_recorded(settings):
+    def loses_the_warehouse_and_fails() -> StationReport:
+        (settings.work_dir / "warehouse").rename(settings.work_dir / "elsewhere")
+        (settings.work_dir / "warehouse").write_text("no folder")
+        raise KeyError("its own failure")
+
+    with pytest.raises(KeyError, match="its own failure") as failed:
+        lineage.reported(settings, "clean", loses_the_warehouse_and_fails)
+    assert "takes no record of how this ended" in failed.value.__notes__[0]
+
+
+def test_a_run_that_goes_on_begins_when_the_log_is_back(settings):
+    warehouse, said = settings.work_dir / "warehouse", []
+    warehouse.write_text("no folder")
+
+    def back_after_two(busy: AuditLogBusyError) -> bool:
+        said.append(str(busy))
+        if len(said) == 2:
+            warehouse.unlink()
+        return True
+
+    with continuous(settings, "follow", tries_again=back_after_two):
+        station(settings, 3)
+    assert len(said) == 2
+    assert [one["outcome"] for one in records(settings)] == ["began", "completed"]
+    warehouse.rename(settings.work_dir / "elsewhere")
+    warehouse.write_text("no folder")
+    with pytest.raises(AuditLogBusyError), continuous(settings, "follow"):
+        pass
+
+
 def test_a_run_that_goes_on_is_recorded_now_and_then_with_what_its_parts_did(settings):
     with continuous(settings, "follow"):
         for rows in (3, 4):
