@@ -10,10 +10,11 @@ Four questions; every station asks the one that is its own, and none has a rule 
 The rules in force, in the order in which a row meets them; the first that refuses gives the reason:
 
     not essential         for ESSENTIAL there are events of the enumerated list, of whoever they are, and no others
-    kids profile          never in anything about a person; a profile nobody has described may be a child's, and one
-                          that is known by now to be a child's was one all along. For CONTENT_SAFETY a child's row is
-                          admitted once it leads to nobody: without an id, and without the token of the day
-    refused on the event  the event itself said no to the purpose, or to analytics, on which every purpose rests
+    kids profile          never in anything about a person; a profile nobody has described may be a child's, and what
+                          was done before a profile was known to be a child's was done by a child. For CONTENT_SAFETY a
+                          child's row is admitted once it leads to nobody: without an id, and without the token of the
+                          day. Whatever says nothing about anybody counts children in crowds, but never for ads
+    refused on the event  the event itself said no to what the purpose requires
     withdrawn since       the person's latest consent, as known at the instant of the decision, says no to either
 """
 
@@ -31,23 +32,24 @@ from features.chronicle import milliseconds
 from features.consent import ANSWERED, NO, NOT_SAID, YES, ConsentHistory, answers_of, market_default, opt_out
 from features.distinct import codes_of, encoded, is_one_of
 from features.errors import FeatureError
-from features.profiles import PERSON_IDS, VIEWER_TOKEN, ProfileRegistry
+from features.profiles import NEVER, PERSON_IDS, VIEWER_TOKEN, ProfileRegistry
 from features.pseudonyms import Pseudonyms
 from features.purposes import Purpose
 
 Flags = NDArray[np.bool_]
 
 CONSENT_COLUMNS: Mapping[Purpose, str] = {purpose: f"consent_{purpose}" for purpose in ANSWERED}
-DECISION_COLUMNS = ("user_id", "profile_id", "is_kids", *CONSENT_COLUMNS.values())
-"""What `decide` reads of rows, where they have it; a row without `profile_id` concerns no profile."""
+DECISION_COLUMNS = ("user_id", "profile_id", "event_timestamp", "is_kids", *CONSENT_COLUMNS.values())
+"""What `decide` reads of rows. Those that have no profile_id concern no profile; those without a time are of now."""
 
 # What a person must have allowed before their rows serve a purpose. Of those who refuse analytics nothing but
-# essential events is kept, and nothing is made from them (spec 8.2), so analytics is in every one of them.
+# essential events is kept, and nothing is made from them (spec 8.2), so analytics is in every one of them. Who refuses
+# personalization is in no training row of any model, those for ads and for content safety included (spec 8.1).
 _NEEDS: Mapping[Purpose, tuple[Purpose, ...]] = {
     Purpose.ANALYTICS: (Purpose.ANALYTICS,),
     Purpose.PERSONALIZATION: (Purpose.ANALYTICS, Purpose.PERSONALIZATION),
-    Purpose.AD_TARGETING: (Purpose.ANALYTICS, Purpose.AD_TARGETING),
-    Purpose.CONTENT_SAFETY: (Purpose.ANALYTICS,),
+    Purpose.AD_TARGETING: (Purpose.ANALYTICS, Purpose.PERSONALIZATION, Purpose.AD_TARGETING),
+    Purpose.CONTENT_SAFETY: (Purpose.ANALYTICS, Purpose.PERSONALIZATION),
 }
 
 
@@ -176,31 +178,47 @@ def concerns_somebody(events: pa.Table) -> Flags:
     return somebodys
 
 
-def decide(rows: pa.Table, purpose: Purpose, known: Registries, at_ms: int | None) -> Decision:
+def decide(rows: pa.Table, purpose: Purpose, known: Registries, at_ms: int) -> Decision:
     """Which `rows` may be used for `purpose`, and why the others may not.
 
     `rows` needs is_kids, user_id and the consent columns of what the purpose requires (as `resolve` left them; null
-    is a refusal); profile_id, where there is one, is asked about too. For ESSENTIAL it needs event_name only, for
-    CONTENT_SAFETY whatever ids the rows have. `at_ms` is the instant of the decision: consent withdrawn by then
-    excludes a person's earlier rows too, and so does a profile known by then to be a child's. None asks only what each
-    event itself allowed, which is what published aggregates over many viewers keep.
+    is a refusal); profile_id and event_timestamp, where they have them, are asked about too. For ESSENTIAL it needs
+    event_name, for CONTENT_SAFETY whatever ids the rows have. `at_ms` is the instant of the decision: consent withdrawn
+    by then excludes a person's earlier rows too, and so does a profile known by then to be a child's. A row without a
+    user is of whose profile it is.
     """
-    if purpose is Purpose.ESSENTIAL:
-        return Decision(_coded({Exclusion.NOT_ESSENTIAL: ~is_one_of(rows["event_name"], known.essential_events)}))
-    kids = _booleans(rows["is_kids"], missing=True)
-    if at_ms is not None and "profile_id" in rows.column_names:
-        kids |= _spread(rows["profile_id"], lambda profiles: known.profiles.are_kids(profiles, at_ms))
+    kids = _kids(rows, known, at_ms)
     if purpose is Purpose.CONTENT_SAFETY:
         kids &= _leads_to_somebody(rows)
-    refused = np.zeros(rows.num_rows, dtype=bool)
-    for consent in required_consents(purpose):
-        refused |= ~_booleans(rows[CONSENT_COLUMNS[consent]], missing=False)
-    verdicts = {Exclusion.KIDS_PROFILE: kids, Exclusion.REFUSED_ON_EVENT: refused}
-    if at_ms is not None:
-        verdicts[Exclusion.WITHDRAWN_SINCE] = _spread(
-            rows["user_id"], lambda users: _refuse(users, purpose, known, at_ms)
-        )
+    verdicts = {Exclusion.KIDS_PROFILE: kids, Exclusion.REFUSED_ON_EVENT: _refused(rows, purpose)}
+    if purpose is Purpose.ESSENTIAL:
+        verdicts[Exclusion.NOT_ESSENTIAL] = ~is_one_of(rows["event_name"], known.essential_events)
+    verdicts[Exclusion.WITHDRAWN_SINCE] = _withdrawn(rows, purpose, known, at_ms)
     return Decision(_coded(verdicts))
+
+
+@dataclass(frozen=True, eq=False)
+class AggregateDecision:
+    """For each row: may it count in aggregates over many viewers, and does it only if there are enough of them."""
+
+    decision: Decision
+    is_child: Flags
+    is_withdrawn: Flags
+
+
+def decide_for_aggregates(rows: pa.Table, purpose: Purpose, known: Registries, at_ms: int) -> AggregateDecision:
+    """Which `rows` may count in aggregates over many viewers, where `features.crowds` says how many are enough.
+
+    What each event allowed when it was received is asked. Rows of those who have withdrawn since, and of children, may
+    count, but only among many; those of a profile that nobody has described, which may be a child's and cannot be told
+    from others, not at all, and no child's for ads (spec 8.5).
+    """
+    is_child = _kids(rows, known, at_ms)
+    kept_out = is_child if purpose is Purpose.AD_TARGETING else ~_present(rows["is_kids"])
+    verdicts = {Exclusion.KIDS_PROFILE: kept_out, Exclusion.REFUSED_ON_EVENT: _refused(rows, purpose)}
+    if purpose is Purpose.ESSENTIAL:
+        verdicts[Exclusion.NOT_ESSENTIAL] = ~is_one_of(rows["event_name"], known.essential_events)
+    return AggregateDecision(Decision(_coded(verdicts)), is_child, _withdrawn(rows, purpose, known, at_ms))
 
 
 class Refusal(StrEnum):
@@ -243,18 +261,57 @@ def decided_otherwise(
     """(users, profiles) of whom `decide` says something else `now`, as of `now_ms`, than it said before."""
     users, profiles = now.consents.people, now.profiles.people
     refuse = [_refuse(users, purpose, known, at_ms) for known, at_ms in ((before, before_ms), (now, now_ms))]
-    kids = [known.profiles.are_kids(profiles, at_ms) for known, at_ms in ((before, before_ms), (now, now_ms))]
+    kids = [known.profiles.child_until_ms(profiles, at_ms) for known, at_ms in ((before, before_ms), (now, now_ms))]
     return (
         set(users.filter(pa.array(refuse[0] != refuse[1])).to_pylist()),
         set(profiles.filter(pa.array(kids[0] != kids[1])).to_pylist()),
     )
 
 
+def _kids(rows: pa.Table, known: Registries, at_ms: int) -> Flags:
+    """Which rows are a child's, or may be."""
+    kids = _booleans(rows["is_kids"], missing=True)
+    if "profile_id" not in rows.column_names:
+        return kids
+    profiles = encoded(rows["profile_id"])
+    until_ms = np.append(known.profiles.child_until_ms(profiles.dictionary, at_ms), NEVER)
+    if (until_ms == NEVER).all():
+        return kids
+    happened_ms: int | NDArray[np.int64] = at_ms
+    if "event_timestamp" in rows.column_names:
+        happened_ms = milliseconds(rows["event_timestamp"])
+    found: Flags = kids | (happened_ms <= until_ms[codes_of(profiles)])
+    return found
+
+
+def _refused(rows: pa.Table, purpose: Purpose) -> Flags:
+    """Which events themselves said no to something the purpose requires."""
+    refused = np.zeros(rows.num_rows, dtype=bool)
+    for consent in _NEEDS.get(purpose, ()):
+        refused |= ~_booleans(rows[CONSENT_COLUMNS[consent]], missing=False)
+    return refused
+
+
+def _withdrawn(rows: pa.Table, purpose: Purpose, known: Registries, at_ms: int) -> Flags:
+    """Which rows are of somebody who has said no by `at_ms`."""
+    withdrawn = _spread(rows["user_id"], lambda users: _refuse(users, purpose, known, at_ms))
+    if "profile_id" not in rows.column_names or not rows["user_id"].null_count:
+        return withdrawn
+    owners_refuse = _spread(
+        rows["profile_id"], lambda profiles: _owners_refuse(known.profiles.owners_of(profiles), purpose, known, at_ms)
+    )
+    return withdrawn | (owners_refuse & ~_present(rows["user_id"]))
+
+
+def _owners_refuse(owners: pa.Array, purpose: Purpose, known: Registries, at_ms: int) -> Flags:
+    return _spread(owners, lambda users: _refuse(users, purpose, known, at_ms))
+
+
 def _refuse(users: pa.Array, purpose: Purpose, known: Registries, at_ms: int) -> Flags:
     """Which of some distinct users have by `at_ms` said no to something the purpose requires, shape (users,)."""
     people = Pseudonyms(np.arange(len(users), dtype=np.int32), (users,))
     said = known.consents.latest(people, np.full(len(users), at_ms))
-    places = [ANSWERED.index(consent) for consent in required_consents(purpose)]
+    places = [ANSWERED.index(consent) for consent in _NEEDS.get(purpose, ())]
     refuses: Flags = (said[:, places] == NO).any(axis=1)
     return refuses
 

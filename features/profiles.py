@@ -15,6 +15,7 @@ PERSON_IDS = ("user_id", "profile_id", "session_id", "device_id")
 VIEWER_TOKEN = "viewer_token"
 MILLISECONDS_PER_DAY = 86_400_000
 _FAR_MS = np.iinfo(np.int64).max
+STILL, NEVER = _FAR_MS, -_FAR_MS
 
 Flags = NDArray[np.bool_]
 
@@ -25,33 +26,59 @@ class ProfileRegistry:
 
     descriptions: Chronicle
     is_kids: Flags  # of each description
+    owners: pa.Array  # the hash of the user each description names, or null
 
     @classmethod
     def of(cls, profiles: pa.Table) -> "ProfileRegistry":
-        """From rows of (profile_id, is_kids, event_timestamp).
+        """From rows of (profile_id, is_kids, event_timestamp), and user_id where it is known whose profile it is.
 
         Of two descriptions in the same millisecond nobody can tell which came later, so the child's counts.
         """
+        users = profiles["user_id"] if "user_id" in profiles.column_names else pa.nulls(profiles.num_rows, pa.string())
         frame = pl.DataFrame(
             {
                 "profile_id": pl.Series(values=profiles["profile_id"].combine_chunks(), dtype=pl.String),
                 "known_ms": milliseconds(profiles["event_timestamp"]),
                 "is_kids": pl.Series(values=profiles["is_kids"].combine_chunks(), dtype=pl.Boolean),
+                "user_id": pl.Series(values=users.cast(pa.string()), dtype=pl.String),
             }
         )
-        rows = frame.group_by("profile_id", "known_ms").agg(pl.col("is_kids").max()).sort("profile_id", "known_ms")
-        keys = rows["profile_id"].to_arrow().cast(pa.string())
-        return cls(Chronicle.of(keys, rows["known_ms"].to_numpy()), rows["is_kids"].to_numpy())
+        rows = frame.group_by("profile_id", "known_ms").agg(pl.col("is_kids").max(), pl.col("user_id").max())
+        rows = rows.sort("profile_id", "known_ms")
+        keys, owners = (rows[name].to_arrow().cast(pa.string()) for name in ("profile_id", "user_id"))
+        return cls(Chronicle.of(keys, rows["known_ms"].to_numpy()), rows["is_kids"].to_numpy(), owners)
 
     @property
     def people(self) -> pa.Array:
         """Every profile that was ever described, distinct."""
         return self.descriptions.names
 
-    def are_kids(self, profiles: pa.Array, at_ms: int) -> Flags:
-        """Which of some distinct profiles are known at `at_ms` to be a child's, shape (profiles,)."""
-        people = Pseudonyms(np.arange(len(profiles), dtype=np.int32), (profiles,))
-        return self.describe_each(people, np.full(len(profiles), at_ms))[0]
+    def child_until_ms(self, profiles: pa.Array, at_ms: int) -> Rows:
+        """Until when each of some distinct profiles was a child's, as known at `at_ms`, shape (profiles,).
+
+        What happened by then was done by a child, or by somebody found since to have been one. `STILL` for one that
+        is a child's at `at_ms`, `NEVER` for one that never was, and for one that nobody has described.
+        """
+        chronicle, places = self.descriptions, self.descriptions.find(profiles)
+        until_ms = np.full(len(profiles), NEVER)
+        if not len(chronicle.known_ms):
+            return until_ms
+        newest, first = chronicle.latest(places, np.full(len(profiles), at_ms)), chronicle.first(places)
+        newest = np.where(newest < 0, first, newest)  # before the first description the first one holds
+        last_kids = np.maximum.accumulate(np.where(self.is_kids, np.arange(len(self.is_kids)), -1))
+        last = np.where(newest < 0, -1, last_kids[newest])
+        was_kids = (last >= first) & (first >= 0)
+        ended_ms = chronicle.known_ms[np.minimum(last + 1, len(chronicle.known_ms) - 1)]
+        return np.where(was_kids, np.where(last == newest, STILL, ended_ms), NEVER)
+
+    def owners_of(self, profiles: pa.Array) -> pa.Array:
+        """The hash of the user that each of some distinct profiles was last said to be of, or null."""
+        chronicle = self.descriptions
+        places = chronicle.find(profiles)
+        if not len(chronicle.known_ms):
+            return pa.nulls(len(profiles), pa.string())
+        newest = chronicle.latest(places, np.full(len(profiles), STILL))
+        return self.owners.take(pa.array(newest, mask=newest < 0))
 
     def describe(self, profile_ids: pl.Series, instants_ms: pl.Series) -> tuple[Flags, Flags]:
         """(is_kids, is_described) of each profile, shapes (n,).

@@ -13,6 +13,8 @@ from features.columns import TIMESTAMP
 from features.errors import DeclarationError
 
 EVENT_NAME, EVENT_TIME, EVENT_ID = "event_name", "event_timestamp", "event_id"
+FROM = ":from"
+"""After an event's id: another row of the log that became known with it, of what was left for something else."""
 _EVENT_COLUMNS = {EVENT_ID: pa.string(), EVENT_TIME: TIMESTAMP}
 
 Tables = Mapping[str, pa.Table]

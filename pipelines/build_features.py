@@ -74,10 +74,10 @@ def build_features(
         work = []
         for share, targets in _shares().items():
             reading = Reading.of(
-                lakehouse, _sources(targets), share.purpose, now_ms if share.is_personal else None, schemas
+                lakehouse, _sources(targets), share.purpose, now_ms, schemas, is_personal=share.is_personal
             )
             stored = {one: _Stored.open(lakehouse, one, buckets) for one in targets}
-            work.append(_Work(share, reading, stored, now_ms, buckets))
+            work.append(_Work(share, reading, stored, now_ms, buckets, settings.privacy.least_viewers))
         for one in work:
             report.read |= one.reading.rows
         report.read |= {name: table.num_rows for name, table in shared.items()}
@@ -169,6 +169,7 @@ class _Work:
     stored: dict[Target, _Stored]
     now_ms: int
     buckets: int
+    least_viewers: int
     scope: Scope | None = None
     logs: Logs = field(default_factory=lambda: Logs([], {}))
 
@@ -217,12 +218,17 @@ class _Work:
         for source, key in dict.fromkeys((one.target.group.source, one.target.entity) for one in places):
             ours = [one for one in places if (one.target.group.source, one.target.entity) == (source, key)]
             part = None if self.scope is None else self.scope.part_for(key)
-            builder = Builder(tuple(ours), part, self.buckets, cut, online, self.now_ms)
+            builder = Builder(tuple(ours), part, self.buckets, cut, online, self.now_ms, self.least_viewers)
             columns = tuple(log_schema([one.target.group for one in ours], key).names)
             split = CutLog(source.name, key, cut, columns)
             logs = self.logs.gathered or [Gathered({source.name: source.schema.empty_table()}, {}, None)]
             files = {one.target: (Files(), Files()) for one in ours}
             for built in shuffle(logs, split, builder, cut):
+                alone = max((one.alone for one in built.values()), default=0)
+                add_counts(
+                    report.did,
+                    {f"left out by {self.name}: fewer than {self.least_viewers} viewers": alone} if alone else {},
+                )
                 for target, parts in built.items():
                     files[target][0].add(parts.tiles)
                     files[target][1].add(parts.rows)

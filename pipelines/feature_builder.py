@@ -5,8 +5,8 @@ are stored. Where they differ, values at boundaries are made anew from then on; 
 everybody, from the stored tiles. What did not change is not written.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from pyiceberg.manifest import DataFile
 
 from features.backfill import backfill_from_tiles, reach_back_ms
 from features.columns import codes_in, milliseconds
+from features.crowds import among_many, unguarded
 from features.declarations import TILE_LENGTH, TILE_START
 from features.revision import Part, Revised, is_in, revise_rows, revise_tiles
 from features.source import EVENT_TIME
@@ -43,12 +44,15 @@ class Files:
 
 @dataclass(frozen=True)
 class TargetBuilt:
-    """Of one target in one bucket: files, how many entities were put online, and whether some are in no table now."""
+    """Of one target in one bucket: files, how many entities were put online, whether some are in no table now, and how
+    many rows were left out because they count only among many.
+    """
 
     tiles: Files
     rows: Files
     online: int
     has_lost: bool = False
+    alone: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Builder:
 
     `part`: what the log holds; None: all there is, and every file is replaced. Only then may the logs be cut (`cut`)
     finer than the tables, into a multiple of their `buckets`. `now_ms`: the wall clock, which corrections carry.
+    `least_viewers`: how many viewers are many.
     """
 
     places: tuple[Place, ...]
@@ -81,14 +86,25 @@ class Builder:
     cut: int
     online: OnlineTarget
     now_ms: int
+    least_viewers: int
 
     def __call__(self, bucket: int, parts: Sequence[pa.Table]) -> dict[Target, TargetBuilt]:
         """Build every target of the bucket."""
-        log = pa.concat_tables(parts)
+        whole = pa.concat_tables(parts)
+        by_hour = among_many(whole, self.places[0].target.entity, self.least_viewers)
+        anywhere = unguarded(whole)
+        build = self._building(bucket)
+        built = {}
+        for place in self.places:
+            log = by_hour if place.target.has_boundaries else anywhere
+            built[place.target] = replace(build(place, log), alone=whole.num_rows - log.num_rows)
+        return built
+
+    def _building(self, bucket: int) -> "Callable[[Place, pa.Table], TargetBuilt]":
         if self.part is None:
-            return {place.target: self._build_whole(place, bucket, log) for place in self.places}
+            return lambda place, log: self._build_whole(place, bucket, log)
         part = Part(self.part.ranges_ms, self._ours(self.part.keys, self.part.keys, bucket))
-        return {place.target: _Update(place, part, bucket, self.online, self.now_ms)(log) for place in self.places}
+        return lambda place, log: _Update(place, part, bucket, self.online, self.now_ms)(log)
 
     def _build_whole(self, place: Place, bucket: int, log: pa.Table) -> TargetBuilt:
         target = place.target

@@ -16,6 +16,7 @@ import pyarrow as pa
 import ray
 from pyiceberg.table import FileScanTask
 
+from features.crowds import BESIDE, GUARD, guarded
 from features.decision import DECISION_COLUMNS
 from features.errors import DeclarationError
 from features.names import nearest
@@ -69,12 +70,16 @@ class Reading:
         lakehouse: Lakehouse,
         sources: Sequence[Source],
         purpose: Purpose,
-        at_ms: int | None,
+        at_ms: int,
         schemas: Mapping[str, pa.Schema],
+        *,
+        is_personal: bool,
     ) -> "Reading":
         """Silver as it stands, whose tables have these `schemas`; those that were never filled are read as empty."""
         (together,) = {source.together for source in sources}
-        found = {name: Viewing.of(lakehouse, purpose, at_ms, name) for name in _columns(sources)}
+        found = {
+            name: Viewing.of(lakehouse, purpose, at_ms, name, is_personal=is_personal) for name in _columns(sources)
+        }
         viewings = {name: viewing for name, viewing in found.items() if viewing is not None}
         snapshots = {name: one for viewing in viewings.values() for name, one in viewing.snapshots.items()}
         return cls(tuple(sources), together, viewings, snapshots, schemas)
@@ -121,7 +126,8 @@ class CutLog:
     def __call__(self, gathered: Gathered) -> list[pa.Table]:
         """One table a bucket."""
         log = gathered.logs[self.source]
-        log = log if self.columns is None else log.select(self.columns)
+        if self.columns is not None:
+            log = log.select([*self.columns, *(name for name in BESIDE if name in log.column_names)])
         parts = cut_by(log, bucket_of(log[self.entity], self.buckets), self.buckets)
         return [_with_plain_texts(part) for part in parts]
 
@@ -201,7 +207,8 @@ class _Split:
         if self.scope is not None:
             rows = rows.filter(pa.array(self.scope.is_read(rows, self.together)))
         bucket = np.maximum(bucket_of(rows[self.together], self.buckets), 0)
-        parts = cut_by(rows.select(columns), bucket, self.buckets)
+        beside = () if viewing.is_personal else BESIDE
+        parts = cut_by(rows.select([*columns, *beside]), bucket, self.buckets)
         return [_named(noted(part, excluded if place == 0 else {}), name) for place, part in enumerate(parts)]
 
 
@@ -219,13 +226,18 @@ class _MakeLogs:
         for part in parts:
             by_table.setdefault(part.schema.metadata[_TABLE].decode(), []).append(part.replace_schema_metadata(None))
         found = {name: pa.concat_tables(some) for name, some in by_table.items()}
-        logs = {source.name: source.log(self._tables_of(source, found)) for source in self.sources}
+        logs = {source.name: self._log(source, found) for source in self.sources}
         if self.scope is not None:
             logs = {name: log.filter(pa.array(self.scope.is_made(log))) for name, log in logs.items()}
         times = [log[EVENT_TIME] for log in logs.values() if log.num_rows]
         newest_ms = max((int(pa.compute.max(one.cast(pa.int64())).as_py()) for one in times), default=None)
         logs = {name: _with_encoded_texts(log) for name, log in logs.items()}
         return Gathered(logs, excluded_in(parts), newest_ms)
+
+    def _log(self, source: Source, found: Mapping[str, pa.Table]) -> pa.Table:
+        log = source.log(self._tables_of(source, found))
+        parts = [found[name] for name in source.reads if name in found and GUARD in found[name].column_names]
+        return guarded(log, parts) if parts else log
 
     def _tables_of(self, source: Source, found: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
         rows = {name: found[name] if name in found else self.schemas[name].empty_table() for name in source.reads}

@@ -138,6 +138,9 @@ class PrivacySettings(_Section):
         description="where `reel privacy audit --verify` notes how far the log has come; keep it where those who can "
         "write to the warehouse cannot; null means work_dir/audit.heads",
     )
+    least_viewers: Count = Field(
+        default=20, description="children, and who has withdrawn, count in aggregates only among so many viewers (k)"
+    )
 
 
 class IngestSettings(_Section):

@@ -11,8 +11,9 @@ import pyarrow as pa
 from pyiceberg.table import FileScanTask
 
 from features.consent import ConsentHistory
-from features.decision import Registries, decide
-from features.profiles import ProfileRegistry
+from features.crowds import BESIDE, guards
+from features.decision import Registries, decide, decide_for_aggregates
+from features.profiles import VIEWER_TOKEN, ProfileRegistry
 from features.purposes import Purpose
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
@@ -32,11 +33,14 @@ class Viewing:
     files: tuple[FileScanTask, ...]
     known: Registries
     purpose: Purpose
-    at_ms: int | None  # consent withdrawn by then excludes earlier rows too; None: only what each event allowed
+    at_ms: int  # consent withdrawn by then excludes a person's earlier rows too
+    is_personal: bool  # else for aggregates over many viewers
     snapshots: dict[str, int]
 
     @classmethod
-    def of(cls, lakehouse: Lakehouse, purpose: Purpose, at_ms: int | None, name: str = PLAYBACK) -> "Viewing | None":
+    def of(
+        cls, lakehouse: Lakehouse, purpose: Purpose, at_ms: int, name: str = PLAYBACK, *, is_personal: bool = True
+    ) -> "Viewing | None":
         """Everything in the table, of playback unless `name` says else; None when nothing was cleaned yet."""
         found = lakehouse.existing(name)
         if found is None or found.current_snapshot() is None:
@@ -46,7 +50,8 @@ class Viewing:
             table = lakehouse.existing(read)
             if table is not None and (snapshot := table.current_snapshot()) is not None:
                 snapshots[read] = snapshot.snapshot_id
-        return cls(TableFiles.of(found), tuple(scan_tasks(found)), registries(lakehouse), purpose, at_ms, snapshots)
+        files, known = tuple(scan_tasks(found)), registries(lakehouse)
+        return cls(TableFiles.of(found), files, known, purpose, at_ms, is_personal, snapshots)
 
     @property
     def rows(self) -> int:
@@ -60,10 +65,22 @@ class Viewing:
     def allowed(
         self, files: Sequence[FileScanTask], columns: Sequence[str] | None = None
     ) -> tuple[pa.Table, dict[str, int]]:
-        """Rows of `files` that the purpose admits, and how many were left out for which reason."""
-        rows = read_tasks(self.table, files, columns)
-        decision = decide(rows, self.purpose, self.known, self.at_ms)
-        return rows.filter(pa.array(decision.allowed)), decision.excluded
+        """Rows of `files` that the purpose admits, and how many were left out for which reason.
+
+        Of those for aggregates, the columns of `crowds.BESIDE` say which count only among many.
+        """
+        if self.is_personal:
+            rows = read_tasks(self.table, files, columns)
+            decision = decide(rows, self.purpose, self.known, self.at_ms)
+            return rows.filter(pa.array(decision.allowed)), decision.excluded
+        needed = None if columns is None else tuple(dict.fromkeys((*columns, VIEWER_TOKEN, "ingested_at")))
+        rows = read_tasks(self.table, files, needed)
+        decided = decide_for_aggregates(rows, self.purpose, self.known, self.at_ms)
+        guard = guards(decided.is_child, decided.is_withdrawn)
+        beside = (guard, rows[VIEWER_TOKEN], rows["ingested_at"])
+        for name, values in zip(BESIDE, beside, strict=True):
+            rows = rows.append_column(name, values)
+        return rows.filter(pa.array(decided.decision.allowed)), decided.decision.excluded
 
     def cut(self, key: str, buckets: int, files: Sequence[FileScanTask]) -> list[pa.Table]:
         """Admitted rows of `files` by the bucket of `key`; the first table also says what was excluded."""

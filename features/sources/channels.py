@@ -13,10 +13,10 @@ import pyarrow as pa
 from features.columns import TIMESTAMP
 from features.frames import frame_of, log_of
 from features.local_time import CLOCK_COLUMNS, hour, with_local_time
-from features.source import Source, Tables
+from features.source import FROM, Source, Tables
 
-_LIVE = ("event_id", "event_name", "event_timestamp", *CLOCK_COLUMNS, "user_id", "channel_id", "previous_channel_id",
-         "view_duration_ms")  # fmt: skip
+_LIVE = ("event_id", "event_name", "event_timestamp", *CLOCK_COLUMNS, "viewer_token", "channel_id",
+         "previous_channel_id", "view_duration_ms")  # fmt: skip
 _TUNE, _TUNE_AWAY = "channel.tune", "channel.tune_away"
 
 
@@ -33,7 +33,7 @@ def channels_log(live: pa.Table) -> pa.Table:
         pl.col("previous_channel_id").ne_missing(pl.col("channel_id")) & pl.col("previous_channel_id").is_not_null()
     )
     out_of = tunes.filter(is_other).with_columns(
-        event_id=pl.col("event_id") + ":from", next_channel_id="channel_id", channel_id="previous_channel_id"
+        event_id=pl.col("event_id") + FROM, next_channel_id="channel_id", channel_id="previous_channel_id"
     )
     away = events.filter(pl.col("event_name") == _TUNE_AWAY)
     return log_of([into, out_of, away], CHANNELS.schema)
@@ -58,6 +58,7 @@ CHANNELS = Source(
     ),
     events=(_TUNE, _TUNE_AWAY),
     reads={"silver.live": _LIVE},
+    together="viewer_token",
     make=_make,
 )
 """`hour`: 0 to 23, of tune-ins only; `view_duration_ms`: of tune-aways only."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 from features.columns import TIMESTAMP
 from features.frames import frame_of, log_of
 from features.playbacks import IDENTITY_COLUMNS, PLAYBACK_BOUND_BY, PLAYBACK_EVENTS, in_playbacks, playing
-from features.source import Source, Tables
+from features.source import FROM, Source, Tables
 from features.windows import MINUTE_MS
 
 _PLAYBACK = (*IDENTITY_COLUMNS, "user_id", "content_type", "completion_percent", "seek_method", "content_series_id",
@@ -53,7 +53,7 @@ def _gone_on(events: pl.DataFrame) -> pl.DataFrame:
         (pl.col("content_episode_number") + 1).alias("_episode"), pl.col("content_id").alias("_before"),
     ).sort("event_timestamp", "event_id").drop("event_id")  # fmt: skip
     starts = events.filter("is_start").select(
-        pl.col("event_id") + ":from", "event_timestamp", "viewer_token", "episode_viewer", "content_series_id",
+        pl.col("event_id") + FROM, "event_timestamp", "viewer_token", "episode_viewer", "content_series_id",
         pl.col("content_episode_number").alias("_episode"),
     ).sort("event_timestamp")  # fmt: skip
     followed = starts.join_asof(

@@ -15,7 +15,9 @@ OTHER_LINES = re.compile(r"batch  |follow  |  |reel: stopping after this batch|r
 
 def test_a_follower_outlives_its_broker(backlog, make_road):
     chance = random.Random(5)
-    road = make_road(REEL_KAFKA_TIMEOUT_S="2", REEL_KAFKA_STALL_S="3")
+    # Small enough commits that the last kill still finds some to come.
+    portion = {"REEL_INGEST_MESSAGES_PER_COMMIT": str(3_000 // SEEDS)}
+    road = make_road(REEL_KAFKA_TIMEOUT_S="2", REEL_KAFKA_STALL_S="3", **portion)
     try:
         with ended(road.start("ingest", "--follow")) as follower:
             for _ in range(SEEDS):

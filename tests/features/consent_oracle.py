@@ -14,7 +14,7 @@ QUESTIONS: tuple[Question, ...] = ("analytics", "personalization", "ad_targeting
 NEEDS: dict[str, tuple[Question, ...]] = {
     "analytics": ("analytics",),
     "personalization": ("analytics", "personalization"),
-    "ad_targeting": ("analytics", "ad_targeting"),
+    "ad_targeting": ("analytics", "personalization", "ad_targeting"),
 }
 
 

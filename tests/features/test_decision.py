@@ -4,7 +4,15 @@ import pyarrow as pa
 import pytest
 
 from features.consent import ConsentHistory
-from features.decision import Registries, consent_refusal, decide, decided_otherwise, profile_refusal, resolve
+from features.decision import (
+    Registries,
+    consent_refusal,
+    decide,
+    decide_for_aggregates,
+    decided_otherwise,
+    profile_refusal,
+    resolve,
+)
 from features.profiles import ProfileRegistry
 from features.purposes import Purpose
 
@@ -65,7 +73,6 @@ def test_a_profile_that_turns_out_to_be_a_childs_was_one_all_along():
     assert reason(PERSONAL, {}, later, at_ms=500) == "kids_profile"
     assert reason(PERSONAL, {"profile_id": "another"}, later) is None
     assert reason(PERSONAL, {"profile_id": None}, later) is None
-    assert reason(PERSONAL, {}, later, at_ms=None) is None, "what was published stays as it was allowed"
 
 
 def test_what_a_child_did_stays_a_childs_when_it_has_grown_up():
@@ -84,17 +91,54 @@ def test_content_safety_takes_a_childs_row_only_when_it_leads_to_nobody(left):
     assert reason(PERSONAL, row) == "kids_profile"
 
 
-def test_content_safety_rests_on_analytics_alone():
-    assert reason(SAFETY, {"consent_personalization": False, "consent_ad_targeting": False}) is None
+def test_content_safety_rests_on_analytics_and_on_learning():
+    assert reason(SAFETY, {"consent_ad_targeting": False}) is None
+    assert reason(SAFETY, {"consent_personalization": False}) == "refused_on_event"
     assert reason(SAFETY, {"consent_analytics": False}) == "refused_on_event"
-    assert reason(SAFETY, {}, known([("u", True, False, False, 500)])) is None
+    assert reason(SAFETY, {}, known([("u", True, True, False, 500)])) is None
     assert reason(SAFETY, {}, known([("u", False, True, True, 500)])) == "withdrawn_since"
 
 
 def test_essential_is_a_list_of_events_and_asks_nobody():
-    refused = {"consent_analytics": False, "is_kids": True}
-    assert reason(Purpose.ESSENTIAL, {"event_name": "auth.login", **refused}) is None
+    refused = {"event_name": "auth.login", "consent_analytics": False}
+    assert reason(Purpose.ESSENTIAL, refused) is None
+    assert reason(Purpose.ESSENTIAL, {**refused, "is_kids": True}) == "kids_profile"
     assert reason(Purpose.ESSENTIAL, {}) == "not_essential"
+
+
+def test_aggregates_ask_what_each_event_allowed_and_know_whose_rows_are_a_childs():
+    registries = known([("u", False, False, False, 500)], [("p", False, 10), ("p", True, 500)])
+    rows = table({}, {"profile_id": None}, {"is_kids": True, **NOBODY}, {"is_kids": None}, {"consent_analytics": False})
+    decided = decide_for_aggregates(rows, PERSONAL, registries, 1_000)
+    assert decided.decision.reasons.to_pylist() == [None, None, None, "kids_profile", "refused_on_event"]
+    assert decided.is_child.tolist() == [True, False, True, True, True]
+    assert decided.is_withdrawn.tolist() == [True, True, False, True, True]
+    before = decide_for_aggregates(rows, PERSONAL, registries, 499)
+    assert before.is_child.tolist() == [False, False, True, True, False]
+    assert not before.is_withdrawn.any()
+    ads = decide_for_aggregates(rows, Purpose.AD_TARGETING, registries, 1_000).decision
+    assert ads.reasons.to_pylist() == ["kids_profile", None, "kids_profile", "kids_profile", "kids_profile"]
+
+
+def test_a_row_without_a_user_is_of_whose_profile_it_is():
+    owned = pa.table(
+        {"profile_id": ["p"], "is_kids": [False], "user_id": ["u"], "event_timestamp": pa.array([5], TIMESTAMP)}
+    )
+    registries = Registries(known([("u", True, False, True, 500)]).consents, ProfileRegistry.of(owned))
+    assert reason(PERSONAL, {"user_id": None}, registries) == "withdrawn_since"
+    assert reason(PERSONAL, {"user_id": None}, registries, at_ms=499) is None
+    assert reason(PERSONAL, {"user_id": None, "profile_id": "q"}, registries) is None
+    assert reason(PERSONAL, {"user_id": "v"}, registries) is None
+
+
+def test_a_profile_that_was_a_childs_for_a_while():
+    def at(event_ms, now_ms=9_000):
+        history = known(profiles=[("p", False, 10), ("p", True, 500), ("p", False, 900)])
+        return reason(PERSONAL, {"event_timestamp": event_ms}, history, now_ms)
+
+    assert [at(one) for one in (5, 100, 500, 900)] == ["kids_profile"] * 4
+    assert at(901) is None
+    assert at(100, now_ms=499) is None
 
 
 def test_the_first_reason_is_told_and_each_row_has_its_own():
