@@ -99,7 +99,7 @@ def export(settings: Settings, user: str, folder: Path | None = None) -> Exporte
         looked: dict[str, LayerLooked] = {}
         try:
             with ExportWriter(folder) as files:
-                for held in holdings(settings, lakehouse, user, person):
+                for held in holdings(settings, lakehouse, person):
                     rows = files.add(held)
                     before = looked.get(held.layer, LayerLooked(held.layer, 0, 0, 0))
                     looked[held.layer] = before.with_more(held.files_touched, held.files_total, rows)

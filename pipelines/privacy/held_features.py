@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from features.columns import as_declared, milliseconds
+from features.columns import milliseconds
 from features.declarations import LAST_EVENT, FeatureGroup
 from features.entities import entity
 from features.errors import PackedValueError
@@ -16,6 +16,7 @@ from features.packing import unpack_values
 from features.tiles import timeline_of_table
 from features.windows import Cadence
 from pipelines.feature_tables import Built, declared
+from pipelines.point_in_time.stored import as_type
 from pipelines.privacy.person import Person
 from pipelines.privacy.readable import Row, plain, rows_of_json
 from serving.online_store import OnlineStore
@@ -37,8 +38,8 @@ def values_of_tiles(name: str, table: Table, rows: pa.Table, person: Person) -> 
     if built is None or built.declared != declared(group):
         return
     schema = group.tile_schema(key)
-    tiles = pa.table({one.name: _column(rows, one) for one in schema})
-    timeline = timeline_of_table(group, key, as_declared(tiles, schema, name))
+    tiles = pa.table([_column(rows, one) for one in schema], schema=schema)
+    timeline = timeline_of_table(group, key, tiles)
     last = tiles.group_by(key).aggregate([(LAST_EVENT, "max")])
     instants_ms = milliseconds(last[f"{LAST_EVENT}_max"]) + group.delay + 1
     values = timeline.values_at(last[key], instants_ms)
@@ -84,7 +85,7 @@ def _column(rows: pa.Table, field: pa.Field) -> pa.ChunkedArray:
     if field.name not in rows.column_names:
         return pa.chunked_array([pa.nulls(len(rows), field.type)])
     column = rows[field.name]
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    return as_type(column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column, field.type)
 
 
 def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:

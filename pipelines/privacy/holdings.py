@@ -43,9 +43,9 @@ class Holding:
     files_total: int = 0
 
 
-def holdings(settings: Settings, lakehouse: Lakehouse, plain: str, person: Person) -> Iterator[Holding]:
-    """Every place that is looked into; `plain` is the person's id as messages in quarantine say it."""
-    yield from _quarantine(settings, lakehouse, plain)
+def holdings(settings: Settings, lakehouse: Lakehouse, person: Person) -> Iterator[Holding]:
+    """Every place that is looked into."""
+    yield from _quarantine(settings, lakehouse, person)
     tables = tables_of_people(lakehouse)
     for name in sorted(tables, key=lambda one: (_place(one), one)):
         yield from _table(name, tables[name], person)
@@ -73,13 +73,13 @@ def _table(name: str, table: Table, person: Person) -> Iterator[Holding]:
         yield Holding(layer, f"{name}, values", values_of_tiles(name, table, tiles, person))
 
 
-def _quarantine(settings: Settings, lakehouse: Lakehouse, plain: str) -> Iterator[Holding]:
+def _quarantine(settings: Settings, lakehouse: Lakehouse, person: Person) -> Iterator[Holding]:
     table = lakehouse.existing(QUARANTINE)
     if table is not None:
         unsealing = Unsealing.of(settings, table)
         # Nobody can tell whose a sealed message is, so each is opened.
         files = len(unsealing.paths)
-        yield Holding("quarantine", QUARANTINE, unsealing.rows_about(plain), files, files)
+        yield Holding("quarantine", QUARANTINE, unsealing.rows_about(person), files, files)
 
 
 def _training_sets(folder: Path, person: Person) -> Iterator[Holding]:

@@ -81,7 +81,7 @@ def rows_of(found: Whereabouts, person: Person, columns: Sequence[str] | None = 
         yield from (rows for rows in pool.map(lambda one: _rows(files, one, person, columns), found.files) if len(rows))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Sought:
     """The ids that are looked for in one column of a table, ascending."""
 
@@ -143,12 +143,12 @@ def _look(table: Table, file: DataFile, sought: Sequence[_Sought]) -> Found:
     with table.io.new_input(file.file_path).open() as stream:
         metadata = pq.read_metadata(stream)
         stored = columns_by_id(metadata)
-        present = [(one, stored[one.field_id]) for one in sought if one.field_id in stored and one.may_be_in(file)]
+        places = {metadata.schema.column(place).path: place for place in range(metadata.num_columns)}
+        likely = [one for one in sought if one.field_id in stored and one.may_be_in(file)]
         groups = []
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)
-            chunks = {chunk.path_in_schema: chunk for chunk in map(group.column, range(group.num_columns))}
-            if any(one.may_be_among(stream, chunks[name]) for one, name in present):
+            if any(one.may_be_among(stream, group.column(places[stored[one.field_id]])) for one in likely):
                 groups.append(number)
     return Found(file, tuple(groups), tuple(name for number, name in names.items() if number in stored))
 
