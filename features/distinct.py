@@ -28,10 +28,10 @@ def encoded(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
 
 def codes_of(column: pa.DictionaryArray) -> Codes:
     """Which value of the dictionary each row has, shape (n,); -1 where it has none."""
-    indices = column.indices
+    indices = column.indices.cast(pa.int32())  # Polars' are unsigned, and have no -1
     if indices.null_count:
         indices = indices.fill_null(-1)
-    codes: Codes = indices.to_numpy().astype(np.int32, copy=False)
+    codes: Codes = indices.to_numpy()
     return codes
 
 

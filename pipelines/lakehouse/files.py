@@ -3,6 +3,9 @@
 pyiceberg's own writer gives every file every column of the table, and scans all rows once for each partition. Bronze
 has hundreds of columns of which an event has thirty, so a file here holds only the columns that have a value in it
 (Iceberg reads a missing one as null, by field id), and rows are cut into partitions by one sort.
+
+A file holds nothing of a row that is not in it: of dictionary-encoded columns only the values that its rows have. The
+columns that say whose a row is have Bloom filters, so that a person is found without reading everybody's rows.
 """
 
 import os
@@ -31,7 +34,10 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.transforms import DayTransform, HourTransform
 from pyiceberg.typedef import Record
 
+from features.distinct import compacted, encoded
+from pipelines.lakehouse.bloom import FALSE_POSITIVES
 from pipelines.lakehouse.catalog import LakehouseError
+from pipelines.lakehouse.tables import PERSON_COLUMNS
 
 ROWS_PER_ROW_GROUP = 131_072
 _MILLISECONDS = {HourTransform: 3_600_000, DayTransform: 86_400_000}
@@ -183,6 +189,13 @@ def _write(table: TableFiles, key: PartitionKey | None, rows: pa.Table) -> DataF
 
 def _write_parquet(output: OutputFile, rows: pa.Table, properties: Mapping[str, str]) -> pq.FileMetaData:
     """Write one file; what its footer says."""
+    rows = _with_encoded(rows)
+    starts = range(0, rows.num_rows, ROWS_PER_ROW_GROUP)
+    filters = {
+        name: {"ndv": _most_distinct(rows[name].chunk(0), starts), "fpp": FALSE_POSITIVES}
+        for name in PERSON_COLUMNS
+        if name in rows.column_names
+    }
     with (
         output.create(overwrite=True) as stream,
         pq.ParquetWriter(
@@ -195,11 +208,37 @@ def _write_parquet(output: OutputFile, rows: pa.Table, properties: Mapping[str, 
             use_dictionary=[
                 field.name for field in rows.schema if _is_text(field.type) and field.name not in DISTINCT_COLUMNS
             ],
+            bloom_filter_options=filters,
             write_page_index=False,
         ) as writer,
     ):
-        writer.write_table(rows, row_group_size=ROWS_PER_ROW_GROUP)
+        for start in starts:
+            writer.write_table(_only_its_own(rows.slice(start, ROWS_PER_ROW_GROUP)))
     return writer.writer.metadata
+
+
+def _with_encoded(rows: pa.Table) -> pa.Table:
+    """`rows` with the ids of people, and what is dictionary-encoded already, as dictionaries of one chunk."""
+    for place, field in enumerate(rows.schema):
+        if field.name in PERSON_COLUMNS or pa.types.is_dictionary(field.type):
+            column = encoded(rows.column(place))
+            rows = rows.set_column(place, field.with_type(column.type), column)
+    return rows
+
+
+def _most_distinct(column: pa.DictionaryArray, starts: range) -> int:
+    """Distinct values of the row group that has most: what a filter must hold; every group's is of one size."""
+    codes = np.asarray(column.indices.fill_null(len(column.dictionary)))
+    counts = (np.count_nonzero(np.bincount(codes[start : start + starts.step])) for start in starts)
+    return int(max(counts))
+
+
+def _only_its_own(rows: pa.Table) -> pa.Table:
+    """`rows` with dictionaries of their own values: all that is in a dictionary is written, and goes into a filter."""
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_dictionary(field.type):
+            rows = rows.set_column(place, field, compacted(rows.column(place).chunk(0)))
+    return rows
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -10,7 +10,7 @@ them back. Whoever is configured to hear OpenLineage events (`settings.lineage`)
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,9 +20,12 @@ import pyarrow as pa
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
+from features.purposes import Purpose
 from pipelines.kafka.offsets import OffsetRange
+from pipelines.lakehouse.audit import audited
 from pipelines.lakehouse.offset_ranges import Offsets, offsets_of, union
 from pipelines.lakehouse.openlineage import Dataset, Listener, Written
+from pipelines.report import StationReport, current_report
 from pipelines.settings import Settings
 from pipelines.version import code_version
 
@@ -143,18 +146,28 @@ class Commit:
 
 @dataclass
 class Run:
-    """One run of one station."""
+    """One run of one station. What it counts in `report`, and its `purposes`, go on the audit log when it ends."""
 
     station: str
     id: str
     code_version: str
+    report: StationReport
+    purposes: set[str] = field(default_factory=set)
     inputs: list[Inputs] = field(default_factory=list)
     written: dict[str, Written] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, station: str) -> "Run":
         """A run that begins now."""
-        return cls(station, str(uuid.uuid4()), code_version())
+        report = current_report()
+        is_its_own = report is not None and report.station == station
+        return cls(
+            station, str(uuid.uuid4()), code_version(), report if report and is_its_own else StationReport(station)
+        )
+
+    def serves(self, *purposes: Purpose) -> None:
+        """Note what people's rows are used for."""
+        self.purposes |= {str(purpose) for purpose in purposes}
 
     def facts(self, inputs: Inputs) -> dict[str, str]:
         """What a commit made from `inputs` records in its snapshot's summary."""
@@ -203,16 +216,34 @@ class Run:
 
 @contextmanager
 def run(settings: Settings, station: str) -> Iterator[Run]:
-    """One run of `station`; whoever listens hears that it started, and that it completed or failed."""
+    """One run of `station`: on the audit log from its begin to its end, and heard of by whoever listens.
+
+    The report is that of the `timed` block around it, if that is the same station's. Raises AuditLogError when the log
+    takes no record.
+    """
     made = Run.begin(station)
+    with audited(settings, made), _heard(settings, made):
+        yield made
+
+
+def reported(settings: Settings, station: str, work: Callable[[], StationReport], *purposes: Purpose) -> StationReport:
+    """One run of a `station` that does not know the settings; its report."""
+    with run(settings, station) as made:
+        made.serves(*purposes)
+        made.report = work()
+    return made.report
+
+
+@contextmanager
+def _heard(settings: Settings, made: Run) -> Iterator[None]:
     listener = Listener.of(settings)
     if listener is None:
-        yield made
+        yield
         return
     listener.started(made.station, made.id)
     failure: BaseException | None = None
     try:
-        yield made
+        yield
     except BaseException as error:
         failure = error
         raise

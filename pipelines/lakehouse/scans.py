@@ -165,14 +165,29 @@ def read_files(table: TableFiles, paths: Sequence[str], columns: Sequence[str]) 
     return pa.concat_tables([_read_file(table, path, wanted) for path in paths])
 
 
-def _read_file(table: TableFiles, path: str, wanted: Mapping[int, str]) -> pa.Table:
+def read_row_groups(table: TableFiles, path: str, row_groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
+    """The same of some row groups of one file."""
+    schema = table.metadata.schema()
+    return _read_file(table, path, {schema.find_field(name).field_id: name for name in columns}, row_groups)
+
+
+def columns_by_id(metadata: pq.FileMetaData) -> dict[int, str]:
+    """What a file calls its columns, by their Iceberg field ids."""
+    named = {_field_id(field): field.name for field in metadata.schema.to_arrow_schema()}
+    return {number: name for number, name in named.items() if number is not None}
+
+
+def _read_file(
+    table: TableFiles, path: str, wanted: Mapping[int, str], row_groups: Sequence[int] | None = None
+) -> pa.Table:
     with table.io.new_input(path).open() as stream:
         metadata = pq.read_metadata(stream)
         present = {_field_id(field): field for field in metadata.schema.to_arrow_schema()}
         stored = {present[one].name: name for one, name in wanted.items() if one in present}
         texts = [name for name in stored if _is_kept_encoded(name, metadata.schema.to_arrow_schema().field(name).type)]
         parquet = pq.ParquetFile(stream, metadata=metadata, read_dictionary=texts)
-        rows = parquet.read(columns=list(stored), use_threads=False)
+        groups = range(metadata.num_row_groups) if row_groups is None else row_groups
+        rows = parquet.read_row_groups(groups, columns=list(stored), use_threads=False)
     rows = rows.rename_columns([stored[name] for name in rows.column_names])
     read = []
     for name in wanted.values():

@@ -57,6 +57,9 @@ VIEWER = pa.schema(
     ]
 )
 
+# By what a row is somebody's. A household may share a device, so that a device alone makes no row anybody's.
+PERSON_COLUMNS = ("user_id", "profile_id", "session_id", "viewer_token")
+
 QUARANTINE = pa.schema(
     [
         *ORIGIN,
@@ -87,6 +90,15 @@ CONSENTS = pa.schema(
         pa.field("allows_ad_targeting", pa.bool_(), nullable=False),
         pa.field("market", pa.string()),
         pa.field("event_timestamp", TIMESTAMP, nullable=False),
+    ]
+)
+
+# Who ran what, and what came of it: one record a row, in the form that its digest is taken of.
+AUDIT_LOG = pa.schema(
+    [
+        pa.field("number", pa.int64(), nullable=False),
+        pa.field("ingested_at", TIMESTAMP, nullable=False),
+        pa.field("record", pa.string(), nullable=False),
     ]
 )
 
@@ -222,6 +234,14 @@ def profiles() -> TableSpec:
 def consents() -> TableSpec:
     """Who allowed what, and when it became known."""
     return TableSpec("privacy.consents", CONSENTS)
+
+
+AUDIT = "privacy.audit"
+
+
+def audit_log() -> TableSpec:
+    """The audit log, cut by month; `ingested_at` is when a record was made, which retention goes by."""
+    return TableSpec(AUDIT, AUDIT_LOG, (("ingested_at", "month"),))
 
 
 def silver_domain(contract: Contract, domain: str, event_partition: str) -> TableSpec:

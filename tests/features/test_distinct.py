@@ -28,6 +28,7 @@ def test_a_column_keeps_its_rows_in_whatever_form_it_comes(rows, cut):
         pa.chunked_array(chunks, pa.string()),
         pa.chunked_array(dictionaries, pa.dictionary(pa.int32(), pa.string())),
         pa.array(rows, pa.dictionary(pa.int8(), pa.string())),
+        pa.array(rows, pa.dictionary(pa.uint32(), pa.string())),
     ]
     for form in forms:
         column = encoded(form)
