@@ -55,6 +55,20 @@ def spread(values: pa.Array, codes: Codes, *, are_distinct: bool = False) -> pa.
     return pa.DictionaryArray.from_arrays(indices, again.dictionary)
 
 
+def only_used(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of dictionary arrays, of which no dictionary holds a value that no row of its chunk has."""
+    return pa.chunked_array([_only_used(chunk) for chunk in column.chunks], column.type)
+
+
+def _only_used(chunk: pa.DictionaryArray) -> pa.DictionaryArray:
+    codes, used = codes_of(chunk), np.zeros(len(chunk.dictionary) + 1, dtype=bool)
+    used[codes] = True
+    if used[:-1].all():
+        return chunk
+    left = spread(chunk.dictionary, codes, are_distinct=True)
+    return pa.DictionaryArray.from_arrays(left.indices.cast(chunk.type.index_type), left.dictionary)
+
+
 def compacted(column: pa.DictionaryArray) -> pa.DictionaryArray:
     """The column, of which the dictionary holds nothing that no row has."""
     return spread(column.dictionary, codes_of(column))

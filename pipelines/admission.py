@@ -2,7 +2,8 @@
 
 input   messages of one topic, as they stand in Kafka
 does    decodes them in bulk, takes them through the door, seals what cannot be read
-output  rows of `bronze.events` and `quarantine.events`, or of the registries of profiles and consents
+output  rows of `bronze.events` and `quarantine.events`, or of the registries of profiles and consents; requests to be
+        erased
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from features.pseudonyms import Pseudonymizer
 from pipelines.carried import carried_columns
 from pipelines.contract.events import EventSchema
 from pipelines.door import Door
+from pipelines.erased import USER_DELETED, Tombstones, requests_among
 from pipelines.intake import DROPPED, Part, Rows
 from pipelines.kafka.message import Messages
 from pipelines.lakehouse import tables
@@ -24,10 +26,13 @@ from pipelines.quarantine import quarantine_rows
 from pipelines.report import add_counts
 
 BRONZE, QUARANTINE = "bronze.events", "quarantine.events"
+# The tables of people, by the event that fills each.
 PEOPLE = {
-    "profile.updated": ("privacy.profiles", tables.PROFILES),
-    "consent.changed": ("privacy.consents", tables.CONSENTS),
+    "profile.updated": "privacy.profiles",
+    "consent.changed": "privacy.consents",
+    USER_DELETED: "privacy.erasures",
 }
+_REGISTRIES = {"profile.updated": tables.PROFILES, "consent.changed": tables.CONSENTS}
 
 
 @dataclass(frozen=True)
@@ -83,35 +88,41 @@ class EventAdmission:
         return rows
 
 
-def people_rows(decoder: MessageDecoder, hasher: Pseudonymizer, messages: Messages) -> Rows:
-    """Rows of the profile and consent registries among messages of `user.events`."""
+def people_rows(decoder: MessageDecoder, hasher: Pseudonymizer, erased: Tombstones, messages: Messages) -> Rows:
+    """Rows of the profile and consent registries among messages of `user.events`, and requests to be erased."""
     parts: list[Part] = []
     for schema, rows, at in decoder.decode(messages.values).events:
-        part = people_part(schema, rows, hasher)
+        part = people_part(schema, rows, hasher, erased)
         if part is None:
             continue
         kept, of_event = part
         at = at[of_event]
         kept = kept.append_column("partition", pa.array(messages.partitions[at], pa.int32()))
         kept = kept.append_column("offset", pa.array(messages.offsets[at], pa.int64()))
-        parts.append(Part(PEOPLE[schema.name][0], schema.fullname, kept))
+        parts.append(Part(PEOPLE[schema.name], schema.fullname, kept))
     return Rows(parts, {})
 
 
 def people_part(
-    schema: EventSchema, events: pa.Table, hasher: Pseudonymizer
+    schema: EventSchema, events: pa.Table, hasher: Pseudonymizer, erased: Tombstones
 ) -> tuple[pa.Table, NDArray[np.int64]] | None:
     """Decoded events as rows of their registry, and which event each row is of; None for any other event.
 
     A row for every live salt: what was stored under an older one is asked about by that one's hash, and what somebody
-    says now holds for it too.
+    says now holds for it too. Of people who were erased there is no row.
     """
     if schema.name not in PEOPLE:
         return None
-    target = PEOPLE[schema.name][1]
+    gone = erased.among(events, hasher)
+    places = np.arange(events.num_rows) if gone is None else np.flatnonzero(~gone)
+    events = events.take(pa.array(places))
+    if schema.name == USER_DELETED:
+        rows, of_events = requests_among(events, hasher, erased)
+        return rows, places[of_events]
+    target = _REGISTRIES[schema.name]
     # The registry's first column is who it is about: without it an event describes nobody.
     of_event = np.flatnonzero(np.asarray(events[target.names[0]].is_valid()))
-    events = events.take(of_event)
+    events = events.take(pa.array(of_event))
     people = {name: hasher.pseudonyms(events[name]) for name in ("user_id", "profile_id")}
     under_each: list[pa.Table] = []
     for salt in range(len(hasher.salts)):
@@ -119,7 +130,7 @@ def people_part(
             hashed = theirs.names[salt].take(pa.array(theirs.codes, mask=theirs.codes < 0))
             events = events.set_column(events.column_names.index(name), name, hashed)
         under_each.append(events.select(target.names))
-    return pa.concat_tables(under_each), np.tile(of_event, len(hasher.salts))
+    return pa.concat_tables(under_each), np.tile(places[of_event], len(hasher.salts))
 
 
 def _repeated(text: str, count: int) -> pa.DictionaryArray:

@@ -25,6 +25,7 @@ from features.pseudonyms import Pseudonymizer, Pseudonyms
 from features.redaction import redact
 from pipelines.contract.events import EventSchema
 from pipelines.enrichment import Enricher
+from pipelines.erased import NOBODY, Tombstones
 from pipelines.sanity import faults
 
 Flags = NDArray[np.bool_]
@@ -53,6 +54,7 @@ class Door:
     pseudonymizer: Pseudonymizer
     known: Registries
     enricher: Enricher = field(default_factory=Enricher)
+    erased: Tombstones = NOBODY
 
     def admit(self, schema: EventSchema, events: pa.Table) -> Admission:
         """Apply every rule to `events` (the flat columns of `schema`)."""
@@ -61,16 +63,21 @@ class Door:
         for indices in rejected.values():
             kept[indices] = False
 
+        dropped: dict[str, int] = {}
+        erased = self.erased.among(events, self.pseudonymizer)
+        if erased is not None:  # whatever is wrong with their events, none is kept, not even sealed
+            rejected = {reason: left for reason, at in rejected.items() if len(left := at[~erased[at]])}
+            kept &= ~erased
+            dropped["erased"] = int(erased.sum())
         users = self.pseudonymizer.pseudonyms(events["user_id"])
         profiles = self.pseudonymizer.pseudonyms(events["profile_id"])
-        dropped: dict[str, int] = {}
         read_strictly: Mapping[str, int] = {}
         # An event that concerns nobody may name somebody all the same, and is then theirs.
         if schema.consent_category != "none" or concerns_somebody(events).any():
             resolved = resolve(events, self.known.consents, self.known.profiles.with_owners(users, profiles))
             events, read_strictly = resolved.events, resolved.counts
             refused = kept & ~may_be_stored(events, schema.name in self.known.essential_events)
-            dropped = {"analytics_refused": int(refused.sum())} if refused.any() else {}
+            dropped |= {"analytics_refused": int(refused.sum())} if refused.any() else {}
             kept &= ~refused
 
         if not kept.all():

@@ -10,14 +10,22 @@ from pipelines.contract.essential import essential_events
 from pipelines.contract.events import Contract
 from pipelines.door import Door
 from pipelines.enrichment import Enricher
+from pipelines.erased import Tombstones
 
 
 def open_door(
-    contract: Contract, hasher: Pseudonymizer, enricher: Enricher, *, profiles: pa.Table, consents: pa.Table
+    contract: Contract,
+    hasher: Pseudonymizer,
+    enricher: Enricher,
+    *,
+    profiles: pa.Table,
+    consents: pa.Table,
+    erased: Tombstones,
 ) -> Door:
     """The door for people known by `profiles` and `consents` (rows of `privacy.profiles` and `privacy.consents`)."""
     return Door(
         hasher,
         Registries(ConsentHistory.of(consents), ProfileRegistry.of(profiles), essential_events(contract)),
         enricher,
+        erased,
     )

@@ -2,7 +2,7 @@
 
 input   Kafka topics, in Confluent's wire format
 does    people first: descriptions of profiles and consents; then every event through the door, exactly once
-output  Iceberg `bronze.events`, `quarantine.events`, `privacy.profiles`, `privacy.consents`
+output  Iceberg `bronze.events`, `quarantine.events`, `privacy.profiles`, `privacy.consents`, `privacy.erasures`
 """
 
 import time
@@ -15,6 +15,7 @@ from pipelines.contract.events import load_contract
 from pipelines.door import Door
 from pipelines.doorway import open_door
 from pipelines.enrichment import Enricher
+from pipelines.erased import Tombstones
 from pipelines.intake import Intake, Reading
 from pipelines.kafka.log import open_log
 from pipelines.kafka.offsets import OffsetRange
@@ -23,7 +24,7 @@ from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import read_all
 from pipelines.messages import MessageDecoder
 from pipelines.report import StationReport, timed
-from pipelines.secrets import pseudonymizer, quarantine_key
+from pipelines.secrets import pseudonymizer, quarantine_key, tombstone_key
 from pipelines.settings import Settings
 
 PEOPLE_TOPIC = "user.events"
@@ -59,10 +60,10 @@ class Ingestion:
         self._lakehouse = Lakehouse.open(settings)
         self._log = open_log(settings)
         self._hasher = pseudonymizer(settings)
-        self._key = quarantine_key(settings)
+        self._key, self._tombstone_key = quarantine_key(settings), tombstone_key(settings)
         self._decoder = MessageDecoder(settings.registry_location, str(settings.schemas))
         self._reading = Reading(self._log, settings.ingest.messages_per_task, settings.ingest.messages_per_commit)
-        self._people_specs = (tables.profiles(), tables.consents())
+        self._people_specs = (tables.profiles(), tables.consents(), tables.erasures())
         # Quarantine is committed first. Killed between the two, ingest reads a batch again, and what was bad may be
         # good by then, its schema having been registered: bronze must not have passed it.
         self._event_specs = (
@@ -71,6 +72,8 @@ class Ingestion:
         )
         self._people_snapshots: dict[str, int] | None = None
         self._door: Door | None = None
+        self._erased_as_of: tuple[int | None, ...] | None = None
+        self._erased = Tombstones(self._tombstone_key)
 
     def run(
         self,
@@ -97,7 +100,7 @@ class Ingestion:
             described = people.run(
                 people_now,
                 people_ranges,
-                partial(people_rows, self._decoder, self._hasher),
+                partial(people_rows, self._decoder, self._hasher, self._current_tombstones()),
                 self._reading,
                 on_progress,
                 made,
@@ -118,17 +121,26 @@ class Ingestion:
 
     def _current_door(self, people: Intake) -> Door:
         """The door as the registries are now; they are read anew only when they changed."""
-        snapshots = people.snapshots()
-        if self._door is None or snapshots != self._people_snapshots:
+        snapshots, erased = people.snapshots(), self._current_tombstones()
+        if self._door is None or snapshots != self._people_snapshots or erased is not self._door.erased:
             self._door = open_door(
                 self._contract,
                 self._hasher,
                 self.enricher,
                 profiles=read_all(people.tables["privacy.profiles"], tables.PROFILES),
                 consents=read_all(people.tables["privacy.consents"], tables.CONSENTS),
+                erased=erased,
             )
             self._people_snapshots = snapshots
         return self._door
+
+    def _current_tombstones(self) -> Tombstones:
+        """Who is erased or asked to be, as of now; read anew only when that changed."""
+        found = [self._lakehouse.existing(name) for name in ("privacy.tombstones", "privacy.erasures")]
+        as_of = tuple(table.metadata.current_snapshot_id if table is not None else None for table in found)
+        if as_of != self._erased_as_of:
+            self._erased, self._erased_as_of = Tombstones.read(self._lakehouse, self._tombstone_key), as_of
+        return self._erased
 
 
 def warn_of_nulls(enricher: Enricher) -> None:

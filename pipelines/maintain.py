@@ -1,7 +1,8 @@
 """Maintain.
 
 input   the lakehouse's tables, while others write and read them
-does    takes out rows whose time is up, puts small files together, forgets old snapshots, deletes orphaned files
+does    erases people who asked for it long enough ago, takes out rows whose time is up, puts small files together,
+        forgets old snapshots, deletes orphaned files
 output  the same tables: the same rows less those past their retention, in fewer files, with a shorter history
 
 Safe beside everything else. It never touches what a reader still needs (`lakehouse.readers`), what is not cleaned yet,
@@ -23,6 +24,7 @@ from pipelines.lakehouse.audit import announce_retention
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import ConcurrentCommitError, replace_files
 from pipelines.lakehouse.compaction import Rewritten, Target, groups, rewrite
+from pipelines.lakehouse.erasures import newest_mark
 from pipelines.lakehouse.expiry import HOUR_MS, RETENTION, History, expire
 from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.inventory import LiveFile, inventory
@@ -32,6 +34,7 @@ from pipelines.lakehouse.retention import cutoff_ms, outdated
 from pipelines.lakehouse.scans import appended_files
 from pipelines.lakehouse.tables import AUDIT
 from pipelines.lineage import UnknownTableError
+from pipelines.privacy.erase import erase, is_due
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
 
@@ -55,6 +58,12 @@ def maintain(
         unknown = next((name for name in tables if name not in known), None)
         if unknown is not None:
             raise UnknownTableError(unknown, known)
+        if not tables and is_due(settings, lakehouse, int(time.time() * 1000)):
+            erased = erase(settings)
+            report.did |= {
+                f"erased: {what}": count for what, count in {**erased.report.read, **erased.report.did}.items()
+            }
+            run.erasures = newest_mark(lakehouse.catalog)  # nothing was read before
         readers = Readers.of(lakehouse, settings.work_dir)
         chosen = list(tables) or known
         for done, name in enumerate(chosen):

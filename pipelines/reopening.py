@@ -14,6 +14,7 @@ from pyiceberg.manifest import DataFile
 from features.pseudonyms import Pseudonymizer
 from pipelines.admission import BRONZE, EventAdmission, people_rows
 from pipelines.door import Door
+from pipelines.erased import Tombstones
 from pipelines.kafka.message import Messages
 from pipelines.kafka.offsets import Offsets
 from pipelines.lakehouse.files import TableFiles, write_files
@@ -89,12 +90,13 @@ class Describing:
     seals: Seals
     choice: Choice
     hasher: Pseudonymizer
+    erased: Tombstones
 
     def __call__(self, files: Sequence[DataFile]) -> dict[str, list[pa.Table]]:
         """Rows for the registries of people, by registry."""
         found: dict[str, list[pa.Table]] = {}
         for _, messages, _ in self.seals.messages(self.seals.rows(files), self.choice):
-            for part in people_rows(self.seals.decoder, self.hasher, messages).parts:
+            for part in people_rows(self.seals.decoder, self.hasher, self.erased, messages).parts:
                 found.setdefault(part.table, []).append(part.rows)
         return found
 

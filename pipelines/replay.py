@@ -21,6 +21,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -32,6 +33,7 @@ from pipelines.cluster import run_tasks
 from pipelines.contract.events import load_contract
 from pipelines.doorway import open_door
 from pipelines.enrichment import Enricher
+from pipelines.erased import Tombstones
 from pipelines.ingest import PEOPLE_TOPIC
 from pipelines.intake import COUNTS
 from pipelines.kafka.offsets import Progress
@@ -44,7 +46,7 @@ from pipelines.lakehouse.scans import read_all, scan_tasks
 from pipelines.messages import MessageDecoder
 from pipelines.reopening import FRESH, HELD, Choice, Describing, Reopened, Reopening, Seals
 from pipelines.report import StationReport, add_counts, timed
-from pipelines.secrets import pseudonymizer, quarantine_key
+from pipelines.secrets import pseudonymizer, quarantine_key, tombstone_key
 from pipelines.settings import Settings
 
 STATION = "quarantine-replay"
@@ -96,7 +98,7 @@ class Replay:
         # The contract may have gained events since, with columns of their own.
         spec = tables.bronze_events(self._contract, settings.lakehouse.event_partition)
         self._bronze = bronze if dry_run else lakehouse.table(spec)
-        self._hasher = pseudonymizer(settings)
+        self._hasher, self._tombstone_key = pseudonymizer(settings), tombstone_key(settings)
         decoder = MessageDecoder(settings.registry_location, str(settings.schemas))
         self._seals = Seals(TableFiles.of(quarantine), quarantine_key(settings), decoder)
         self._facts = made.facts(lineage.Inputs(tables={QUARANTINE: snapshot_id}))
@@ -126,18 +128,22 @@ class Replay:
         """Files of quarantine that may hold chosen messages."""
         return [task.file for task in scan_tasks(self._quarantine, choice.row_filter)]
 
-    def _with_people(self, report: StationReport) -> dict[str, pa.Table]:
-        """Step 2. Everything that is then known of profiles and consents."""
+    def _with_people(self, report: StationReport) -> dict[str, Any]:
+        """Step 2. Everything that is then known of profiles and consents, and who is to be let in no more."""
+        erased = Tombstones.read(self._lakehouse, self._tombstone_key)
         found: dict[str, list[pa.Table]] = {}
         if PEOPLE_TOPIC in (self._choice.topics or [PEOPLE_TOPIC]):
             choice = replace(self._choice, topics=(PEOPLE_TOPIC,))
-            describing = Describing(self._seals, choice, self._hasher)
+            describing = Describing(self._seals, choice, self._hasher, erased)
             for described in run_tasks(describing, list(_portions(self._files(choice)))):
                 for name, rows in described.items():
                     found.setdefault(name, []).extend(rows)
+        asked = self._registry(tables.erasures(), found, report)
+        stones = read_all(self._lakehouse.existing("privacy.tombstones"), tables.TOMBSTONES)
         return {
             "profiles": self._registry(tables.profiles(), found, report),
             "consents": self._registry(tables.consents(), found, report),
+            "erased": Tombstones.of(self._tombstone_key, stones, asked),
         }
 
     def _registry(self, spec: tables.TableSpec, found: Mapping[str, list[pa.Table]], report: StationReport) -> pa.Table:

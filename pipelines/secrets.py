@@ -1,4 +1,4 @@
-"""The two secrets: the salts of people's ids and the key of quarantined bytes.
+"""The secrets: the salts of people's ids, the keys of quarantined bytes, of tombstones and of receipts.
 
 They come from the environment or from a file of mode 0600, never from the configuration file. On a laptop
 (`environment: local`) a missing one is made once, under work_dir; in production its absence stops the start.
@@ -15,7 +15,7 @@ from features.pseudonyms import Pseudonymizer
 from pipelines.errors import UsageError
 from pipelines.settings import Settings
 
-QUARANTINE_KEY_BYTES = 32
+KEY_BYTES = 32
 LEAST_SALT_LENGTH = 16  # characters; a shorter one can be tried out, and every id with it
 
 
@@ -46,23 +46,40 @@ def pseudonymizer(settings: Settings, environ: Mapping[str, str] = os.environ) -
 
 def quarantine_key(settings: Settings, environ: Mapping[str, str] = os.environ) -> bytes:
     """The AES-256 key of quarantined bytes: base64 in REEL_QUARANTINE_KEY, else the key file."""
+    return _key(settings, environ, "quarantine", settings.privacy.quarantine_key_file)
+
+
+def tombstone_key(settings: Settings, environ: Mapping[str, str] = os.environ) -> bytes:
+    """The key that tombstones of erased people are made with: base64 in REEL_TOMBSTONE_KEY, else the key file.
+
+    Without the very key no tombstone is recognised any more, and a replay of Kafka would bring the erased back.
+    """
+    return _key(settings, environ, "tombstone", settings.privacy.tombstone_key_file)
+
+
+def receipt_key(settings: Settings, environ: Mapping[str, str] = os.environ) -> bytes:
+    """The Ed25519 key (RFC 8032) that receipts of erasures are signed with: base64 in REEL_RECEIPT_KEY, else a file."""
+    return _key(settings, environ, "receipt", settings.privacy.receipt_key_file)
+
+
+def _key(settings: Settings, environ: Mapping[str, str], name: str, file: Path | None) -> bytes:
+    """Random bytes, `KEY_BYTES` of them."""
     text = _secret(
         settings,
         environ,
-        variable="REEL_QUARANTINE_KEY",
-        key="privacy.quarantine_key_file",
-        file=settings.privacy.quarantine_key_file,
-        embedded=settings.work_dir / "quarantine.key",
-        make=lambda: base64.b64encode(secrets.token_bytes(QUARANTINE_KEY_BYTES)).decode(),
+        variable=f"REEL_{name.upper()}_KEY",
+        key=f"privacy.{name}_key_file",
+        file=file,
+        embedded=settings.work_dir / f"{name}.key",
+        make=lambda: base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode(),
     )
     try:
         key = base64.b64decode(text.strip(), validate=True)
     except ValueError:
-        raise SecretError("the quarantine key is not base64; make one with `openssl rand -base64 32`") from None
-    if len(key) != QUARANTINE_KEY_BYTES:
+        raise SecretError(f"the {name} key is not base64; make one with `openssl rand -base64 32`") from None
+    if len(key) != KEY_BYTES:
         raise SecretError(
-            f"the quarantine key must be {QUARANTINE_KEY_BYTES} bytes; received {len(key)}; "
-            "make one with `openssl rand -base64 32`"
+            f"the {name} key must be {KEY_BYTES} bytes; received {len(key)}; make one with `openssl rand -base64 32`"
         )
     return key
 

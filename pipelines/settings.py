@@ -121,6 +121,15 @@ class PrivacySettings(_Section):
     quarantine_key_file: ProjectPath | None = Field(
         default=None, description="key that encrypts quarantined bytes; mode 0600"
     )
+    tombstone_key_file: ProjectPath | None = Field(
+        default=None, description="key that tombstones of erased people are made with; mode 0600; never to be changed"
+    )
+    receipt_key_file: ProjectPath | None = Field(
+        default=None, description="key that receipts of erasures are signed with; mode 0600"
+    )
+    erasure_batch_hours: Hours = Field(
+        default=24, description="users deleted in Kafka wait so long at most, so that many are erased in one pass"
+    )
     undescribed_profile_hours: Seconds = Field(
         default=24, description="after this long a profile nobody has described is treated as a child's"
     )
@@ -316,6 +325,8 @@ _OTHER_VARIABLES = {
     "REEL_CONFIG",
     "REEL_SALT",
     "REEL_QUARANTINE_KEY",
+    "REEL_TOMBSTONE_KEY",
+    "REEL_RECEIPT_KEY",
     "REEL_SHARED_DATA",
     "REEL_LOG_LEVEL",
     "REEL_FAULT_SEEDS",

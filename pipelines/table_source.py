@@ -2,7 +2,7 @@
 
 input   an Iceberg table that others fill, one row an event; what it gained since it was last read
 does    people first: descriptions of profiles and consents; then every event through the door, exactly once
-output  Iceberg `bronze.events`, `quarantine.events`, `privacy.profiles`, `privacy.consents`
+output  Iceberg `bronze.events`, `quarantine.events`, `privacy.profiles`, `privacy.consents`, `privacy.erasures`
 
 The rules are those of Kafka's events: consent, children, salted ids, what is set aside. The source says plain ids; they
 are hashed here. Which of its columns is which of the contract's is configuration (`sources.mapping`), what does not fit
@@ -39,11 +39,12 @@ from pipelines.contract.events import Contract, load_contract
 from pipelines.door import Door
 from pipelines.doorway import open_door
 from pipelines.enrichment import Enricher
+from pipelines.erased import Tombstones
 from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import read_all
 from pipelines.report import StationReport, timed
-from pipelines.secrets import pseudonymizer, quarantine_key
+from pipelines.secrets import pseudonymizer, quarantine_key, tombstone_key
 from pipelines.settings import Settings
 from pipelines.sources.admission import PeopleAdmission, RowReader, SourceAdmission
 from pipelines.sources.history import News, rows_changed
@@ -89,9 +90,10 @@ class SourceIngestion:
         self._mapping = resolve(self._contract, self._source.schema().as_arrow(), wanted, where)
         self._hasher, self._key = pseudonymizer(settings), quarantine_key(settings)
         self._enricher = Enricher.of(settings.enrichment)
-        lakehouse = Lakehouse.open(settings)
+        self._tombstone_key = tombstone_key(settings)
+        self._lakehouse = lakehouse = Lakehouse.open(settings)
         bronze = tables.bronze_events(self._contract, settings.lakehouse.event_partition)
-        self._people = self._intake(lakehouse, tables.profiles(), tables.consents())
+        self._people = self._intake(lakehouse, tables.profiles(), tables.consents(), tables.erasures())
         self._events = self._intake(lakehouse, tables.quarantine_events(), bronze)
 
     def plan(self, *, accept_lost: bool) -> tuple[News, News]:
@@ -105,7 +107,7 @@ class SourceIngestion:
         theirs = _columns_of_people(self._contract, self._mapping)
         described = self._people.run(
             of_people,
-            PeopleAdmission(RowReader(self._contract, theirs), self._hasher),
+            PeopleAdmission(RowReader(self._contract, theirs), self._hasher, self._erased()),
             Reading(
                 theirs.reads,
                 chosen.messages_per_task,
@@ -136,7 +138,11 @@ class SourceIngestion:
             self._enricher,
             profiles=read_all(registries["privacy.profiles"], tables.PROFILES),
             consents=read_all(registries["privacy.consents"], tables.CONSENTS),
+            erased=self._erased(),
         )
+
+    def _erased(self) -> Tombstones:
+        return Tombstones.read(self._lakehouse, self._tombstone_key)
 
 
 def _may_describe_people(mapping: ColumnMapping) -> bool:

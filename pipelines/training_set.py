@@ -185,6 +185,7 @@ def _build(
         "columns": {column: name for name, column in FEATURES.items()},
         "schema_hash": hashlib.sha256(str(SCHEMA).encode()).hexdigest(),
     }
+    made.require_no_erasure_since(folder.name)
     publish(staged, folder, manifest)
 
 

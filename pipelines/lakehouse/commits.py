@@ -5,6 +5,7 @@ carries what the station has consumed, as JSON in the snapshot's summary. What c
 
     another run of the station was faster    its progress moved: ConcurrentCommitError, nothing written, plan again
     maintenance was faster                   progress stands where it stood: the same commit, on top of the new snapshot
+    somebody was erased      the run may hold rows of theirs: ErasedMeanwhileError, nothing written, begin again
     the answer was lost                      the commit's own id is looked for first, so nothing is appended twice
     the catalog refuses                      tried again for some seconds, then CommitRefusedError, nothing lost
 
@@ -25,6 +26,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
 
 from pipelines.lakehouse.catalog import LakehouseError
+from pipelines.lakehouse.erasures import ERASURES, newest_mark
 from pipelines.lakehouse.transactions import LeanTransaction
 
 PROGRESS = "reel.progress"
@@ -43,6 +45,17 @@ class ConcurrentCommitError(LakehouseError):
         super().__init__(
             f"{table}: another run committed while this one worked, so nothing of this one was committed; "
             "run it again and it goes on from there"
+        )
+
+
+class ErasedMeanwhileError(ConcurrentCommitError):
+    """Somebody was erased while a run worked that may have read rows of theirs; nothing more of it was written."""
+
+    def __init__(self, table: str) -> None:
+        LakehouseError.__init__(
+            self,
+            f"{table}: somebody was erased while this run worked, which may have read rows of theirs, so it committed "
+            "nothing more; run it again and it goes on from there",
         )
 
 
@@ -164,6 +177,8 @@ def _commit(
 
     def attempt(current: Table) -> Table:
         check(current)
+        if ERASURES in (facts or {}) and (facts or {})[ERASURES] != newest_mark(current.catalog):
+            raise ErasedMeanwhileError(name)
         recorded = progress_of(current) if progress is None else progress
         summary = {PROGRESS: json.dumps(recorded, sort_keys=True), COMMIT_ID: commit_id, **(facts or {})}
         transaction = LeanTransaction(current)
@@ -174,7 +189,7 @@ def _commit(
             raise ConcurrentCommitError(name) from None
 
     def settled(current: Table) -> bool:
-        if _holds(current, commit_id):
+        if holds_commit(current, commit_id):
             return True
         if progress is not None and progress_of(current) != planned_from:
             raise ConcurrentCommitError(name)
@@ -183,7 +198,7 @@ def _commit(
     return try_until_committed(table, attempt, settled)
 
 
-def _holds(table: Table, commit_id: str) -> bool:
+def holds_commit(table: Table, commit_id: str) -> bool:
     """Whether the commit is among the table's snapshots."""
     return any(
         snapshot.summary is not None and snapshot.summary.additional_properties.get(COMMIT_ID) == commit_id

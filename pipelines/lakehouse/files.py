@@ -34,7 +34,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.transforms import DayTransform, HourTransform
 from pyiceberg.typedef import Record
 
-from features.distinct import compacted, encoded
+from features.distinct import compacted, encoded, only_used
 from pipelines.lakehouse.bloom import FALSE_POSITIVES
 from pipelines.lakehouse.catalog import LakehouseError
 from pipelines.lakehouse.tables import PERSON_COLUMNS
@@ -159,6 +159,10 @@ def _transformed(table: TableFiles, field: PartitionField, column: pa.ChunkedArr
 
 
 def _write(table: TableFiles, key: PartitionKey | None, rows: pa.Table) -> DataFile:
+    # A file holds its dictionaries as they are: values of rows that were left out, or are in other files, must go.
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_dictionary(field.type):
+            rows = rows.set_column(place, field, only_used(rows.column(place)))
     metadata, properties = table.metadata, table.metadata.properties
     location = load_location_provider(metadata.location, properties)
     path = location.new_data_location(f"{uuid.uuid4()}.parquet", key)
@@ -173,18 +177,19 @@ def _write(table: TableFiles, key: PartitionKey | None, rows: pa.Table) -> DataF
     statistics = data_file_statistics_from_parquet_metadata(
         parquet, compute_statistics_plan(schema, properties), parquet_path_to_id_mapping(schema)
     )
-    return DataFile.from_args(
+    file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
         file_format=FileFormat.PARQUET,
         partition=key.partition if key is not None else Record(),
         file_size_in_bytes=len(output),
         sort_order_id=None,
-        spec_id=metadata.default_spec_id,
         equality_ids=None,
         key_metadata=None,
         **statistics.to_serialized_dict(),
     )
+    file.spec_id = metadata.default_spec_id  # no part of the record
+    return file
 
 
 def _write_parquet(output: OutputFile, rows: pa.Table, properties: Mapping[str, str]) -> pq.FileMetaData:

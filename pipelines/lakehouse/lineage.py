@@ -12,7 +12,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from pyiceberg.table.snapshots import Operation, Snapshot
 from features.purposes import Purpose
 from pipelines.kafka.offsets import OffsetRange
 from pipelines.lakehouse.audit import audited
+from pipelines.lakehouse.catalog import Lakehouse, LakehouseError
+from pipelines.lakehouse.commits import ErasedMeanwhileError
+from pipelines.lakehouse.erasures import ERASURES, TOMBSTONES, mark_of, newest_mark
 from pipelines.lakehouse.offset_ranges import Offsets, offsets_of, union
 from pipelines.lakehouse.openlineage import Dataset, Listener, Written
 from pipelines.report import StationReport, current_report
@@ -152,22 +155,32 @@ class Run:
     id: str
     code_version: str
     report: StationReport
+    lakehouse: Lakehouse | None = None
+    erasures: str | None = None  # the newest mark of an erasure when the run began
     purposes: set[str] = field(default_factory=set)
     inputs: list[Inputs] = field(default_factory=list)
     written: dict[str, Written] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, station: str) -> "Run":
-        """A run that begins now."""
-        report = current_report()
-        is_its_own = report is not None and report.station == station
-        return cls(
-            station, str(uuid.uuid4()), code_version(), report if report and is_its_own else StationReport(station)
-        )
+    def begin(cls, station: str, lakehouse: Lakehouse | None = None) -> "Run":
+        """A run that begins now. With its lakehouse it commits nothing once somebody was erased meanwhile."""
+        erasures = mark_of(lakehouse.existing(TOMBSTONES)) if lakehouse is not None else None
+        around = current_report()
+        report = around if around is not None and around.station == station else StationReport(station)
+        return cls(station, str(uuid.uuid4()), code_version(), report, lakehouse, erasures)
 
     def serves(self, *purposes: Purpose) -> None:
         """Note what people's rows are used for."""
         self.purposes |= {str(purpose) for purpose in purposes}
+
+    def require_no_erasure_since(self, made: str) -> None:
+        """For what is written beside the lakehouse.
+
+        Raises:
+            ErasedMeanwhileError: `made` may hold rows of somebody who was erased since the run began.
+        """
+        if self.lakehouse is not None and newest_mark(self.lakehouse.catalog) != self.erasures:
+            raise ErasedMeanwhileError(made)
 
     def facts(self, inputs: Inputs) -> dict[str, str]:
         """What a commit made from `inputs` records in its snapshot's summary."""
@@ -177,6 +190,7 @@ class Run:
             STATION: self.station,
             CODE_VERSION: self.code_version,
             INPUTS: inputs.to_json(),
+            **({ERASURES: self.erasures} if self.erasures is not None else {}),
         }
 
     def wrote(self, table: Table) -> Table:
@@ -214,6 +228,16 @@ class Run:
         return {name: snapshot for one in self.inputs for name, snapshot in one.snapshots.items()}
 
 
+def _begun(settings: Settings, station: str) -> Run:
+    try:
+        return Run.begin(station, Lakehouse.open(settings))
+    except LakehouseError as error:
+        if error.passes:
+            raise
+        # The station finds out for itself, and says so; should it get there all the same, it is made to begin again.
+        return replace(Run.begin(station), erasures="unknown")
+
+
 @contextmanager
 def run(settings: Settings, station: str) -> Iterator[Run]:
     """One run of `station`: on the audit log from its begin to its end, and heard of by whoever listens.
@@ -221,7 +245,7 @@ def run(settings: Settings, station: str) -> Iterator[Run]:
     The report is that of the `timed` block around it, if that is the same station's. Raises AuditLogError when the log
     takes no record.
     """
-    made = Run.begin(station)
+    made = _begun(settings, station)
     with audited(settings, made), _heard(settings, made):
         yield made
 

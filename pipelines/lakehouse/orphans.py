@@ -33,6 +33,19 @@ def remove_orphans(table: Table, older_than_ms: int) -> tuple[int, int]:
     return len(old), sum(old.values())
 
 
+def all_files(table: Table) -> list[str]:
+    """Where every file is that lies in the table's folder."""
+    scheme = table.location().removesuffix(_path(table.location()))
+    return [f"{scheme}{info.path}" for info in _listed(_files_of(table), _path(table.location()))]
+
+
+def unnamed_files(table: Table) -> list[str]:
+    """Where the files are that nothing names, whatever their age: some may be about to be committed."""
+    listed = all_files(table)
+    named = {_path(path) for path in _named(table.catalog.load_table(table.name()))}
+    return [path for path in listed if _path(path) not in named]
+
+
 def _named(table: Table) -> Iterator[str]:
     """Every file that the table's metadata names, and the metadata."""
     metadata = table.metadata

@@ -1,6 +1,7 @@
 """Reading tables: which files, which rows, cut into which buckets."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TypeVar
 
@@ -28,6 +29,18 @@ class SnapshotGoneError(LakehouseError):
         super().__init__(
             f"{table} no longer has snapshot {snapshot_id}: it has expired, so what was made from it cannot be made "
             "again; make it anew from what there is"
+        )
+
+
+class FileGoneError(LakehouseError):
+    """A file that was to be read has been deleted since the run began to read its table."""
+
+    passes = True
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"a file of {table} is gone: it was replaced while this run read it, by an erasure, which deletes at once, "
+            "or long ago; run it again and it goes on from the last commit",
         )
 
 
@@ -132,7 +145,8 @@ def read_tasks(
     one that it lacks as a large string.
     """
     schema = table.metadata.schema() if columns is None else table.metadata.schema().select(*columns)
-    rows = ArrowScan(table.metadata, table.io, schema, row_filter or AlwaysTrue()).to_table(tasks)
+    with _found(table):
+        rows = ArrowScan(table.metadata, table.io, schema, row_filter or AlwaysTrue()).to_table(tasks)
     for place, field in enumerate(rows.schema):
         plain = _plain(field.type)
         if plain != field.type:
@@ -180,7 +194,7 @@ def columns_by_id(metadata: pq.FileMetaData) -> dict[int, str]:
 def _read_file(
     table: TableFiles, path: str, wanted: Mapping[int, str], row_groups: Sequence[int] | None = None
 ) -> pa.Table:
-    with table.io.new_input(path).open() as stream:
+    with _found(table), table.io.new_input(path).open() as stream:
         metadata = pq.read_metadata(stream)
         present = {_field_id(field): field for field in metadata.schema.to_arrow_schema()}
         stored = {present[one].name: name for one, name in wanted.items() if one in present}
@@ -196,6 +210,14 @@ def _read_file(
         column = rows[name] if name in rows.column_names else pa.chunked_array([pa.nulls(len(rows), kind)])
         read.append(column if column.type == kind else column.cast(kind))
     return pa.table(read, names=list(wanted.values()))
+
+
+@contextmanager
+def _found(table: TableFiles) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileGoneError(table.metadata.location.rpartition("/warehouse/")[2].replace("/", ".")) from None
 
 
 def _field_id(field: pa.Field) -> int | None:

@@ -102,6 +102,26 @@ AUDIT_LOG = pa.schema(
     ]
 )
 
+# Who was erased: HMACs, from which nobody can be told. They stay, so that a replay of Kafka brings nobody back.
+TOMBSTONES = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("mark", pa.string(), nullable=False),
+        pa.field("erased_at", TIMESTAMP, nullable=False),
+    ]
+)
+
+# Who is to be erased: a row for each pseudonym that is known of them. Gone when the erasure is done.
+ERASURES = pa.schema(
+    [
+        pa.field("request", pa.string(), nullable=False),  # the mark of the user's tombstone
+        pa.field("asked_at", TIMESTAMP, nullable=False),
+        pa.field("asked_by", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("pseudonym", pa.string(), nullable=False),
+    ]
+)
+
 TITLES = pa.schema(
     [
         pa.field("event_id", pa.string(), nullable=False),
@@ -242,6 +262,16 @@ AUDIT = "privacy.audit"
 def audit_log() -> TableSpec:
     """The audit log, cut by month; `ingested_at` is when a record was made, which retention goes by."""
     return TableSpec(AUDIT, AUDIT_LOG, (("ingested_at", "month"),))
+
+
+def tombstones() -> TableSpec:
+    """Who was erased, known by HMACs alone. Every commit to it is also a mark in time: see `lakehouse.erasures`."""
+    return TableSpec("privacy.tombstones", TOMBSTONES)
+
+
+def erasures() -> TableSpec:
+    """Who asked to be erased and is not yet."""
+    return TableSpec("privacy.erasures", ERASURES)
 
 
 def silver_domain(contract: Contract, domain: str, event_partition: str) -> TableSpec:

@@ -26,7 +26,7 @@ from pipelines.lakehouse.scans import live_files, lower_instant_ms, upper_instan
 from pipelines.privacy.person import Person
 from pipelines.privacy.whereabouts import id_columns, rows_of, tables_of_people, whereabouts
 
-REGISTRY = "privacy.profiles"
+REGISTRY, EVENTS = "privacy.profiles", "bronze.events"
 _TIMES = ("event_timestamp", "first_event_at")  # of the events that a row is of
 
 
@@ -41,7 +41,11 @@ class Link(NamedTuple):
 
 def find_people(lakehouse: Lakehouse, hasher: Pseudonymizer, plain_ids: Iterable[str]) -> dict[str, Person]:
     """Each plain user id's person. One that no row names under any salt is not known: they have their hashes alone."""
-    users = {plain: frozenset(hasher.candidates(plain)) for plain in plain_ids}
+    return find_hashed(lakehouse, hasher, {plain: frozenset(hasher.candidates(plain)) for plain in plain_ids})
+
+
+def find_hashed(lakehouse: Lakehouse, hasher: Pseudonymizer, users: Mapping[str, frozenset[str]]) -> dict[str, Person]:
+    """Each person of whom only the user's hashes are known, under whatever name they are given here."""
     tables = tables_of_people(lakehouse)
     named = _links(tables, Person(user_ids=frozenset().union(*users.values())))
     links = named | _links(tables, Person(profile_ids=_all(named, "profile_id"), session_ids=_all(named, "session_id")))
@@ -61,6 +65,7 @@ class _Owners:
     users_of_profile: Mapping[str, frozenset[str]]  # the registry's where it has any
     sessions_of: Mapping[str, frozenset[str]]  # of a user or profile
     people_of_session: Mapping[str, frozenset[str]]  # users and profiles
+    nameless: frozenset[str]  # sessions of events that named neither
 
     @classmethod
     def of(cls, links: Iterable[Link]) -> "_Owners":
@@ -75,6 +80,11 @@ class _Owners:
             {**_gathered(seen), **_gathered(registered)},
             _gathered(in_session),
             _gathered((session, who) for who, session in in_session),
+            frozenset(
+                one.session_id
+                for one in some
+                if one.table == EVENTS and one.session_id and one.user_id is None and one.profile_id is None
+            ),
         )
 
     def person(self, user_ids: frozenset[str]) -> Person:
@@ -83,7 +93,8 @@ class _Owners:
         who = user_ids | profiles
         sessions = frozenset().union(*(self.sessions_of.get(one, ()) for one in who))
         alone = frozenset(one for one in sessions if self.people_of_session[one] <= who)
-        return Person(user_ids, profiles, alone, is_known=not user_ids.isdisjoint(self.users))
+        known = not user_ids.isdisjoint(self.users)
+        return Person(user_ids, profiles, alone, alone & self.nameless, is_known=known)
 
 
 def _links(tables: Mapping[str, Table], person: Person) -> set[Link]:

@@ -22,6 +22,7 @@ class Person:
                  outside the lakehouse (online store, training sets) is looked up by them
     profile_ids  hashes of the profiles
     session_ids  hashes of sessions in which nobody else was seen
+    nameless     those of the sessions in which some event named neither user nor profile
     tokens       daily tokens of the kids' profiles among them
     is_known     whether a row of the lakehouse names the user under any salt
     """
@@ -29,6 +30,7 @@ class Person:
     user_ids: frozenset[str] = _NOBODY
     profile_ids: frozenset[str] = _NOBODY
     session_ids: frozenset[str] = _NOBODY
+    nameless: frozenset[str] = _NOBODY
     tokens: frozenset[str] = _NOBODY
     is_known: bool = False
 
@@ -40,6 +42,7 @@ class Person:
             _NOBODY.union(*(one.user_ids for one in some)),
             _NOBODY.union(*(one.profile_ids for one in some)),
             _NOBODY.union(*(one.session_ids for one in some)),
+            _NOBODY.union(*(one.nameless for one in some)),
             _NOBODY.union(*(one.tokens for one in some)),
             any(one.is_known for one in some),
         )

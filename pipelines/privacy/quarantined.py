@@ -24,7 +24,7 @@ from pipelines.quarantine import opened
 from pipelines.secrets import pseudonymizer, quarantine_key
 from pipelines.settings import Settings
 
-_IDS = ("user_id", "profile_id", "session_id")
+ID_COLUMNS = ("user_id", "profile_id", "session_id")
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Unsealing:
                 if self._is_theirs(row, person):
                     found[place] = plain({name: value for name, value in row.items() if value is not None})
         for place, value in unread.items():
-            said, key = _as_json(value or b""), messages.keys[place]
-            if named := _ids(said):
+            said, key = as_json(value or b""), messages.keys[place]
+            if named := ids_in_json(said):
                 is_theirs = self._is_theirs(named, person)
             else:  # an event's key is its profile, else its user
                 is_theirs = key is not None and self._is_one_of(
@@ -87,14 +87,14 @@ class Unsealing:
     def _is_theirs(self, row: Mapping[str, Any], person: Person) -> bool:
         if row.get("user_id") is not None:
             return self._is_one_of(row["user_id"], person, "user_id")
-        return any(self._is_one_of(row[name], person, name) for name in _IDS if row.get(name) is not None)
+        return any(self._is_one_of(row[name], person, name) for name in ID_COLUMNS if row.get(name) is not None)
 
     def _is_one_of(self, plain_id: str, person: Person, *columns: str) -> bool:
         hashes = self.hasher.candidates(plain_id)
         return any(one in person.ids.get(name, ()) for name in columns for one in hashes)
 
 
-def _as_json(value: bytes) -> Any:
+def as_json(value: bytes) -> Any:
     """What a message says in JSON, behind a schema id or not; None if it is none."""
     for text in (value, value[HEADER_BYTES:]):
         try:
@@ -106,7 +106,7 @@ def _as_json(value: bytes) -> Any:
     return None
 
 
-def _ids(said: Any) -> dict[str, Any]:
+def ids_in_json(said: Any) -> dict[str, Any]:
     """The ids in JSON, those of its outermost object first."""
     if isinstance(said, list):
         said = dict(enumerate(said))
@@ -114,5 +114,5 @@ def _ids(said: Any) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {}
     for one in said.values():
-        found = _ids(one) | found
-    return found | {name: said[name] for name in _IDS if isinstance(said.get(name), str)}
+        found = ids_in_json(one) | found
+    return found | {name: said[name] for name in ID_COLUMNS if isinstance(said.get(name), str)}

@@ -61,9 +61,9 @@ def id_columns(table: Table) -> list[str]:
     return [name for name in PERSON_COLUMNS if name in table.schema().column_names]
 
 
-def whereabouts(table: Table, person: Person) -> Whereabouts:
-    """The files of the table's current snapshot that can hold rows of the person, or of any of several."""
-    files = live_files(table)
+def whereabouts(table: Table, person: Person, among: Sequence[DataFile] | None = None) -> Whereabouts:
+    """The files of the table's current snapshot, or `among` some, that can hold rows of the person, or of several."""
+    files = live_files(table) if among is None else among
     sought = [_Sought(table, name, person.ids[name]) for name in id_columns(table) if name in person.ids]
     likely = [file for file in files if any(one.may_be_in(file) for one in sought)]
     with ThreadPoolExecutor(FILES_AT_ONCE) as pool:

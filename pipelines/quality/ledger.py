@@ -15,6 +15,7 @@ from pyiceberg.table import Table
 
 from pipelines.intake import COUNTS
 from pipelines.lakehouse.commits import PROGRESS
+from pipelines.lakehouse.history import ERASED_ROWS
 from pipelines.quality.results import Check, Result, Status, judged
 from pipelines.quality.subject import Platform
 
@@ -52,6 +53,7 @@ class Ledger:
         """
         counts: dict[str, int] = json.loads(summary[COUNTS])
         messages, rows = counts.get("messages", 0), int(summary.get("added-records", "0"))
+        rows += int(summary.get(ERASED_ROWS, "0"))  # they were there, and their fate is known
         expected = sum(n for name, n in counts.items() if name.startswith(rows_of))
         is_reread = messages > offsets
         self.commits += 1

@@ -27,6 +27,7 @@ from features.pseudonyms import Pseudonymizer
 from pipelines.admission import BRONZE, PEOPLE, QUARANTINE, people_part
 from pipelines.contract.events import Column, Contract, EventSchema
 from pipelines.door import Door
+from pipelines.erased import Tombstones
 from pipelines.intake import Part, Rows
 from pipelines.kafka.message import Messages
 from pipelines.messages import SetAside
@@ -145,14 +146,15 @@ class PeopleAdmission:
 
     reader: RowReader
     hasher: Pseudonymizer
+    erased: Tombstones
 
     def __call__(self, rows: pa.Table, first_offset: int) -> Rows:
         """What `rows` say of people; whatever else they are is left to the events."""
         parts: list[Part] = []
         for event in self.reader.read(rows)[0]:
-            found = people_part(event.schema, event.rows, self.hasher)
+            found = people_part(event.schema, event.rows, self.hasher, self.erased)
             if found is not None:
-                parts.append(Part(PEOPLE[event.schema.name][0], event.schema.fullname, found[0]))
+                parts.append(Part(PEOPLE[event.schema.name], event.schema.fullname, found[0]))
         return Rows(parts, {})
 
 

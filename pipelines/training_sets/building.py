@@ -120,6 +120,7 @@ def build(settings: Settings, declared: TrainingSet) -> BuiltTrainingSet:
         if not (folder / "manifest.json").exists():
             staged = staged_beside(folder)
             outcome = run(recipe, staged, None)
+            made.require_no_erasure_since(folder.name)
             publish(staged, folder, manifest_of(recipe, facts, outcome))
         built = BuiltTrainingSet.read(folder)
         made.wrote_folder(folder, built.schema, sum(built.rows.values()))

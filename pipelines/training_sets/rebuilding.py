@@ -89,6 +89,7 @@ def rebuild(settings: Settings, manifest_path: Path) -> Rebuilt:
         bounds = Bounds(split["validation_begin"], split["test_begin"], split["gap"])
         staged = staged_beside(settings.work_dir / "training_sets" / f"{declared.name}.again")
         outcome = run(recipe, staged, bounds)
+        made.require_no_erasure_since(declared.name)
         rebuilt = _kept(settings, staged, recipe, outcome, manifest, privacy)
         made.wrote_folder(rebuilt.built.folder, rebuilt.built.schema, sum(rebuilt.built.rows.values()))
         made.report = rebuilt.built.report()

@@ -220,17 +220,22 @@ class Write:
         splits = np.asarray(flat(rows[SPLIT]), dtype=np.int64)
         rows = rows.drop_columns([SPLIT, IDENTITY]).replace_schema_metadata(None)
         counts.schema = rows.schema
-        texts = [one.name for one in rows.schema if pa.types.is_string(one.type)]
         for number, split in enumerate(SPLITS):
             mine = rows.filter(pa.array(splits == number))
             if mine.num_rows == 0:
                 continue
             path = self.folder / f"split={split}" / f"part-{place:05d}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(mine, path, compression="zstd", compression_level=1, use_dictionary=texts)
+            write_rows(mine, path)
             counts.by_split[split] = mine.num_rows
             counts.files[str(path.relative_to(self.folder))] = digest_of(path)
         return counts, None
+
+
+def write_rows(rows: pa.Table, path: Path) -> None:
+    """One Parquet file of a declared training set."""
+    texts = [one.name for one in rows.schema if pa.types.is_string(one.type)]
+    pq.write_table(rows, path, compression="zstd", compression_level=1, use_dictionary=texts)
 
 
 def digest_of(path: Path | str) -> str:

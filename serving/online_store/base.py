@@ -36,6 +36,18 @@ class OnlineStore(ABC):
     def delete_entity(self, entity: str) -> int:
         """Delete what every group holds of `entity`; how many values that were."""
 
+    def delete_entities(self, entities: Iterable[str]) -> int:
+        """Delete what every group holds of each; how many values that were."""
+        return sum(self.delete_entity(entity) for entity in entities)
+
+    def scrub(self) -> None:
+        """Leave no bytes of what was deleted, as far as that is the client's to do.
+
+        Redis keeps values in memory; what its own files hold is rewritten when it next writes them (`BGREWRITEAOF`,
+        `BGSAVE`).
+        """
+        return
+
     @abstractmethod
     def keys(self, group: str) -> Iterator[str]:
         """The entities of `group`, each once, in no promised order; what is written meanwhile may be missed."""

@@ -7,9 +7,11 @@ one range. The map grows by doubling when it is full; other processes follow whe
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 from weakref import WeakValueDictionary
@@ -29,6 +31,7 @@ INITIAL_MAP_BYTES = 256 * 1024 * 1024  # address space, not disk: the file holds
 ROWS_PER_COMMIT = 10_000
 KEYS_PER_PAGE = 10_000
 MAX_READERS = 1024
+SCRUBBING = ".scrubbing"  # the folder beside a store in which it is written anew
 _SEPARATOR: Final = b"\0"
 _AFTER_SEPARATOR: Final = b"\1"
 
@@ -40,6 +43,7 @@ class _Environment:
         self.handle = lmdb.open(str(folder), map_size=map_bytes, max_readers=MAX_READERS)
         self.handle.reader_check()  # frees the slots of readers that died
         self.lock = threading.RLock()  # the map may only be resized while this process has no transaction
+        self.folder = folder
         self.identity = _identity(folder)
 
     def run(self, work: Callable[[Transaction], Result], *, write: bool) -> Result:
@@ -48,6 +52,9 @@ class _Environment:
             while True:
                 try:
                     with self.handle.begin(write=write) as transaction:
+                        # Whoever replaced the files held this lock meanwhile, and these are not the store any more.
+                        if write and self.identity != _identity(self.folder):
+                            raise lmdb.Error("it was replaced meanwhile; ask again")
                         return work(transaction)
                 except lmdb.MapFullError:
                     self.handle.set_mapsize(2 * self.handle.info()["map_size"])
@@ -107,13 +114,37 @@ class LmdbStore(OnlineStore):
 
     def delete_entity(self, entity: str) -> int:
         """See OnlineStore; one transaction."""
-        name = check_entity(entity).encode()
+        return self._run(partial(_delete, names=[check_entity(entity).encode()]), write=True)
 
-        def delete(transaction: Transaction) -> int:
-            prefixes = list(_prefixes(transaction))
-            return sum(transaction.delete(prefix + name) for prefix in prefixes)
+    def delete_entities(self, entities: Iterable[str]) -> int:
+        """See OnlineStore; each 10,000 entities are one transaction."""
+        deleted = 0
+        remaining = iter(entities)
+        while batch := [check_entity(one).encode() for one in islice(remaining, ROWS_PER_COMMIT)]:
+            deleted += self._run(partial(_delete, names=batch), write=True)
+        return deleted
 
-        return self._run(delete, write=True)
+    def scrub(self) -> None:
+        """See OnlineStore: what is there is written to a new store, for free pages and gaps keep what was deleted.
+
+        While nobody writes, the folder is put in the place of the old one; readers find it as any replaced store.
+        Killed between the two renames, there is no store until it is filled again.
+        """
+        beside = self._folder.with_name(self._folder.name + SCRUBBING)
+        shutil.rmtree(beside, ignore_errors=True)
+        fresh, old = beside / "fresh", beside / "old"
+
+        def replace(transaction: Transaction) -> None:
+            fresh.mkdir(parents=True)
+            _copy(transaction, fresh, environment.handle.info()["map_size"])
+            self._folder.rename(old)
+            fresh.rename(self._folder)
+
+        environment = self._current()
+        self._run(replace, write=True)
+        environment.handle.close()
+        self._environment = self._share()
+        shutil.rmtree(beside)
 
     def keys(self, group: str) -> Iterator[str]:
         """See OnlineStore; read by the page, so that no snapshot is held while the caller works."""
@@ -172,6 +203,20 @@ def _prefix(group: str) -> bytes:
 
 def _put(transaction: Transaction, items: list[tuple[bytes, bytes]]) -> None:
     transaction.cursor().putmulti(items)
+
+
+def _copy(transaction: Transaction, folder: Path, map_bytes: int) -> None:
+    """Every key with its value to a new store."""
+    with lmdb.open(str(folder), map_size=map_bytes) as copy:
+        items = iter(transaction.cursor())
+        while batch := list(islice(items, ROWS_PER_COMMIT)):
+            with copy.begin(write=True) as writing:
+                writing.cursor().putmulti(batch, append=True)
+
+
+def _delete(transaction: Transaction, names: list[bytes]) -> int:
+    prefixes = list(_prefixes(transaction))
+    return sum(transaction.delete(prefix + name) for prefix in prefixes for name in names)
 
 
 def _page(transaction: Transaction, prefix: bytes, start: bytes) -> list[bytes]:

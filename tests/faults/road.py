@@ -35,6 +35,7 @@ KEYS = {
     "quarantine.events": (*ORIGIN, "reason"),
     "privacy.profiles": ("profile_id", "event_timestamp", "is_kids"),
     "privacy.consents": ("user_id", "event_timestamp", "allows_analytics"),
+    "privacy.erasures": ("request", "kind", "pseudonym"),
     "silver.titles": ("content_id", "event_timestamp"),
     "silver.subscriptions": ("user_id", "event_timestamp"),
     "silver.playback_sessions": ("playback_id", "event_count", "watch_ms", "is_ended"),

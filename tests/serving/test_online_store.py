@@ -354,3 +354,39 @@ def test_redis_a_wrong_kind_of_value_under_our_key_is_one_clear_line(redis_url: 
         with pytest.raises(StoreUnavailableError, match="WRONGTYPE"):
             store.put_many("titles", [("a", b"1")])
         client.flushdb()
+
+
+def test_scrubbed_no_byte_of_what_was_deleted_is_left(tmp_path: Path):
+    """Free pages and the gaps of pages keep what was deleted, until the files are written anew."""
+    folder = tmp_path / "online"
+    gone = [f"gone-{number:04d}-{'ab' * 24}" for number in range(0, 2000, 3)]
+    with LmdbStore(folder) as store, LmdbStore(folder, readonly=True) as reader:
+        rows = {f"{'gone' if number % 3 == 0 else 'kept'}-{number:04d}-{'ab' * 24}": f"of {number}".encode() * 9
+                for number in range(2000)}  # fmt: skip
+        for group in ("one", "two"):
+            store.put_many(group, rows.items())
+        kept = sorted(set(rows) - set(gone))
+        assert reader.get_many("one", kept) == [rows[name] for name in kept]
+        assert store.delete_entities(gone) == 2 * len(gone)
+        assert any(name.encode() in (folder / "data.mdb").read_bytes() for name in gone)
+        store.scrub()
+        raw = (folder / "data.mdb").read_bytes()
+        assert not any(name.encode() in raw for name in gone)
+        for group in ("one", "two"):
+            assert sorted(store.keys(group)) == kept
+            assert reader.get_many(group, kept) == [rows[name] for name in kept]
+            assert reader.get_many(group, gone) == [None] * len(gone)
+        assert store.put_many("one", [("new", b"1")]) == 1
+        assert reader.get_many("one", ["new"]) == [b"1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["online"]
+
+
+def test_who_writes_to_a_store_that_was_scrubbed_meanwhile_is_told(tmp_path: Path):
+    folder = tmp_path / "online"
+    with LmdbStore(folder) as store, LmdbStore(folder) as other:
+        store.put_many("one", [("a", b"1")])
+        store.scrub()
+        with pytest.raises(StoreUnavailableError):
+            other.put_many("one", [("b", b"2")])
+    with LmdbStore(folder) as again:
+        assert again.get_many("one", ["a", "b"]) == [b"1", None]

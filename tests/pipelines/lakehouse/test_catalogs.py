@@ -15,8 +15,9 @@ from pipelines.lakehouse.audit import AuditLog
 from pipelines.lakehouse.catalog import Lakehouse, LakehouseError
 from pipelines.lakehouse.commits import CommitRefusedError, ConcurrentCommitError, commit_files, progress_of
 from pipelines.lakehouse.files import TableFiles, write_files
+from pipelines.lakehouse.history import Edit, Rewriting
 from pipelines.lakehouse.orphans import remove_orphans
-from pipelines.lakehouse.scans import read_files, scan_tasks
+from pipelines.lakehouse.scans import appended_files, read_files, scan_tasks
 from pipelines.maintain import maintain
 from pipelines.privacy.audit import records, verify
 from pipelines.settings import LakehouseSettings, Settings, SourceSettings, TableMapping
@@ -280,3 +281,30 @@ def test_two_writers_of_the_audit_log_make_one_chain(settings):
     assert sorted((one["who"], one["n"]) for one in records(settings)) == [
         (who, number) for who in ("one", "other") for number in range(4)
     ]
+
+
+def test_a_history_is_written_anew_and_gone_on_with(settings, lakehouse):
+    """Every snapshot keeps its id and loses the odd rows of the first commit; appends go on from there."""
+    first = append(lakehouse, BRONZE, rows(range(10), NOW_MS), next=1)
+    append(lakehouse, BRONZE, rows(range(10, 20), NOW_MS), next=2)
+    table = lakehouse.table(BRONZE)
+    ids = [snapshot.snapshot_id for snapshot in table.metadata.snapshots]
+    files = TableFiles.of(table)
+    stale = [task.file for task in first.scan().plan_files()]
+    found = [(file, read_files(files, [file.file_path], COLUMNS.names)) for file in stale]
+    kept = [(file, held.filter(pa.array([n % 2 == 0 for n in held["n"].to_pylist()]))) for file, held in found]
+    edit = Edit({file.file_path: write_files(files, left)[0] for file, left in kept}, [], lambda bound: False)
+    rewriting = Rewriting(edit, {"said": "so"}, table.io)
+    after = rewriting.commit(table)
+    assert rewriting.delete_stale() >= 3  # data, a manifest and its list
+    assert [snapshot.snapshot_id for snapshot in lakehouse.table(BRONZE).metadata.snapshots][:2] == ids
+    assert after.current_snapshot().summary["said"] == "so"
+    evens = [0, 2, 4, 6, 8]
+    for snapshot_id, expected in zip(ids, (evens, [*evens, *range(10, 20)]), strict=True):
+        seen = after.scan(snapshot_id=snapshot_id).to_arrow()["n"].to_pylist()
+        assert sorted(seen) == expected
+        assert progress_of(after, snapshot_id) == {"next": ids.index(snapshot_id) + 1}
+    append(lakehouse, BRONZE, rows(range(20, 25), NOW_MS), next=3)
+    assert numbers(lakehouse) == [*evens, *range(10, 25)]
+    assert [file.record_count for file in appended_files(lakehouse.table(BRONZE), ids[1])] == [5]
+    assert maintain(settings).read == {"tables": 1}

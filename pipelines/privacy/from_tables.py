@@ -1,0 +1,241 @@
+"""Taking people out of a table: its files, its history, and what lies beside it that nothing names."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyiceberg.io import FileIO
+from pyiceberg.table import Table
+
+from features.distinct import codes_of, encoded
+from pipelines.cluster import run_tasks
+from pipelines.lakehouse import lineage
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.files import TableFiles
+from pipelines.lakehouse.history import Edit, Rewriting, files_of_history
+from pipelines.lakehouse.orphans import unnamed_files
+from pipelines.lakehouse.scans import FileGoneError, live_files
+from pipelines.privacy.person import Person
+from pipelines.privacy.requests import ERASURES, Requests
+from pipelines.privacy.taking_out import TakenOut, TakingOut, Whose
+from pipelines.privacy.whereabouts import Found, id_columns, whereabouts
+
+ERASURE = "reel.erasure"  # in the summary of a commit: whose rows it took out, by request
+_BOUND_CHARACTERS = 15  # of an id, that a bound tells: of 16, of which the last is one more in an upper bound
+
+
+@dataclass
+class Looked:
+    """What was found out of a table's files in earlier passes: a file never changes."""
+
+    clean: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Rows taken out of a table, and files that were written anew for it."""
+
+    rows: int = 0
+    files: int = 0
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a table's history tells of one erasure.
+
+    `rows` and `files`, of `of_files` it then had, are those of the newest snapshot; `held` are the snapshots that held
+    rows of some of these people.
+    """
+
+    table: str
+    at_ms: int
+    rows: Mapping[str, int]  # by request
+    files: int
+    of_files: int
+    held: frozenset[int]
+
+
+def erase_from(table: Table, requests: Requests, looked: Looked, made: lineage.Run) -> Taken:
+    """Take the rows of all requests out of every snapshot of a table, and delete the files that held them."""
+    whose = requests.whose()
+    unseen = [file for file in files_of_history(table) if file.file_path not in looked.clean]
+    if not unseen and looked.clean:
+        return Taken()
+    try:
+        found = whereabouts(table, requests.person, unseen)
+    except FileNotFoundError:  # another erasure was faster
+        raise FileGoneError(".".join(table.name())) from None
+    work = TakingOut(TableFiles.of(table), whose, whose.columns)
+    taken = _take_out(table, found.files, work, whose.marks, requests.person, made)
+    looked.clean |= {file.file_path for file in unseen}
+    looked.clean |= {one.fresh.file_path for one in taken if one.fresh is not None}
+    return Taken(sum(one.rows for one in taken), len(taken))
+
+
+def erase_from_sealed(table: Table, requests: Requests, whose: Whose, looked: Looked, made: lineage.Run) -> Taken:
+    """Take the messages out of quarantine that can be attributed to somebody of the requests."""
+    unseen = [file for file in files_of_history(table) if file.file_path not in looked.clean]
+    columns = tuple(table.schema().column_names)
+    work = TakingOut(TableFiles.of(table), whose, columns)
+    files = [Found(file, (), columns) for file in unseen]
+    taken = _take_out(table, files, work, tuple(requests.by_mark), requests.person, made) if unseen else []
+    looked.clean |= {file.file_path for file in unseen}
+    looked.clean |= {one.fresh.file_path for one in taken if one.fresh is not None}
+    return Taken(sum(one.rows for one in taken), len(taken))
+
+
+def forget(lakehouse: Lakehouse, requests: Requests, made: lineage.Run) -> None:
+    """Delete the rows of `privacy.erasures` that are done."""
+    table = lakehouse.existing(ERASURES)
+    if table is None:
+        return
+    marks = tuple(requests.by_mark)
+    of_request = partial(_of_request, pa.array(marks, pa.string()))
+    files = [Found(file, (), tuple(table.schema().column_names)) for file in files_of_history(table)]
+    work = TakingOut(TableFiles.of(table), of_request, ("request",))
+    _take_out(table, files, work, marks, requests.person, made)
+    _delete_unnamed(table, Leftover(table.io, of_request, ("request",), _told(requests.person)))
+
+
+def remove_leftovers(table: Table, requests: Requests, sealed: Whose | None = None) -> int:
+    """Delete the files that nothing names and that tell of these people; how many. `sealed` tells it of quarantine.
+
+    Only behind a mark and after a pass that has found nothing: what a run that still may commit has written has then
+    no row of theirs.
+    """
+    whose = requests.whose()
+    columns = whose.columns if sealed is None else tuple(table.schema().column_names)
+    return _delete_unnamed(table, Leftover(table.io, sealed or whose, columns, _told(requests.person)))
+
+
+def told_by_tables(lakehouse: Lakehouse) -> list[Told]:
+    """Every erasure that the history of some table tells of."""
+    found: list[Told] = []
+    for name in lakehouse.names():
+        table = lakehouse.existing(name)
+        for snapshot in table.metadata.snapshots if table is not None else ():
+            said = snapshot.summary[ERASURE] if snapshot.summary is not None else None
+            if said is not None:
+                told = json.loads(said)
+                held = frozenset(told["held"])
+                found.append(Told(name, snapshot.timestamp_ms, told["rows"], told["files"], told["of_files"], held))
+    return found
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Tells whether a file that nothing names has rows of these people, or keeps a bound that tells of them."""
+
+    io: FileIO
+    whose: Whose
+    columns: Sequence[str]
+    told: frozenset[bytes]
+
+    def __call__(self, path: str) -> bool:
+        """False also for what cannot be read: a file that is being written, or was when its process was killed."""
+        try:
+            if path.endswith(".parquet"):
+                return self._has_rows(path)
+            return path.endswith(".avro") and self._keeps_bounds(path)
+        except (FileNotFoundError, pa.ArrowInvalid, ValueError, EOFError):
+            return False
+
+    def _has_rows(self, path: str) -> bool:
+        with self.io.new_input(path).open() as stream:
+            names = [name for name in self.columns if name in pq.read_schema(stream).names]
+            parquet = pq.ParquetFile(stream, read_dictionary=names)
+            groups = (parquet.read_row_group(number, names) for number in range(parquet.num_row_groups))
+            return any((self.whose(rows) >= 0).any() for rows in groups)
+
+    def _keeps_bounds(self, path: str) -> bool:
+        with self.io.new_input(path).open() as stream:
+            entries = list(fastavro.reader(io.BytesIO(stream.read())))
+        files = [entry["data_file"] for entry in entries if isinstance(entry, dict) and "data_file" in entry]
+        bounds = (one for file in files for name in ("lower_bounds", "upper_bounds") for one in file.get(name) or ())
+        return any(_tells(self.told, one["value"]) for one in bounds)
+
+
+def _delete_unnamed(table: Table, is_theirs: Leftover) -> int:
+    removed = 0
+    paths = unnamed_files(table)
+    for path, is_leftover in run_tasks(partial(_looked_at, is_theirs), paths):
+        if is_leftover:
+            with suppress(FileNotFoundError):
+                table.io.delete(path)
+            removed += 1
+    return removed
+
+
+def _looked_at(is_theirs: Leftover, path: str) -> tuple[str, bool]:
+    return path, is_theirs(path)
+
+
+def _take_out(
+    table: Table, files: Sequence[Found], work: TakingOut, marks: Sequence[str], person: Person, made: lineage.Run
+) -> list[TakenOut]:
+    taken = [one for one in run_tasks(work, files) if one is not None]
+    columns = [table.schema().find_field(name).field_id for name in (*id_columns(table), *_own_ids(table))]
+    edit = Edit({one.stale.file_path: one.fresh for one in taken}, columns, partial(_tells, _told(person)))
+    live = {file.file_path for file in live_files(table)}
+    requests = [number for one in taken if one.stale.file_path in live for number in one.requests]
+    counts = np.bincount(np.array(requests, np.int64), minlength=len(marks))
+    erasure = {
+        "rows": {mark: int(count) for mark, count in zip(marks, counts, strict=True) if count},
+        "files": sum(one.stale.file_path in live for one in taken),
+        "of_files": len(live),
+        "held": _held(table, {one.stale.file_path for one in taken}),
+    }
+    newest = table.metadata.current_snapshot_id
+    facts = made.facts(lineage.Inputs(tables={".".join(table.name()): newest} if newest is not None else {}))
+    rewriting = Rewriting(edit, {**facts, ERASURE: json.dumps(erasure, sort_keys=True)}, table.io)
+    made.wrote(rewriting.commit(table))
+    rewriting.delete_stale()
+    return taken
+
+
+def _held(table: Table, stale: set[str]) -> list[int]:
+    """The snapshots that have one of these files."""
+    if not stale:
+        return []
+    of_manifest: dict[str, bool] = {}
+    held = []
+    for snapshot in table.metadata.snapshots:
+        has = False
+        for manifest in snapshot.manifests(table.io):
+            if manifest.manifest_path not in of_manifest:
+                entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+                of_manifest[manifest.manifest_path] = any(one.data_file.file_path in stale for one in entries)
+            has |= of_manifest[manifest.manifest_path]
+        if has:
+            held.append(snapshot.snapshot_id)
+    return held
+
+
+def _own_ids(table: Table) -> list[str]:
+    """Columns of pseudonyms that no other table has."""
+    return ["pseudonym"] if "pseudonym" in table.schema().column_names else []
+
+
+def _told(person: Person) -> frozenset[bytes]:
+    """What a bound of an id column tells of these people."""
+    return frozenset(name[:_BOUND_CHARACTERS].encode() for names in person.ids.values() for name in names)
+
+
+def _tells(told: frozenset[bytes], bound: bytes) -> bool:
+    return bound[:_BOUND_CHARACTERS] in told
+
+
+def _of_request(marks: pa.Array, rows: pa.Table) -> NDArray[np.int64]:
+    column = encoded(rows["request"])
+    places = pc.index_in(column.dictionary.cast(pa.string()), value_set=marks).fill_null(-1).to_numpy()
+    found: NDArray[np.int64] = np.append(places, -1)[codes_of(column)].astype(np.int64)
+    return found

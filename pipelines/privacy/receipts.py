@@ -1,0 +1,161 @@
+"""Receipts: what an erasure did, signed, without telling who it was.
+
+A receipt is a JSON file under `{work_dir}/privacy/receipts`, signed with Ed25519 (RFC 8032) over its canonical JSON;
+the public key lies beside it, and whoever has that can check the receipt without Reel. It names the person by the mark
+of the tombstone alone: whoever has the plain id and the tombstone key can tell whose it is.
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from pipelines.errors import ReelError
+from pipelines.privacy.from_tables import Told
+from pipelines.privacy.models import Learnt
+from pipelines.privacy.requests import ERASURES, Request
+from pipelines.privacy.training_sets import SetTold
+from pipelines.settings import Settings
+
+FORMAT = 1
+PUBLIC_KEY = "public_key.pem"
+_STAYS = (
+    "the tombstone: an HMAC under a key of its own, without which a replay of Kafka would bring the person back",
+    "counts and aggregates over many viewers, which name nobody",
+    "Kafka itself, for as long as its topics keep messages; none of the person's is let in any more",
+)
+
+
+class ReceiptError(ReelError):
+    """A file is no receipt, or not as it was signed."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What is said of one request."""
+
+    content: Mapping[str, Any]
+
+    @property
+    def mark(self) -> str:
+        """Whose: the mark of the tombstone."""
+        return str(self.content["tombstone"])
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything was held of the person."""
+        return bool(self.content["held"])
+
+    @property
+    def rows(self) -> int:
+        """Rows that were taken out, of tables and training sets."""
+        parts = [*self.content["tables"].values(), *self.content["training_sets"]]
+        return sum(int(one["rows"]) for one in parts)
+
+    @classmethod
+    def of(
+        cls,
+        request: Request,
+        told: Sequence[Told],
+        in_sets: Sequence[SetTold],
+        learnt: Sequence[Learnt],
+        settings: Settings,
+    ) -> "Receipt":
+        """By what tables and training sets tell of it."""
+        tables: dict[str, dict[str, int]] = {}
+        for one in told:
+            if request.mark in one.rows and one.table != ERASURES:
+                known = tables.setdefault(one.table, {"rows": 0, "files": 0, "of_files": 0})
+                known["rows"] += one.rows[request.mark]
+                known["files"] += one.files
+                known["of_files"] = max(known["of_files"], one.of_files)
+        sets = [
+            {"training_set": one.folder.name, "rows": one.rows[request.mark]}
+            for one in in_sets
+            if request.mark in one.rows
+        ]
+        now = datetime.now(UTC)
+        held = bool(tables or sets)
+        return cls(
+            {
+                "format": FORMAT,
+                "tombstone": request.mark,
+                "asked_at": request.asked_at.isoformat(),
+                "asked_by": request.asked_by,
+                "finished_at": now.isoformat(),
+                "held": held,
+                "tables": tables,
+                "training_sets": sets,
+                "models": [one.as_dict() for one in learnt],
+                "stays": list(_STAYS) if held else [],
+                "until": _until(settings, now) if held else {},
+            }
+        )
+
+    def path(self, work_dir: Path) -> Path:
+        """Where it lies; whoever asks again gets another one."""
+        asked_at = datetime.fromisoformat(self.content["asked_at"])
+        return work_dir / "privacy" / "receipts" / f"{self.mark}-{asked_at:%Y%m%dT%H%M%S}.json"
+
+    def write(self, work_dir: Path, key: bytes) -> Path:
+        """Sign it and write it, and the public key beside it; where it lies."""
+        private = Ed25519PrivateKey.from_private_bytes(key)
+        signature = base64.b64encode(private.sign(_canonical(self.content))).decode()
+        path = self.path(work_dir)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pem = private.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        (path.parent / PUBLIC_KEY).write_bytes(pem)
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps({"receipt": self.content, "signature": signature}, indent=1, sort_keys=True))
+        draft.replace(path)
+        return path
+
+
+def checked(path: Path, public_key: Path | None = None) -> Receipt:
+    """The receipt in a file, if it is as it was signed; by the key beside it unless another is named.
+
+    Raises:
+        ReceiptError: it is not, or is no receipt, or there is no key.
+    """
+    key_file = public_key or path.parent / PUBLIC_KEY
+    try:
+        signed = json.loads(path.read_text())
+        content, signature = signed["receipt"], base64.b64decode(signed["signature"], validate=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReceiptError(f"{path} is no receipt ({error}); name a file of privacy/receipts") from None
+    try:
+        key = serialization.load_pem_public_key(key_file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ReceiptError(f"{key_file} is no public key ({error}); name one with --public-key") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ReceiptError(f"{key_file} is no Ed25519 key, with which receipts are signed; name one with --public-key")
+    try:
+        key.verify(signature, _canonical(content))
+    except InvalidSignature:
+        raise ReceiptError(
+            f"{path} is not as it was signed, or was signed with another key than {key_file}; do not trust it"
+        ) from None
+    return Receipt(content)
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _until(settings: Settings, now: datetime) -> dict[str, str]:
+    """What may still hold something of the person that nobody can find, and until when at the latest."""
+    quarantine = now + timedelta(days=settings.lakehouse.quarantine_retention_days)
+    unfinished = now + timedelta(hours=settings.lakehouse.orphan_age_hours)
+    return {
+        "messages in quarantine, sealed, which cannot be attributed to anybody": quarantine.isoformat(),
+        "unfinished files of processes that were killed while they wrote": unfinished.isoformat(),
+    }
