@@ -95,8 +95,8 @@ def people_rows(decoder: MessageDecoder, hasher: Pseudonymizer, erased: Tombston
         part = people_part(schema, rows, hasher, erased)
         if part is None:
             continue
-        kept, places = part
-        at = at[places]
+        kept, of_event = part
+        at = at[of_event]
         kept = kept.append_column("partition", pa.array(messages.partitions[at], pa.int32()))
         kept = kept.append_column("offset", pa.array(messages.offsets[at], pa.int64()))
         parts.append(Part(PEOPLE[schema.name], schema.fullname, kept))
@@ -106,9 +106,10 @@ def people_rows(decoder: MessageDecoder, hasher: Pseudonymizer, erased: Tombston
 def people_part(
     schema: EventSchema, events: pa.Table, hasher: Pseudonymizer, erased: Tombstones
 ) -> tuple[pa.Table, NDArray[np.int64]] | None:
-    """Decoded events as rows of their registry, and of which event each is; None for any other event.
+    """Decoded events as rows of their registry, and which event each row is of; None for any other event.
 
-    Of people who were erased there is no row.
+    A row for every live salt: what was stored under an older one is asked about by that one's hash, and what somebody
+    says now holds for it too. Of people who were erased there is no row.
     """
     if schema.name not in PEOPLE:
         return None
@@ -119,11 +120,17 @@ def people_part(
         rows, of_events = requests_among(events, hasher, erased)
         return rows, places[of_events]
     target = _REGISTRIES[schema.name]
-    for name in ("user_id", "profile_id"):
-        events = events.set_column(events.column_names.index(name), name, hasher.hash_column(events[name]))
     # The registry's first column is who it is about: without it an event describes nobody.
-    is_valid = np.asarray(events[target.names[0]].is_valid())
-    return events.filter(pa.array(is_valid)).select(target.names), places[is_valid]
+    of_event = np.flatnonzero(np.asarray(events[target.names[0]].is_valid()))
+    events = events.take(pa.array(of_event))
+    people = {name: hasher.pseudonyms(events[name]) for name in ("user_id", "profile_id")}
+    under_each: list[pa.Table] = []
+    for salt in range(len(hasher.salts)):
+        for name, theirs in people.items():
+            hashed = theirs.names[salt].take(pa.array(theirs.codes, mask=theirs.codes < 0))
+            events = events.set_column(events.column_names.index(name), name, hashed)
+        under_each.append(events.select(target.names))
+    return pa.concat_tables(under_each), np.tile(places[of_event], len(hasher.salts))
 
 
 def _repeated(text: str, count: int) -> pa.DictionaryArray:

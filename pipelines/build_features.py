@@ -60,6 +60,7 @@ def build_features(
 ) -> StationReport:
     """Bring all groups up to date with silver, unless silver, consent and declarations are as they were."""
     with timed("features") as report, lineage.run(settings, "features") as made:
+        made.serves(*(group.purpose for group in GROUPS))
         contract = load_contract(settings.schemas)
         schemas = silver_schemas(contract, settings.lakehouse.event_partition)
         check_sources(SOURCES, contract, schemas)

@@ -2,7 +2,9 @@
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,7 @@ from pipelines.cli_quarantine import quarantine_app
 from pipelines.cli_training_set import training_set
 from pipelines.console import complain, progress_bar, show, show_line
 from pipelines.errors import ReelError
+from pipelines.report import StationReport
 from pipelines.settings import Settings, load_settings
 from serving.errors import ServingError
 
@@ -168,7 +171,8 @@ def train(context: typer.Context, model: ModelName = RECOMMENDATION, as_json: Js
 
     settings: Settings = context.obj
     with _ray(settings), progress_bar("training", shown=not as_json) as bar:
-        report = run(
+        work = partial(
+            run,
             model,
             latest_training_set(settings.work_dir),
             tracking_uri=settings.tracking_uri,
@@ -178,6 +182,7 @@ def train(context: typer.Context, model: ModelName = RECOMMENDATION, as_json: Js
             use_gpu=settings.training.use_gpu,
             on_progress=bar.reach,
         )
+        report = _audited(settings, "train", model, work)
     show(report, as_json=as_json)
 
 
@@ -191,7 +196,8 @@ def evaluate(
     """Judge a registered model on the test period, beside popularity."""
     from pipelines.evaluate import evaluate as run
 
-    show(run(model, tracking_uri=context.obj.tracking_uri, version=version), as_json=as_json)
+    work = partial(run, model, tracking_uri=context.obj.tracking_uri, version=version)
+    show(_audited(context.obj, "evaluate", model, work), as_json=as_json)
 
 
 @app.command()
@@ -204,7 +210,8 @@ def publish(
     """Make a model champion if it beats the champion by more than noise."""
     from pipelines.publish import publish as run
 
-    show(run(model, tracking_uri=context.obj.tracking_uri, version=version), as_json=as_json)
+    work = partial(run, model, tracking_uri=context.obj.tracking_uri, version=version)
+    show(_audited(context.obj, "publish", model, work), as_json=as_json)
 
 
 @app.command()
@@ -245,6 +252,14 @@ def _ray(settings: Settings) -> AbstractContextManager[None]:
     from pipelines.cluster import connected  # Ray takes seconds to import, which a mistyped option need not wait for
 
     return connected(settings)
+
+
+def _audited(settings: Settings, station: str, model: str, work: Callable[[], StationReport]) -> StationReport:
+    """A station that works on a model, as a run of the lakehouse that its rows came from."""
+    from models.task import load_task
+    from pipelines.lakehouse.lineage import reported
+
+    return reported(settings, station, work, load_task(model).purpose)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from pipelines.feed import feed_simulation
 from pipelines.ingest import ingest
 from pipelines.kafka.broker import LocalBroker
 from pipelines.kafka.embedded import PREFIX
+from pipelines.lakehouse.lineage import reported
 from pipelines.processes import find_free_port, why_not_free
 from pipelines.publish import publish
 from pipelines.report import StationReport
@@ -76,6 +78,7 @@ def run_demo(settings: Settings, *, keep: bool) -> None:
 
 
 def _road(settings: Settings) -> list[StationReport]:
+    uri = settings.tracking_uri
     reports = [_shown("simulate", lambda bar: feed_simulation(settings, PLATFORM, bar.advance))]
     with connected(settings):
         reports += [
@@ -88,19 +91,30 @@ def _road(settings: Settings) -> list[StationReport]:
             ),
             _shown(
                 "train",
-                lambda bar: train(
-                    TASK.name,
-                    latest_training_set(settings.work_dir),
-                    tracking_uri=settings.tracking_uri,
-                    storage=settings.work_dir / "checkpoints",
-                    configuration={"epochs": EPOCHS, "seed": settings.training.seed},
-                    on_progress=bar.reach,
+                lambda bar: _audited(
+                    settings,
+                    "train",
+                    partial(
+                        train,
+                        TASK.name,
+                        latest_training_set(settings.work_dir),
+                        tracking_uri=uri,
+                        storage=settings.work_dir / "checkpoints",
+                        configuration={"epochs": EPOCHS, "seed": settings.training.seed},
+                        on_progress=bar.reach,
+                    ),
                 ),
             ),
-            _shown("evaluate", lambda bar: evaluate(TASK.name, tracking_uri=settings.tracking_uri)),
-            _shown("publish", lambda bar: publish(TASK.name, tracking_uri=settings.tracking_uri)),
+            _shown(
+                "evaluate", lambda bar: _audited(settings, "evaluate", partial(evaluate, TASK.name, tracking_uri=uri))
+            ),
+            _shown("publish", lambda bar: _audited(settings, "publish", partial(publish, TASK.name, tracking_uri=uri))),
         ]
     return reports
+
+
+def _audited(settings: Settings, station: str, work: Callable[[], StationReport]) -> StationReport:
+    return reported(settings, station, work, TASK.purpose)
 
 
 def _shown(title: str, station: Callable[[Any], StationReport]) -> StationReport:

@@ -19,6 +19,7 @@ from pipelines.clean import Cleaning
 from pipelines.console import complain
 from pipelines.errors import ReelError
 from pipelines.ingest import Ingestion, warn_of_nulls
+from pipelines.lakehouse.audit import continuous
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.expiry import tidy
 from pipelines.report import StationReport, add_counts, timed
@@ -68,7 +69,7 @@ class Follower:
         growing pauses of up to `LONGEST_PAUSE_S`; any other ends the run.
         """
         at_most = self._settings.ingest.messages_per_commit
-        with timed("follow") as total:
+        with timed("follow") as total, continuous(self._settings, "follow", tries_again=self._tries_again):
             total.did["batches"] = 0
             stations: tuple[Ingestion, Cleaning] | None = None
             last_message = time.monotonic()
@@ -126,6 +127,10 @@ class Follower:
                 if not error.passes:
                     raise
                 return  # the batch itself finds out, and tells
+
+    def _tries_again(self, error: ReelError) -> bool:
+        self._pause_after(error)
+        return not self._told_to_stop.is_set()
 
     def _pause_after(self, error: ReelError) -> None:
         self._failures += 1

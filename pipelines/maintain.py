@@ -20,6 +20,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from pipelines.cluster import run_tasks
 from pipelines.lakehouse import lineage
+from pipelines.lakehouse.audit import announce_retention
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import ConcurrentCommitError, replace_files
 from pipelines.lakehouse.compaction import Rewritten, Target, groups, rewrite
@@ -31,12 +32,15 @@ from pipelines.lakehouse.orphans import remove_orphans
 from pipelines.lakehouse.readers import Readers
 from pipelines.lakehouse.retention import cutoff_ms, outdated
 from pipelines.lakehouse.scans import appended_files
+from pipelines.lakehouse.tables import AUDIT
 from pipelines.lineage import UnknownTableError
 from pipelines.privacy.erase import erase, is_due
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
 
 REWRITTEN_PER_COMMIT = 64
+# Every run leaves two small files there, this one too: putting so few together would never come to an end.
+AUDIT_FILES_AT_LEAST = 100
 # Builds keep the files of feature tables in order: one for each week of a bucket.
 REBUILT = "features."
 
@@ -105,6 +109,8 @@ class Maintenance:
             )
             return table
         past = outdated(self._settled_files(table, consumed), before_ms)
+        if self.name == AUDIT and (past.whole or past.mixed):
+            announce_retention(self.settings, self.run, before_ms)
         facts = {RETENTION: str(before_ms)}
         for start in range(0, len(past.whole), REWRITTEN_PER_COMMIT):
             files = tuple(one.file for one in past.whole[start : start + REWRITTEN_PER_COMMIT])
@@ -115,7 +121,10 @@ class Maintenance:
     def _compact(self, table: Table, consumed: Snapshot | None) -> Table:
         chosen = self.settings.lakehouse
         target = Target(chosen.target_file_mb * 1024 * 1024, chosen.target_file_rows)
-        small = list(groups(self._settled_files(table, consumed), target))
+        files = self._settled_files(table, consumed)
+        if self.name == AUDIT and len(files) < AUDIT_FILES_AT_LEAST:
+            return table
+        small = list(groups(files, target))
         return self._rewrite_all(table, small, partial(rewrite, TableFiles.of(table)), {})
 
     def _settled_files(self, table: Table, consumed: Snapshot | None) -> list[LiveFile]:

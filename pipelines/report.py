@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,12 @@ class StationReport:
 
 
 _not_counted_s = [0.0]
+_current: ContextVar[StationReport | None] = ContextVar("report", default=None)
+
+
+def current_report() -> StationReport | None:
+    """The report of the innermost `timed` block that is open."""
+    return _current.get()
 
 
 @contextmanager
@@ -38,7 +45,11 @@ def timed(station: str) -> Iterator[StationReport]:
     """A report for `station` whose `seconds` is the time spent in the block, but for what is `not_counted`."""
     report = StationReport(station)
     started, before = time.perf_counter(), _not_counted_s[0]
-    yield report
+    token = _current.set(report)
+    try:
+        yield report
+    finally:
+        _current.reset(token)
     report.seconds = time.perf_counter() - started - (_not_counted_s[0] - before)
 
 

@@ -17,6 +17,7 @@ from types import FrameType
 
 from models.recommendation.task import TASK
 from pipelines.errors import ReelError
+from pipelines.lakehouse import lineage
 from pipelines.secrets import pseudonymizer
 from pipelines.settings import Settings
 
@@ -29,14 +30,16 @@ class ServiceDidNotStartError(ReelError):
 
 def serve(settings: Settings, *, port: int | None = None) -> int:
     """Run the service in the foreground until SIGTERM or SIGINT; its exit code."""
-    service = subprocess.Popen(_command(settings, port))
+    with lineage.run(settings, "serve") as made:
+        made.serves(TASK.purpose)
+        service = subprocess.Popen(_command(settings, port))
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        service.send_signal(number)
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            service.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, pass_on)
-    return service.wait()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, pass_on)
+        return service.wait()
 
 
 @contextmanager
@@ -45,6 +48,14 @@ def serving(settings: Settings, *, port: int | None = None) -> Iterator[tuple[st
 
     Raises ServiceDidNotStartError with what the service said.
     """
+    with lineage.run(settings, "serve") as made:
+        made.serves(TASK.purpose)
+        with _service(settings, port) as answering:
+            yield answering
+
+
+@contextmanager
+def _service(settings: Settings, port: int | None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     command = _command(settings, port)
     errors = settings.work_dir / "serving.log"  # a file, for nobody reads a pipe while the service runs
     with errors.open("w") as stderr:

@@ -75,6 +75,7 @@ class LakehouseSettings(_Section):
     bronze_retention_days: Days = Field(default=90, description="rows of bronze, counted from ingestion (spec 4.4)")
     silver_retention_days: Days = Field(default=365, description="rows of silver, counted from ingestion (spec 4.4)")
     quarantine_retention_days: Days = Field(default=7, description="sealed messages, counted from ingestion")
+    audit_retention_days: Days = Field(default=2557, description="records of the audit log: seven years (spec 8.3)")
     target_file_mb: Count = Field(default=128, description="small files are put together up to this size")
     target_file_rows: Count = Field(
         default=1_000_000, description="and up to so many rows, which bounds the memory this takes"
@@ -131,6 +132,20 @@ class PrivacySettings(_Section):
     )
     undescribed_profile_hours: Seconds = Field(
         default=24, description="after this long a profile nobody has described is treated as a child's"
+    )
+    principal: str | None = Field(
+        default=None, description="who the audit log says runs this, as a service account; null means the system's user"
+    )
+    access_file: ProjectPath = Field(
+        default=Path("configs/access.yaml"), description="who may see what: roles, layers, kinds of columns"
+    )
+    audit_minutes: Annotated[float, Field(ge=0)] = Field(
+        default=5, description="how often a run that goes on, as ingest --follow, is put on the audit log"
+    )
+    audit_heads_file: ProjectPath | None = Field(
+        default=None,
+        description="where `reel privacy audit --verify` notes how far the log has come; keep it where those who can "
+        "write to the warehouse cannot; null means work_dir/audit.heads",
     )
     least_viewers: Count = Field(
         default=20, description="children count in aggregates only in crowds of so many viewers (k)"

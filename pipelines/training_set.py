@@ -70,6 +70,7 @@ def build_training_set(
 ) -> StationReport:
     """Build the recommender's training set, or find that these inputs have one already."""
     with timed("training-set") as report, lineage.run(settings, "training-set") as made:
+        made.serves(purpose)
         lakehouse = Lakehouse.open(settings)
         viewing = Viewing.of(lakehouse, purpose, int(time.time() * 1000))
         popularity = lakehouse.existing(f"features.{CONTENT_POPULARITY.name}_by_content_id")

@@ -6,6 +6,9 @@ The first rule that refuses gives the reason:
     profile          one that nobody described may be a child's; a child's is never looked at further
     owner            a profile asked for together with a user must be that user's
     consent          the user's, for every purpose involved; never asked: the market's default
+
+Somebody may be known under several salts. What was said before a new one came stands under the older ones only, so
+all of it is read, and the stricter holds.
 """
 
 from collections.abc import Collection, Sequence
@@ -54,19 +57,18 @@ class ConsentGate:
         if not set(purposes) <= CONSENT_COLUMNS.keys():
             return [Reason.PURPOSE_NOT_PERMITTED] * len(people)
         hashes = [self._hashes(person) for person in people]
-        profiles = first_records(store, PROFILES, [person.profile or () for person in hashes])
+        profiles = all_records(store, PROFILES, [person.profile or () for person in hashes])
         refused = [
-            _profile_refusal(person, profile) if person.profile is not None else None
-            for person, profile in zip(hashes, profiles, strict=True)
+            _profile_refusal(person, known) if person.profile is not None else None
+            for person, known in zip(hashes, profiles, strict=True)
         ]
         owners = [
-            () if reason else _owner(person, profile)
-            for person, profile, reason in zip(hashes, profiles, refused, strict=True)
+            () if reason else _owner(person, known)
+            for person, known, reason in zip(hashes, profiles, refused, strict=True)
         ]
-        consents = first_records(store, CONSENTS, owners)
+        consents = all_records(store, CONSENTS, owners)
         return [
-            reason or _consent_refusal(consent, purposes, market)
-            for reason, consent in zip(refused, consents, strict=True)
+            reason or _consent_refusal(known, purposes, market) for reason, known in zip(refused, consents, strict=True)
         ]
 
     def _hashes(self, person: Person) -> _Hashes:
@@ -77,32 +79,39 @@ class ConsentGate:
         )
 
 
-def first_records(store: OnlineStore, group: str, candidates: Sequence[Sequence[str]]) -> list[Any]:
-    """For each list of hashes, the record of the first that has one, in one read."""
+def all_records(store: OnlineStore, group: str, candidates: Sequence[Sequence[str]]) -> list[list[Any]]:
+    """For each list of hashes, the records of those that have one, in one read."""
     found = iter(read_records(store, group, [entity for entities in candidates for entity in entities]))
-    records = [[next(found) for _ in entities] for entities in candidates]
-    return [next((record for record in few if record is not None), None) for few in records]
+    return [[record for record in [next(found) for _ in entities] if record is not None] for entities in candidates]
 
 
-def _profile_refusal(person: _Hashes, profile: Any) -> Reason | None:
-    refusal = profile_refusal(profile is not None, None if profile is None else profile.get("is_kids"))
+def _profile_refusal(person: _Hashes, known: Sequence[Any]) -> Reason | None:
+    is_adults = bool(known) and all(profile.get("is_kids") is False for profile in known)
+    refusal = profile_refusal(bool(known), None if not known else not is_adults)
     if refusal is not None:
         return Reason(refusal)
-    owner = profile.get("user_id")
-    if person.user is not None and owner is not None and owner not in person.user:
+    if person.user is not None and set(_owners(known)) - set(person.user):
         return Reason.PROFILE_OF_ANOTHER_USER
     return None
 
 
-def _owner(person: _Hashes, profile: Any) -> tuple[str, ...]:
-    """The hashes of the user whose consent counts: the profile's own, else the one the caller named."""
-    owner = None if profile is None else profile.get("user_id")
-    if owner is not None and (person.user is None or owner not in person.user):
-        return (owner,)
-    return person.user or ()
+def _owner(person: _Hashes, known: Sequence[Any]) -> tuple[str, ...]:
+    """The hashes of the user whose consent counts: those the caller named, else the profile's own."""
+    return person.user or _owners(known)
 
 
-def _consent_refusal(consent: Any, purposes: Collection[Purpose], market: str | None) -> Reason | None:
-    answers = {} if consent is None else {one: consent.get(f"allows_{one}") for one in CONSENT_COLUMNS}
+def _owners(profiles: Sequence[Any]) -> tuple[str, ...]:
+    owners = (profile.get("user_id") for profile in profiles)
+    return tuple(dict.fromkeys(owner for owner in owners if owner is not None))
+
+
+def _consent_refusal(known: Sequence[Any], purposes: Collection[Purpose], market: str | None) -> Reason | None:
+    answers = {one: _stricter([consent.get(f"allows_{one}") for consent in known]) for one in CONSENT_COLUMNS}
     refusal = consent_refusal(answers, purposes, market)
     return None if refusal is None else Reason(refusal)
+
+
+def _stricter(answers: Sequence[Any]) -> bool | None:
+    if any(answer is False for answer in answers):
+        return False
+    return True if any(answer is True for answer in answers) else None

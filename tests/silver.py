@@ -1,5 +1,6 @@
 """A lakehouse whose silver is written by hand, without the road before it."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,10 +39,15 @@ class Silver:
         self.specs = {spec.name: spec for spec in [*specs, tables.silver_titles(), tables.consents()]}
 
     def append(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Append rows to tables, one commit each; columns that a row lacks are null, `time` is `event_timestamp`."""
+        """Append rows to tables, one commit each; columns that a row lacks are null, `time` is `event_timestamp`.
+
+        A row that does not say when it was ingested was so just now.
+        """
+        now = int(time.time() * 1_000_000)
         for name, some in rows.items():
             schema = self.specs[name].schema
-            whole = [{**ALLOWED, **one} | {"event_timestamp": one["time"] * 1000} for one in some]
+            whole = [{**ALLOWED, "ingested_at": now, **one} for one in some]
+            whole = [one | {"event_timestamp": one["time"] * 1000} for one in whole]
             whole = [one | {"client_timestamp": _micros(one.get("client_timestamp"))} for one in whole]
             self.append_table(name, pa.Table.from_pylist(whole, schema=_nullable(schema)))
 

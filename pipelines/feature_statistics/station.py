@@ -81,6 +81,7 @@ def feature_statistics(
     if days < 1:
         raise UsageError(f"statistics of {days} days are none; ask for 1 or more")
     with timed("feature-statistics") as report, lineage.run(settings, "feature-statistics") as made:
+        made.serves(*(group.purpose for group in groups))
         lakehouse = Lakehouse.open(settings)
         found = list(_described(lakehouse, groups, days))
         if not found:

@@ -10,7 +10,7 @@ them back. Whoever is configured to hear OpenLineage events (`settings.lineage`)
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,12 +20,15 @@ import pyarrow as pa
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
+from features.purposes import Purpose
 from pipelines.kafka.offsets import OffsetRange
+from pipelines.lakehouse.audit import audited
 from pipelines.lakehouse.catalog import Lakehouse, LakehouseError
 from pipelines.lakehouse.commits import ErasedMeanwhileError
 from pipelines.lakehouse.erasures import ERASURES, TOMBSTONES, mark_of, newest_mark
 from pipelines.lakehouse.offset_ranges import Offsets, offsets_of, union
 from pipelines.lakehouse.openlineage import Dataset, Listener, Written
+from pipelines.report import StationReport, current_report
 from pipelines.settings import Settings
 from pipelines.version import code_version
 
@@ -146,13 +149,15 @@ class Commit:
 
 @dataclass
 class Run:
-    """One run of one station."""
+    """One run of one station. What it counts in `report`, and its `purposes`, go on the audit log when it ends."""
 
     station: str
     id: str
     code_version: str
+    report: StationReport
     lakehouse: Lakehouse | None = None
     erasures: str | None = None  # the newest mark of an erasure when the run began
+    purposes: set[str] = field(default_factory=set)
     inputs: list[Inputs] = field(default_factory=list)
     written: dict[str, Written] = field(default_factory=dict)
 
@@ -160,7 +165,13 @@ class Run:
     def begin(cls, station: str, lakehouse: Lakehouse | None = None) -> "Run":
         """A run that begins now. With its lakehouse it commits nothing once somebody was erased meanwhile."""
         erasures = mark_of(lakehouse.existing(TOMBSTONES)) if lakehouse is not None else None
-        return cls(station, str(uuid.uuid4()), code_version(), lakehouse, erasures)
+        around = current_report()
+        report = around if around is not None and around.station == station else StationReport(station)
+        return cls(station, str(uuid.uuid4()), code_version(), report, lakehouse, erasures)
+
+    def serves(self, *purposes: Purpose) -> None:
+        """Note what people's rows are used for."""
+        self.purposes |= {str(purpose) for purpose in purposes}
 
     def require_no_erasure_since(self, made: str) -> None:
         """For what is written beside the lakehouse.
@@ -229,16 +240,34 @@ def _begun(settings: Settings, station: str) -> Run:
 
 @contextmanager
 def run(settings: Settings, station: str) -> Iterator[Run]:
-    """One run of `station`; whoever listens hears that it started, and that it completed or failed."""
+    """One run of `station`: on the audit log from its begin to its end, and heard of by whoever listens.
+
+    The report is that of the `timed` block around it, if that is the same station's. Raises AuditLogError when the log
+    takes no record.
+    """
     made = _begun(settings, station)
+    with audited(settings, made), _heard(settings, made):
+        yield made
+
+
+def reported(settings: Settings, station: str, work: Callable[[], StationReport], *purposes: Purpose) -> StationReport:
+    """One run of a `station` that does not know the settings; its report."""
+    with run(settings, station) as made:
+        made.serves(*purposes)
+        made.report = work()
+    return made.report
+
+
+@contextmanager
+def _heard(settings: Settings, made: Run) -> Iterator[None]:
     listener = Listener.of(settings)
     if listener is None:
-        yield made
+        yield
         return
     listener.started(made.station, made.id)
     failure: BaseException | None = None
     try:
-        yield made
+        yield
     except BaseException as error:
         failure = error
         raise

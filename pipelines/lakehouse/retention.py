@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipelines.lakehouse.inventory import LiveFile
+from pipelines.lakehouse.tables import AUDIT
 from pipelines.settings import LakehouseSettings
 
 DAY_MS = 24 * 3_600_000
@@ -29,7 +30,8 @@ def cutoff_ms(table: str, settings: LakehouseSettings, now_ms: int) -> int | Non
         "bronze": settings.bronze_retention_days,
         "silver": settings.silver_retention_days,
         "quarantine": settings.quarantine_retention_days,
-    }.get(table.partition(".")[0])
+        AUDIT: settings.audit_retention_days,
+    }.get(table if table == AUDIT else table.partition(".")[0])
     return None if days is None or table in HISTORIES else now_ms - int(days * DAY_MS)
 
 

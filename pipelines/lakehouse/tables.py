@@ -93,6 +93,15 @@ CONSENTS = pa.schema(
     ]
 )
 
+# Who ran what, and what came of it: one record a row, in the form that its digest is taken of.
+AUDIT_LOG = pa.schema(
+    [
+        pa.field("number", pa.int64(), nullable=False),
+        pa.field("ingested_at", TIMESTAMP, nullable=False),
+        pa.field("record", pa.string(), nullable=False),
+    ]
+)
+
 # Who was erased: HMACs, from which nobody can be told. They stay, so that a replay of Kafka brings nobody back.
 TOMBSTONES = pa.schema(
     [
@@ -245,6 +254,14 @@ def profiles() -> TableSpec:
 def consents() -> TableSpec:
     """Who allowed what, and when it became known."""
     return TableSpec("privacy.consents", CONSENTS)
+
+
+AUDIT = "privacy.audit"
+
+
+def audit_log() -> TableSpec:
+    """The audit log, cut by month; `ingested_at` is when a record was made, which retention goes by."""
+    return TableSpec(AUDIT, AUDIT_LOG, (("ingested_at", "month"),))
 
 
 def tombstones() -> TableSpec:

@@ -115,7 +115,11 @@ def join(settings: Settings, left: Left, request: Request, output: Path | None =
         NotCutError, OutputExistsError, LeftTableError: the call does not fit the left table or the folder.
     """
     with lineage.run(settings, "join") as made:
-        return join_within(made, settings, Lakehouse.open(settings), left, request, output)
+        made.serves(*([request.purpose] if request.purpose is not None else []))
+        joined = join_within(made, settings, Lakehouse.open(settings), left, request, output)
+        made.report.read = {"rows": joined.rows}
+        made.report.did = {f"without personal features: {reason}": n for reason, n in joined.excluded.items()}
+        return joined
 
 
 def join_within(

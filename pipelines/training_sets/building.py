@@ -109,6 +109,7 @@ def build(settings: Settings, declared: TrainingSet) -> BuiltTrainingSet:
         SilverMovedError: new events came while it was built.
     """
     with connected(settings), lineage.run(settings, "training-set") as made:
+        made.serves(declared.purpose)
         lakehouse = Lakehouse.open(settings)
         sources = [source for source, _ in declared.logs]
         inputs = Inputs.now(settings, lakehouse, made, declared.purpose, sources, now_ms())
@@ -123,6 +124,7 @@ def build(settings: Settings, declared: TrainingSet) -> BuiltTrainingSet:
             publish(staged, folder, manifest_of(recipe, facts, outcome))
         built = BuiltTrainingSet.read(folder)
         made.wrote_folder(folder, built.schema, sum(built.rows.values()))
+        made.report = built.report()
     return built
 
 

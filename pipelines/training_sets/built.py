@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.errors import UsageError
+from pipelines.report import StationReport
 from pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ class BuiltTrainingSet:
     def digest(self) -> str:
         """What makes this training set this one."""
         return digest_of_manifest(self.manifest)
+
+    def report(self) -> StationReport:
+        """Its counts, as other stations tell theirs."""
+        report = StationReport("training-set", wrote={f"{split} rows": n for split, n in self.rows.items()})
+        report.did = {f"rows left out: {reason}": count for reason, count in self.left_out.items()}
+        return report
 
     @property
     def schema(self) -> pa.Schema:

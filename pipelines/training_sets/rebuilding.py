@@ -77,6 +77,7 @@ def rebuild(settings: Settings, manifest_path: Path) -> Rebuilt:
     declared = from_json(manifest["declaration"])
     _require_same_features(declared, manifest)
     with connected(settings), lineage.run(settings, "training-set") as made:
+        made.serves(declared.purpose)
         lakehouse = Lakehouse.open(settings)
         privacy = _privacy(lakehouse)
         inputs = Inputs.recorded_as(settings, lakehouse, made, declared.purpose, manifest["snapshots"], now_ms())
@@ -91,6 +92,7 @@ def rebuild(settings: Settings, manifest_path: Path) -> Rebuilt:
         made.require_no_erasure_since(declared.name)
         rebuilt = _kept(settings, staged, recipe, outcome, manifest, privacy)
         made.wrote_folder(rebuilt.built.folder, rebuilt.built.schema, sum(rebuilt.built.rows.values()))
+        made.report = rebuilt.built.report()
     return rebuilt
 
 

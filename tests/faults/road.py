@@ -20,6 +20,7 @@ from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import progress_of
 from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.scans import read_tasks, scan_tasks
+from pipelines.lakehouse.tables import AUDIT
 from pipelines.settings import Settings, load_settings
 from tests.platform import SALT
 
@@ -116,12 +117,16 @@ class Road:
         clean(self.settings)
 
     def versions(self) -> int:
-        """How many commits all tables have seen, straight from the catalog's file; cheap enough to be polled."""
+        """How many commits all tables but the audit log have seen.
+
+        Straight from the catalog's file; cheap enough to be polled.
+        """
         if not self.catalog.exists():
             return 0
         with closing(sqlite3.connect(f"file:{self.catalog}?mode=ro", uri=True)) as connection:
             try:
-                found = connection.execute("SELECT metadata_location FROM iceberg_tables").fetchall()
+                query = "SELECT metadata_location FROM iceberg_tables WHERE table_namespace || '.' || table_name != ?"
+                found = connection.execute(query, [AUDIT]).fetchall()
             except sqlite3.OperationalError:  # not made yet, or busy
                 return 0
         return sum(int(Path(location).name.partition("-")[0]) for (location,) in found)
@@ -131,6 +136,8 @@ class Road:
         lakehouse = Lakehouse.open(self.settings)
         found: dict[str, Counter[Any]] = {}
         for name in lakehouse.names():
+            if name == AUDIT:
+                continue  # it holds the runs, not what came of them
             table = lakehouse.existing(name)
             assert table is not None
             key = KEYS.get(name, SILVER_KEY)

@@ -35,6 +35,7 @@ EVERY_KEY = {
     "lakehouse.bronze_retention_days": ("30", 30.0),
     "lakehouse.silver_retention_days": ("100", 100.0),
     "lakehouse.quarantine_retention_days": ("3.5", 3.5),
+    "lakehouse.audit_retention_days": ("3650", 3650.0),
     "lakehouse.target_file_mb": ("64", 64),
     "lakehouse.target_file_rows": ("5000", 5000),
     "lakehouse.snapshot_keep_hours": ("0", 0.0),
@@ -49,6 +50,10 @@ EVERY_KEY = {
     "privacy.salt_file": ("secrets/salt", PROJECT_ROOT / "secrets" / "salt"),
     "privacy.quarantine_key_file": ("/etc/reel/key", Path("/etc/reel/key")),
     "privacy.undescribed_profile_hours": ("0.5", 0.5),
+    "privacy.access_file": ("configs/other.yaml", PROJECT_ROOT / "configs" / "other.yaml"),
+    "privacy.principal": ("reel-ingest@platform", "reel-ingest@platform"),
+    "privacy.audit_minutes": ("0", 0.0),
+    "privacy.audit_heads_file": ("/mnt/elsewhere/heads", Path("/mnt/elsewhere/heads")),
     "privacy.tombstone_key_file": ("/run/tombstone", Path("/run/tombstone")),
     "privacy.receipt_key_file": ("/run/receipt", Path("/run/receipt")),
     "privacy.erasure_batch_hours": ("2", 2.0),
@@ -107,6 +112,8 @@ NULLABLE = [
     "ray.num_cpus",
     "privacy.salt_file",
     "privacy.quarantine_key_file",
+    "privacy.principal",
+    "privacy.audit_heads_file",
     "enrichment.city_database",
     "enrichment.isp_database",
     "lineage.openlineage_url",
@@ -179,7 +186,11 @@ def test_null_is_a_value_of_every_key_that_may_be_null(tmp_path: Path, key: str)
 
 
 def test_null_is_refused_where_a_value_is_needed(tmp_path: Path):
-    for key in set(EVERY_KEY) - set(NULLABLE) - {"serving.host", "lineage.namespace", "work_dir", "schemas"}:
+    for key in (
+        set(EVERY_KEY)
+        - set(NULLABLE)
+        - {"serving.host", "lineage.namespace", "work_dir", "schemas", "privacy.access_file"}
+    ):
         message = refused(tmp_path, "", {variable(key): "null"})
         assert f"{key}: " in message
         assert variable(key) in message

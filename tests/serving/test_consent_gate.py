@@ -109,6 +109,23 @@ def test_the_owner_recorded_under_an_older_salt_may_speak_under_the_newest(store
     assert refusal(store, Person(profile_id="p", user_id="u")) == "consent_refused"
 
 
+def test_a_refusal_from_before_a_new_salt_holds_for_a_profile_described_since(store: OnlineStore) -> None:
+    older = Pseudonymizer(("old",))
+    described = {hasher.hash("p"): {"is_kids": False, "user_id": hasher.hash("u")} for hasher in (older, PEOPLE)}
+    store.put_many("profiles", [(key, json.dumps(one).encode()) for key, one in described.items()])
+    refused = {"allows_analytics": True, "allows_personalization": False}
+    store.put_many("consents", [(older.hash("u"), json.dumps(refused).encode())])
+    for person in (Person(profile_id="p"), Person(user_id="u"), Person(user_id="u", profile_id="p")):
+        assert refusal(store, person, market="US") == "consent_refused"
+
+
+def test_a_profile_that_is_a_childs_under_some_salt_is_a_childs(store: OnlineStore) -> None:
+    older = Pseudonymizer(("old",)).hash("p")
+    store.put_many("profiles", [(older, json.dumps({"is_kids": True, "user_id": None}).encode())])
+    put(store, "profiles", "p", {"is_kids": False, "user_id": None})
+    assert refusal(store, Person(profile_id="p"), market="US") == "kids_profile"
+
+
 def test_many_people_each_get_their_own_verdict(store: OnlineStore) -> None:
     put(store, "profiles", "adult", {"is_kids": False, "user_id": PEOPLE.hash("u")})
     put(store, "profiles", "kid", {"is_kids": True, "user_id": PEOPLE.hash("u")})

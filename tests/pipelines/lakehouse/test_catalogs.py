@@ -3,6 +3,7 @@
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 from pyiceberg.exceptions import ServiceUnavailableError
 
 from pipelines.lakehouse import commits
+from pipelines.lakehouse.audit import AuditLog
 from pipelines.lakehouse.catalog import Lakehouse, LakehouseError
 from pipelines.lakehouse.commits import CommitRefusedError, ConcurrentCommitError, commit_files, progress_of
 from pipelines.lakehouse.files import TableFiles, write_files
@@ -17,6 +19,7 @@ from pipelines.lakehouse.history import Edit, Rewriting
 from pipelines.lakehouse.orphans import remove_orphans
 from pipelines.lakehouse.scans import appended_files, read_files, scan_tasks
 from pipelines.maintain import maintain
+from pipelines.privacy.audit import records, verify
 from pipelines.settings import LakehouseSettings, Settings, SourceSettings, TableMapping
 from pipelines.table_source import ingest_table
 from tests.pipelines.lakehouse.servers.iceberg_rest import RestCatalogs
@@ -264,6 +267,20 @@ def test_a_catalog_nobody_answers_for_is_one_line(tmp_path, free_port, catalog):
     with pytest.raises(LakehouseError, match=r"the Iceberg catalog at .* cannot be opened") as failure:
         Lakehouse.open(Settings(work_dir=tmp_path, lakehouse=LakehouseSettings(catalog=catalog, uri=uri)))
     assert "\n" not in str(failure.value)
+
+
+def test_two_writers_of_the_audit_log_make_one_chain(settings):
+    def write(who: str) -> None:
+        log = AuditLog(settings)
+        for number in range(4):
+            log.add({"who": who, "outcome": "completed", "n": number})
+
+    with ThreadPoolExecutor(2) as writers:
+        list(writers.map(write, ("one", "other")))
+    assert verify(settings).records == 8
+    assert sorted((one["who"], one["n"]) for one in records(settings)) == [
+        (who, number) for who in ("one", "other") for number in range(4)
+    ]
 
 
 def test_a_history_is_written_anew_and_gone_on_with(settings, lakehouse):

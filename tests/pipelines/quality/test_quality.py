@@ -255,7 +255,7 @@ def test_results_are_kept_in_one_commit_that_says_what_they_were_made_of(tmp_pat
     assert len({one["reel.run-id"] for one in runs if one}) == 2
     bronze = world.lakehouse.existing("bronze.events")
     assert bronze is not None
-    assert json.loads(runs[0]["reel.inputs"])["bronze.events"] == bronze.metadata.current_snapshot_id
+    assert json.loads(runs[0]["reel.inputs"])["tables"]["bronze.events"] == bronze.metadata.current_snapshot_id
     assert newest_findings(world.lakehouse) == second.findings
     assert first.findings.results == second.findings.results
     assert table.scan().to_arrow().num_rows == 2 * len(first.findings.results)
