@@ -28,6 +28,7 @@ from pyiceberg.io import FileIO, load_file_io
 
 from features.groups import GROUPS
 from pipelines.cluster import run_tasks
+from pipelines.lakehouse import lineage
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.orphans import all_files
 from pipelines.privacy.online import is_there
@@ -38,6 +39,7 @@ from pipelines.secrets import pseudonymizer
 from pipelines.settings import Settings
 from serving.online_store import open_online_store
 
+STATION = "privacy-verify"
 PLAIN, PSEUDONYM, BOUND = "the plain id", "a pseudonym", "a bound that begins as a pseudonym does"
 # Of random bytes one in 16,000,000 is a given text of three; shorter ids are looked for where there is text only.
 _SHORTEST_IN_BYTES = 8
@@ -111,7 +113,7 @@ class Sought:
 
 def verify(settings: Settings, plain: str, also: Person | None = None) -> Verified:
     """Look for a person everywhere; `also` for pseudonyms that are known of them from elsewhere."""
-    with timed("privacy-verify") as report:
+    with timed(STATION) as report, lineage.run(settings, STATION):
         lakehouse = Lakehouse.open(settings)
         person = find_people(lakehouse, pseudonymizer(settings), [plain])[plain]
         sought = Sought.of(plain, Person.merged([person, also or Person()]))
