@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 
 from pipelines.erased import USER, Tombstones
 from pipelines.lakehouse import tables
