@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 # 1 in 100 row groups. It takes 21 bits for each distinct id of a row group, rounded up to a power of two.
 FALSE_POSITIVES = 1e-4
 
+_AT_ONCE = 1024
 _WORDS = 8  # of 32 bits, in a block
 _SALTS = np.array(
     [0x47B6137B, 0x44974D91, 0x8824AD5B, 0xA2B7289D, 0x705495C7, 0x2DF1424B, 0x9EFC4947, 0x5C6BFB31], np.uint32
@@ -53,6 +54,10 @@ class BloomFilter:
         bits = np.uint32(1) << ((low * _SALTS) >> np.uint32(27))
         held: NDArray[np.bool_] = (self.blocks[block] & bits == bits).all(axis=1)
         return held
+
+    def may_hold_any(self, hashes: Hashes) -> bool:
+        """Whether one of the values may be there; of very many some is, and it is found among the first."""
+        return any(self.may_hold(hashes[start : start + _AT_ONCE]).any() for start in range(0, len(hashes), _AT_ONCE))
 
 
 def hashes_of(values: Iterable[str]) -> Hashes:

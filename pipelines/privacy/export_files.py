@@ -70,7 +70,7 @@ class ExportWriter:
         if first is None:
             return 0
         place = _Place(held)
-        head = {"layer": held.layer, "place": held.place}
+        head: dict[str, str | int] = {"layer": held.layer, "place": held.place}
         head |= {"files_touched": held.files_touched, "files_total": held.files_total}
         self._stream.write((",\n" if self._places else "\n") + json.dumps(head)[:-1] + ', "rows": [')
         for row in chain([first], rows):

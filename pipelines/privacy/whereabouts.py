@@ -134,7 +134,7 @@ class _Sought:
             return True
         stream.seek(chunk.bloom_filter_offset)
         held = BloomFilter.parse(stream.read(chunk.bloom_filter_length))
-        return held is None or bool(held.may_hold(self.hashes[first:last]).any())
+        return held is None or held.may_hold_any(self.hashes[first:last])
 
 
 def _look(table: Table, file: DataFile, sought: Sequence[_Sought]) -> Found:

@@ -46,6 +46,19 @@ def denied_by_duckdb(path: Path, column: str, value: str) -> list[bool]:
     return [denied for _, _, denied in sorted(probed)]
 
 
+def test_one_value_among_thousands_is_found(tmp_path):
+    path = tmp_path / "held.parquet"
+    pq.write_table(pa.table({"word": ["there"]}), path, bloom_filter_options={"word": {"ndv": 1, "fpp": 1e-4}})
+    (held,) = filters_of(path, "word")
+    absent = [f"absent-{number}" for number in range(3000)]
+    absent = [one for one in absent if not held.may_hold(hashes_of([one])).any()]
+    assert len(absent) > 2500
+    for values in ([], absent):
+        assert not held.may_hold_any(hashes_of(values))
+    for place in (0, 1023, 1024, 2500):
+        assert held.may_hold_any(hashes_of([*absent[:place], "there", *absent[place:]]))
+
+
 @settings(deadline=None, max_examples=40)
 @given(held=st.lists(words, min_size=1, max_size=60), asked=st.lists(words, max_size=40), rows=st.integers(1, 40))
 def test_a_filter_answers_as_duckdb_does_and_denies_nothing_that_is_there(held, asked, rows, tmp_path_factory):

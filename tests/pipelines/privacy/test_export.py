@@ -160,7 +160,7 @@ def test_messages_in_quarantine_are_attributed_or_left_sealed(said):
     by_reason = {row["reason"]: row["message"] for row in rows if row["reason"] != "not_wire_format"}
     assert by_reason.keys() == {"missing_session_id"}
     assert by_reason["missing_session_id"]["user_id"] == "ann"
-    others = sorted((row["message"] for row in rows if row["reason"] == "not_wire_format"), key=str, reverse=True)
+    others = sorted((row["message"] for row in rows if row["reason"] == "not_wire_format"), key=str)
     assert others == ["no event", {"user_id": "ann", "what": "said by hand"}]
 
 
