@@ -51,6 +51,7 @@ EVERY_KEY = {
     "privacy.quarantine_key_file": ("/etc/reel/key", Path("/etc/reel/key")),
     "privacy.undescribed_profile_hours": ("0.5", 0.5),
     "privacy.access_file": ("configs/other.yaml", PROJECT_ROOT / "configs" / "other.yaml"),
+    "privacy.least_viewers": ("50", 50),
     "privacy.principal": ("reel-ingest@platform", "reel-ingest@platform"),
     "privacy.audit_minutes": ("0", 0.0),
     "privacy.audit_heads_file": ("/mnt/elsewhere/heads", Path("/mnt/elsewhere/heads")),
