@@ -86,6 +86,8 @@ def join_cluster() -> None:
     settings = _wanted[-1]
     # Workers resolve the package in this environment; uv must not build another one for them.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    # Of several tasks that fail together one is told of, in one line; Ray would print the traces of the others.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     local: dict[str, Any] = {
         "num_cpus": settings.ray.num_cpus,
         "object_store_memory": settings.ray.object_store_mb * 1024 * 1024,

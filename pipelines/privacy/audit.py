@@ -28,7 +28,7 @@ from pipelines.lakehouse.audit_chain import AT, Broken, Head, Row, first_broken
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import progress_of
 from pipelines.lakehouse.files import TableFiles
-from pipelines.lakehouse.scans import read_tasks, scan_tasks
+from pipelines.lakehouse.scans import FileGoneError, read_tasks, scan_tasks
 from pipelines.lakehouse.tables import AUDIT
 from pipelines.settings import Settings
 
@@ -79,7 +79,7 @@ def verify(settings: Settings) -> Verified:
     seen = _Seen(settings.lakehouse.audit_retention_days)
     try:
         broken = first_broken(seen.of(r for r in _rows(table, None) if r.number >= begins), head, begins, known)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, FileGoneError) as error:
         raise AuditLogBrokenError(Broken(seen.last + 1, f"a file of {AUDIT} cannot be read ({_line(error)})")) from None
     broken = broken or seen.unannounced(begins)
     if broken is not None:

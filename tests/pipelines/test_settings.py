@@ -58,7 +58,6 @@ EVERY_KEY = {
     "privacy.tombstone_key_file": ("/run/tombstone", Path("/run/tombstone")),
     "privacy.receipt_key_file": ("/run/receipt", Path("/run/receipt")),
     "privacy.erasure_batch_hours": ("2", 2.0),
-    "privacy.least_viewers": ("5", 5),
     "ingest.messages_per_task": ("10", 10),
     "ingest.messages_per_commit": ("100", 100),
     "ingest.batch_seconds": ("2.5", 2.5),

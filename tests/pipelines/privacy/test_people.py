@@ -130,7 +130,7 @@ def test_nobody_can_claim_a_registered_profile(tmp_path: Path):
 
 
 def test_masks_take_columns_as_they_come():
-    person = Person(frozenset({"u"}), frozenset({"p"}), frozenset({"s"}), frozenset({"t"}))
+    person = Person(frozenset({"u"}), frozenset({"p"}), frozenset({"s"}), tokens=frozenset({"t"}))
     rows = pa.table(
         {
             "user_id": pa.array(["u", None, "x", None, None, None]),
