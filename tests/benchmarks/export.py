@@ -8,6 +8,7 @@ compared with DuckDB's answer from all files of all tables, whose filters it is 
     python -m tests.benchmarks.export [--rows N]
 
 Default: 4,000,000 rows. The line before the last says what the full scan took, and which part of the rows was read.
+On 2 cores, 100,000,000 rows take 4 minutes to write and 1.9 GB; an export then takes 4.6 s and opens 24 of 780 files.
 """
 
 import argparse
