@@ -204,6 +204,18 @@ def decide_for_aggregates(rows: pa.Table, purpose: Purpose, known: Registries, a
     return _decided(rows, kept_out, purpose, known, at_ms), is_child
 
 
+def may_be_counted(rows: pa.Table, nobodys: frozenset[str]) -> Flags:
+    """Which rows may enter counts of how the platform works, which tell of nobody, shape (n,).
+
+    Those of whoever allowed analytics, and of the `nobodys` events, which concern no person. Needs event_name, and
+    consent_analytics where the rows have it.
+    """
+    counted = is_one_of(rows["event_name"], nobodys)
+    if CONSENT_COLUMNS[Purpose.ANALYTICS] in rows.column_names:
+        counted = counted | _booleans(rows[CONSENT_COLUMNS[Purpose.ANALYTICS]], missing=False)
+    return counted
+
+
 class Refusal(StrEnum):
     """Why a person is not answered with what is theirs."""
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
+from features.decision import DECISION_COLUMNS
 from features.groups.content_popularity import CONTENT_POPULARITY
 from features.groups.user_viewing_history import USER_VIEWING_HISTORY
 from features.playbacks import viewing_log
@@ -121,9 +122,7 @@ def _splits(settings: Settings, viewing: Viewing) -> Splits:
 
 
 def _finished_by_hour(viewing: Viewing, files: Sequence[Any]) -> dict[int, int]:
-    columns = ["event_timestamp", "event_name", "completion_percent", "user_id", "is_kids", "consent_personalization"]
-    columns += [name for name in ("consent_analytics", "consent_ad_targeting") if name not in columns]
-    rows, _ = viewing.allowed(files, columns)
+    rows, _ = viewing.allowed(files, ("event_name", "completion_percent", *DECISION_COLUMNS))
     frame = pl.from_arrow(rows)
     assert isinstance(frame, pl.DataFrame)
     hours = (

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import polars as pl
+import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression, In, Reference
 from pyiceberg.expressions.literals import literal
 from pyiceberg.table import FileScanTask, Table
 
+from features.decision import may_be_counted
 from pipelines.cluster import run_tasks
 from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.scans import file_groups, read_tasks, scan_tasks
@@ -52,11 +54,8 @@ class Reading:
 
     def rows(self, tasks: list[FileScanTask]) -> pl.DataFrame:
         """The rows that may be used for analytics."""
-        rows = pl.DataFrame(read_tasks(self.table, tasks, self.columns, self.inside))
-        allowed = pl.col("event_name").is_in(sorted(self.nobodys))
-        if "consent_analytics" in rows.columns:
-            allowed |= pl.col("consent_analytics").fill_null(value=False)
-        return rows.filter(allowed)
+        rows = read_tasks(self.table, tasks, self.columns, self.inside)
+        return pl.DataFrame(rows.filter(pa.array(may_be_counted(rows, self.nobodys))))
 
 
 def client_clocks(platform: Platform) -> Iterator[Result]:
