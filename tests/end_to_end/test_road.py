@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import nbformat
 import pyarrow.parquet as pq
 import pytest
+import ray
 from nbclient import NotebookClient
 
 from features.purposes import Purpose
@@ -28,6 +30,7 @@ from pipelines.simulator import SimulationConfig
 from pipelines.status import status
 from pipelines.train import train
 from pipelines.training_set import build_training_set, latest_training_set
+from tests.pipelines.privacy.bytes_scan import files_with
 from tests.platform import SALT, hashed
 
 pytestmark = [
@@ -152,15 +155,14 @@ def test_a_stranger_gets_popular_titles_and_is_told_so(road):
         assert "/v1/recommendations" in client.get("/openapi.json").json()["paths"]
 
 
-def test_nothing_plain_is_anywhere_under_the_work_folder(road):
-    """Ids, addresses and the salt, in every file but the truth, which is the simulator's own."""
+def test_nothing_plain_is_anywhere(road):
+    """Ids and the salt, in every byte of tables, models, logs and Ray's folder but the truth, the simulator's own."""
     viewers = pq.read_table(road.settings.work_dir / "truth" / "viewers.parquet").to_pylist()
-    # Six digits and a place: no such run of letters occurs by chance.
-    plain = {viewer["profile_id"].encode() for viewer in viewers[:50]} | {SALT.encode()}
-    for file in road.settings.work_dir.rglob("*"):
-        if file.is_file() and "truth" not in file.parts:
-            content = file.read_bytes()
-            assert not [one for one in plain if one in content], file
+    # How all of them begin: no such run of letters occurs by chance.
+    plain = {viewer[name][:6] for viewer in viewers for name in ("user_id", "profile_id")}
+    assert len(plain) == 2
+    assert files_with(road.settings.work_dir, {*plain, SALT}, skip=("truth",)) == {}
+    assert files_with(Path(ray._private.worker._global_node.get_logs_dir_path()), {*plain, SALT}) == {}
     for table in ("bronze.events", "silver.playback"):
         found = Lakehouse.open(road.settings).existing(table)
         assert row_count(found) > 0
