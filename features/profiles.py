@@ -54,6 +54,15 @@ class ProfileRegistry:
         """Every profile that was ever described, distinct."""
         return self.descriptions.names
 
+    def found_late(self) -> pa.Array:
+        """The profiles that were described as a grown-up's, and as a child's after that."""
+        chronicle = self.descriptions
+        follows = np.ones(len(self.is_kids), dtype=bool)
+        follows[chronicle.starts[:-1]] = False
+        became = self.is_kids & follows & ~np.roll(self.is_kids, 1)
+        counts = np.append(0, np.cumsum(became))[chronicle.starts]
+        return chronicle.names.filter(pa.array(np.diff(counts) > 0))
+
     def child_until_ms(self, profiles: pa.Array, at_ms: int) -> Rows:
         """Until when each of some distinct profiles was a child's, as known at `at_ms`, shape (profiles,).
 

@@ -35,7 +35,9 @@ from pipelines.lakehouse.scans import appended_files
 from pipelines.lakehouse.tables import AUDIT
 from pipelines.lineage import UnknownTableError
 from pipelines.privacy.erase import erase, is_due
+from pipelines.privacy.late_children import strip_late_children
 from pipelines.report import StationReport, add_counts, timed
+from pipelines.secrets import pseudonymizer
 from pipelines.settings import Settings
 
 REWRITTEN_PER_COMMIT = 64
@@ -64,6 +66,9 @@ def maintain(
                 f"erased: {what}": count for what, count in {**erased.report.read, **erased.report.did}.items()
             }
             run.erasures = newest_mark(lakehouse.catalog)  # nothing was read before
+        if not tables:
+            stripped = strip_late_children(lakehouse, pseudonymizer(settings), run, int(time.time() * 1000))
+            report.did |= {f"{name}: rows of children found late, stripped": rows for name, rows in stripped.items()}
         readers = Readers.of(lakehouse, settings.work_dir)
         chosen = list(tables) or known
         for done, name in enumerate(chosen):

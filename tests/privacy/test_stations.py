@@ -18,7 +18,8 @@ DECIDES = {
     "point_in_time/people": "whom the rows of a left table name",
     "quality/clean_rows": "clocks and references",
     "privacy/view": "a role's view of a table",
-    "clean": "the ids of rows that turn out to be a child's",
+    "clean": "rows that waited for their profile",
+    "privacy/late_children": "rows of profiles that turn out to be a child's",
 }
 DECIDED_BEFORE = {
     "build_features": "keys of tables that were built of decided rows",
