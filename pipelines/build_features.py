@@ -41,6 +41,7 @@ from pipelines.lakehouse.commits import replace_files
 from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.scans import live_files, newest_event_ms, read_tasks, scan_of_bucket, scan_tasks
 from pipelines.online import OnlineTarget, materialize_context, most_viewed
+from pipelines.online_people import publish_people
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
 from pipelines.viewing import PLAYBACK
@@ -106,6 +107,7 @@ def build_features(
         report.wrote |= {f"online {name.removeprefix('features.')}": count for name, count in entities.items()}
         popular = [title for one in work for title in one.popular()]
         report.wrote |= materialize_context(lakehouse, online, shared["silver.titles"], popular, inputs)
+        publish_people(lakehouse, settings.online_store_url)  # what was heard while this was built
     return report
 
 

@@ -23,6 +23,7 @@ from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import read_all
 from pipelines.messages import MessageDecoder
+from pipelines.online_people import tell_service
 from pipelines.report import StationReport, timed
 from pipelines.secrets import pseudonymizer, quarantine_key, tombstone_key
 from pipelines.settings import Settings
@@ -105,11 +106,14 @@ class Ingestion:
                 on_progress,
                 made,
             )
+            published = tell_service(self._lakehouse, self._settings.online_store_url)
             admission = EventAdmission(
                 self._decoder, self._current_door(people), self._key, now.cluster_id, int(time.time() * 1000)
             )
             counts = events.run(now, event_ranges, admission, self._reading, on_progress, made, people.snapshots())
             _fill(report, self.topics, counts, described)
+            if published:
+                report.did["people brought up to date online"] = published
             if lost:
                 report.did["lost: deleted before it was read"] = lost
         return report

@@ -2,18 +2,18 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
 
-from features.consent import ANSWERED
 from features.declarations import FeatureGroup
 from features.packing import pack
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import bucket_of, read_all
+from pipelines.online_people import PEOPLE_AS_OF, as_of, consent_records, latest, profile_records, records
 from serving.online_store import open_online_store
 
 POPULAR_TITLES = 200
@@ -99,51 +99,33 @@ def materialize_context(
     lakehouse: Lakehouse, online: OnlineTarget, titles: pa.Table, popular: Sequence[tuple[str, int]], inputs: str
 ) -> dict[str, int]:
     """Write what answers need beside features, last of all that everything is there; how many records of each kind."""
-    latest = _latest(titles, ["content_id"])
-    on_demand = latest.filter(pl.col("content_type").is_null() | (pl.col("content_type") != "live"))
+    known = latest(titles, ["content_id"])
+    on_demand = known.filter(pl.col("content_type").is_null() | (pl.col("content_type") != "live"))
     kids = set(on_demand.filter(pl.col("maturity_rating").is_in(list(KIDS_RATINGS)))["content_id"].to_list())
     shown = set(on_demand["content_id"].to_list())
     ranked = sorted(popular, key=lambda title: -title[1])
     lists = {"all": [t for t in ranked if t[0] in shown], "kids": [t for t in ranked if t[0] in kids]}
-    profiles = read_all(lakehouse.existing("privacy.profiles"), tables.PROFILES)
-    consents = read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS)
-    records = {
-        "titles": _records(latest, "content_id", ["title", "genres", "maturity_rating", "content_type"]),
-        "profiles": profile_records(profiles),
-        "consents": consent_records(consents),
+    profiles, consents = lakehouse.existing("privacy.profiles"), lakehouse.existing("privacy.consents")
+    people = as_of([profiles, consents])
+    groups = {
+        "titles": records(known, "content_id", ["title", "genres", "maturity_rating", "content_type"]),
+        "profiles": profile_records(read_all(profiles, tables.PROFILES)),
+        "consents": consent_records(read_all(consents, tables.CONSENTS)),
         "popular": (
             (name, [{"content_id": title, "viewers": viewers} for title, viewers in rows[:POPULAR_TITLES]])
             for name, rows in lists.items()
         ),
-        "meta": iter([("watermark_ms", online.as_of_ms), ("built_from", inputs), ("is_building", False)]),
+        "meta": iter(
+            [
+                ("watermark_ms", online.as_of_ms),
+                (PEOPLE_AS_OF, people),
+                ("built_from", inputs),
+                ("is_building", False),
+            ]
+        ),
     }
     with open_online_store(online.url) as store:
         return {
             f"online {group}": store.put_many(group, ((key, json.dumps(value).encode()) for key, value in rows))
-            for group, rows in records.items()
+            for group, rows in groups.items()
         }
-
-
-def profile_records(profiles: pa.Table) -> Iterator[tuple[str, object]]:
-    """Whose each profile is, and whether a child's; of two descriptions of one instant the child's counts."""
-    latest = _latest(profiles.sort_by("is_kids"), ["profile_id"])
-    return _records(latest, "profile_id", ["is_kids", "user_id"])
-
-
-def consent_records(consents: pa.Table) -> Iterator[tuple[str, object]]:
-    """What each user allows; of two statements of one instant the refusals count."""
-    answers = [f"allows_{purpose}" for purpose in ANSWERED]
-    strictest = pl.DataFrame(consents).group_by("user_id", "event_timestamp").agg(pl.col(answers).min())
-    return _records(_latest(strictest.to_arrow(), ["user_id"]), "user_id", answers)
-
-
-def _latest(rows: pa.Table, key: list[str]) -> pl.DataFrame:
-    frame = pl.from_arrow(rows)
-    assert isinstance(frame, pl.DataFrame)
-    return frame.sort("event_timestamp", maintain_order=True).unique(key, keep="last", maintain_order=True)
-
-
-def _records(frame: pl.DataFrame, key: str, columns: list[str]) -> Iterator[tuple[str, object]]:
-    for row in frame.select(key, *columns).iter_rows(named=True):
-        name = row.pop(key)
-        yield name, row

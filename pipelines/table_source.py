@@ -43,6 +43,7 @@ from pipelines.erased import Tombstones
 from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import read_all
+from pipelines.online_people import tell_service
 from pipelines.report import StationReport, timed
 from pipelines.secrets import pseudonymizer, quarantine_key, tombstone_key
 from pipelines.settings import Settings
@@ -116,6 +117,7 @@ class SourceIngestion:
             ),
             heard,
         )
+        tell_service(self._lakehouse, self._settings.online_store_url)
         admission = SourceAdmission(
             self._name,
             RowReader(self._contract, self._mapping),

@@ -20,6 +20,7 @@ from pipelines.lakehouse.catalog import LakehouseError
 from pipelines.lakehouse.files import DISTINCT_COLUMNS, TableFiles
 
 Item = TypeVar("Item")
+_ATTEMPTS = 4  # of reading a table while erasures write it anew
 
 
 class SnapshotGoneError(LakehouseError):
@@ -231,10 +232,19 @@ def _is_kept_encoded(name: str, kind: pa.DataType) -> bool:
 
 
 def read_all(table: Table | None, empty: pa.Schema) -> pa.Table:
-    """A small table (registries, titles) whole."""
-    if table is None or table.current_snapshot() is None:
-        return empty.empty_table()
-    return read_tasks(TableFiles.of(table), scan_tasks(table), empty.names).cast(empty)
+    """A small table (registries, titles) whole.
+
+    Raises FileGoneError when erasures, which delete at once what they write anew, were faster again and again.
+    """
+    for _ in range(_ATTEMPTS):
+        if table is None or table.current_snapshot() is None:
+            return empty.empty_table()
+        try:
+            return read_tasks(TableFiles.of(table), scan_tasks(table), empty.names).cast(empty)
+        except FileNotFoundError:
+            table = table.catalog.load_table(table.name())
+    assert table is not None, "it was loaded a moment ago"
+    raise FileGoneError(".".join(table.name()))
 
 
 def read_snapshot(table: Table | None, snapshot_id: int | None, empty: pa.Schema) -> pa.Table:

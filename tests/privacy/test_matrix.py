@@ -21,7 +21,7 @@ from features.purposes import Purpose
 from pipelines.contract.events import load_contract
 from pipelines.door import Door
 from pipelines.lakehouse import tables
-from pipelines.online import consent_records, profile_records
+from pipelines.online_people import consent_records, profile_records
 from pipelines.settings import PROJECT_ROOT
 from pipelines.silver.settling import Settling
 from serving.consent_gate import ConsentGate, Person

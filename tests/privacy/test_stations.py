@@ -60,6 +60,7 @@ REGISTRIES = {
     "ingest": "what the door asks",
     "table_source": "what the door asks",
     "online": "what the service asks",
+    "online_people": "what the service asks",
 }
 
 

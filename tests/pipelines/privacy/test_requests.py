@@ -23,7 +23,7 @@ from pipelines.maintain import maintain
 from pipelines.privacy.erase import erase
 from pipelines.privacy.requests import pending
 from pipelines.privacy.verify import verify
-from pipelines.settings import Settings
+from pipelines.settings import OnlineStoreSettings, Settings
 from tests.platform import DAY, HOUR, MINUTE, SALT, T0, Platform, consent, described, event, hashed, watched
 
 PEOPLE = ["ann", "bob", "cat"]
@@ -158,6 +158,9 @@ def test_an_ingest_beside_it_loses_nothing(platform):
     """Batch after batch is ingested while people are erased one after the other; everybody else is there once."""
     others = [f"other-{n}" for n in range(8)]
     settings = platform.settings
+    # Two processes share an embedded store, two threads cannot open it twice.
+    elsewhere = OnlineStoreSettings(url=f"lmdb://{settings.work_dir}/elsewhere")
+    feeder = settings.model_copy(update={"online_store": elsewhere})
     told, over, refused = [], threading.Event(), []
 
     def feed() -> None:
@@ -166,7 +169,7 @@ def test_an_ingest_beside_it_loses_nothing(platform):
             platform.send(*batch)
             told.extend(one for one in batch if one["user_id"] in others)
             try:
-                ingest(settings)
+                ingest(feeder)
             except ConcurrentCommitError as error:
                 refused.append(error)
         over.set()

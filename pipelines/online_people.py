@@ -1,0 +1,117 @@
+"""People online: whose profile is a child's and who allows what, which answers ask before anything personal is read.
+
+Ingest publishes what it has heard at once, so that consent withdrawn in Kafka is obeyed by the service with the next
+batch (spec 8.4), long before features are built again. A store that was never filled is left to `reel features`.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.table import Table
+
+from features.consent import ANSWERED
+from pipelines.console import complain
+from pipelines.lakehouse import tables
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.files import TableFiles
+from pipelines.lakehouse.scans import ExpiredSnapshotError, appended_files, read_all, read_files
+from serving.errors import StoreUnavailableError
+from serving.online_store import OnlineStore, open_online_store
+
+_FILLED, PEOPLE_AS_OF = "built_from", "people_as_of"  # among the store's `meta`
+Records = Iterator[tuple[str, object]]
+
+
+def profile_records(profiles: pa.Table) -> Records:
+    """Whose each profile is, and whether a child's; of two descriptions of one instant the child's counts."""
+    return records(latest(profiles.sort_by("is_kids"), ["profile_id"]), "profile_id", ["is_kids", "user_id"])
+
+
+def consent_records(consents: pa.Table) -> Records:
+    """What each user allows; of two statements of one instant the refusals count."""
+    answers = [f"allows_{purpose}" for purpose in ANSWERED]
+    strictest = pl.DataFrame(consents).group_by("user_id", "event_timestamp").agg(pl.col(answers).min())
+    return records(latest(strictest.to_arrow(), ["user_id"]), "user_id", answers)
+
+
+def publish_people(lakehouse: Lakehouse, url: str) -> int:
+    """Bring them up to date with the registries, if the store was ever filled; how many records were written.
+
+    What was published before is not written again: the store says as of which snapshots that was. Raises
+    StoreUnavailableError.
+    """
+    found = {one.table: lakehouse.existing(one.table) for one in _REGISTRIES}
+    now = as_of(found.values())
+    with open_online_store(url) as store:
+        filled, said = store.get_many("meta", [_FILLED, PEOPLE_AS_OF])
+        before: dict[str, int | None] = {} if said is None else json.loads(said)
+        if filled is None or before == now:
+            return 0
+        written = sum(
+            _publish(store, one, table, before.get(one.table))
+            for one in _REGISTRIES
+            if (table := found[one.table]) is not None and before.get(one.table) != now[one.table]
+        )
+        store.put_many("meta", [(PEOPLE_AS_OF, json.dumps(now).encode())])
+    return written
+
+
+def tell_service(lakehouse: Lakehouse, url: str) -> int:
+    """`publish_people`, for ingest: a store that does not answer is told with the next batch, and one line says so."""
+    try:
+        return publish_people(lakehouse, url)
+    except StoreUnavailableError as error:
+        complain(f"what people allow is not online yet, and will be with the next ingest: {error}")
+        return 0
+
+
+def as_of(registries: Iterable[Table | None]) -> dict[str, int | None]:
+    """The snapshot of each that there is, as the store keeps it."""
+    return {".".join(one.name()): one.metadata.current_snapshot_id for one in registries if one is not None}
+
+
+def latest(rows: pa.Table, key: list[str]) -> pl.DataFrame:
+    """The newest row of each key."""
+    frame = pl.from_arrow(rows)
+    assert isinstance(frame, pl.DataFrame)
+    return frame.sort("event_timestamp", maintain_order=True).unique(key, keep="last", maintain_order=True)
+
+
+def records(frame: pl.DataFrame, key: str, columns: list[str]) -> Records:
+    """(key, some columns) of each row."""
+    for row in frame.select(key, *columns).iter_rows(named=True):
+        name = row.pop(key)
+        yield name, row
+
+
+@dataclass(frozen=True)
+class _Registry:
+    """A table of what is known of people, and how it is stored online."""
+
+    table: str
+    schema: pa.Schema
+    key: str
+    group: str
+    records: Callable[[pa.Table], Records]
+
+
+_REGISTRIES = (
+    _Registry("privacy.profiles", tables.PROFILES, "profile_id", "profiles", profile_records),
+    _Registry("privacy.consents", tables.CONSENTS, "user_id", "consents", consent_records),
+)
+
+
+def _publish(store: OnlineStore, registry: _Registry, table: Table, since: int | None) -> int:
+    rows = read_all(table, registry.schema)
+    try:
+        paths = [file.file_path for file in appended_files(table, since)]
+        spoken_of = read_files(TableFiles.of(table), paths, [registry.key])[registry.key] if paths else pa.array([])
+        rows = rows.filter(pc.is_in(rows[registry.key], value_set=spoken_of.cast(pa.string()).unique()))
+    except ExpiredSnapshotError:
+        pass  # of everybody, then
+    values = ((key, json.dumps(value).encode()) for key, value in registry.records(rows))
+    return store.put_many(registry.group, values)
