@@ -7,6 +7,7 @@ batch (spec 8.4), long before features are built again. A store that was never f
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -44,6 +45,8 @@ def publish_people(lakehouse: Lakehouse, url: str) -> int:
     What was published before is not written again: the store says as of which snapshots that was. Raises
     StoreUnavailableError.
     """
+    if _is_not_made(url):
+        return 0
     found = {one.table: lakehouse.existing(one.table) for one in _REGISTRIES}
     now = as_of(found.values())
     with open_online_store(url) as store:
@@ -67,6 +70,11 @@ def tell_service(lakehouse: Lakehouse, url: str) -> int:
     except StoreUnavailableError as error:
         complain(f"what people allow is not online yet, and will be with the next ingest: {error}")
         return 0
+
+
+def _is_not_made(url: str) -> bool:
+    """Whether it is an embedded store that is not there: opening it would make it."""
+    return url.startswith("lmdb://") and not Path(url.removeprefix("lmdb://")).exists()
 
 
 def as_of(registries: Iterable[Table | None]) -> dict[str, int | None]:

@@ -70,7 +70,10 @@ def test_a_store_that_was_never_filled_is_left_alone(world, tmp_path):
     says(world, "ann", T0, personalization=True)
     url = URL.format(tmp_path)
     assert publish_people(world.lakehouse, url) == 0
-    with open_online_store(url) as store:
+    assert not (tmp_path / "online").exists()
+    with open_online_store(url):
+        assert publish_people(world.lakehouse, url) == 0
+    with open_online_store(url, readonly=True) as store:
         assert store.get_many("consents", [hashed("ann")]) == [None]
 
 
