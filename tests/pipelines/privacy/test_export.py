@@ -101,7 +101,7 @@ def rows_by_duckdb(platform: Platform, user: str) -> Counter:
             if ids_here:
                 is_theirs = " OR ".join(f'list_contains(?, "{one}")' for one in ids_here)
                 counted = f"SELECT count(*) FROM read_parquet(?, hive_partitioning = false) WHERE {is_theirs}"
-                found[name] += duckdb.execute(counted, [path, *[sorted(ids)] * len(ids_here)]).fetchone()[0]
+                found[name] += duckdb.execute(counted, [path, *[sorted(ids)] * len(ids_here)]).fetchall()[0][0]
     return +found
 
 
@@ -137,7 +137,7 @@ def test_what_stands_beside_the_tables_is_there(platform, said):
     folder = next((platform.folder / "training_sets").glob("recommendation-*"))
     counted = "SELECT count(*) FROM read_parquet(?) WHERE profile_id = ?"
     files = [str(path) for path in sorted(folder.rglob("*.parquet"))]
-    assert len(rows) == duckdb.execute(counted, [files, hashed("ann-p")]).fetchone()[0] > 0
+    assert len(rows) == duckdb.execute(counted, [files, hashed("ann-p")]).fetchall()[0][0] > 0
 
     online = rows_of(said, "online_store")
     with lmdb.open(str(platform.folder / "online"), readonly=True, lock=False) as store, store.begin() as read:
