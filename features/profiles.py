@@ -27,7 +27,7 @@ class ProfileRegistry:
 
     descriptions: Chronicle
     is_kids: Flags  # of each description
-    owners: pa.Array  # the hash of the user each description names, or null
+    owners: pa.Array  # the hash of the user last named by then, or null
 
     @classmethod
     def of(cls, profiles: pa.Table) -> "ProfileRegistry":
@@ -45,7 +45,7 @@ class ProfileRegistry:
             }
         )
         rows = frame.group_by("profile_id", "known_ms").agg(pl.col("is_kids").max(), pl.col("user_id").max())
-        rows = rows.sort("profile_id", "known_ms")
+        rows = rows.sort("profile_id", "known_ms").with_columns(pl.col("user_id").forward_fill().over("profile_id"))
         keys, owners = (rows[name].to_arrow().cast(pa.string()) for name in ("profile_id", "user_id"))
         return cls(Chronicle.of(keys, rows["known_ms"].to_numpy()), rows["is_kids"].to_numpy(), owners)
 

@@ -226,10 +226,10 @@ class _Work:
             logs = self.logs.gathered or [Gathered({source.name: source.schema.empty_table()}, {}, None)]
             files = {one.target: (Files(), Files()) for one in ours}
             for built in shuffle(logs, split, builder, cut):
-                alone = max((one.alone for one in built.values()), default=0)
+                uncrowded = max((one.uncrowded for one in built.values()), default=0)
                 add_counts(
                     report.did,
-                    {f"left out by {self.name}: children in no crowd": alone} if alone else {},
+                    {f"left out by {self.name}: children in no crowd": uncrowded} if uncrowded else {},
                 )
                 for target, parts in built.items():
                     files[target][0].add(parts.tiles)

@@ -52,7 +52,7 @@ class TargetBuilt:
     rows: Files
     online: int
     has_lost: bool = False
-    alone: int = 0
+    uncrowded: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Builder:
         built = {}
         for place in self.places:
             log = by_hour if place.target.has_boundaries else anywhere
-            built[place.target] = replace(build(place, log), alone=whole.num_rows - log.num_rows)
+            built[place.target] = replace(build(place, log), uncrowded=whole.num_rows - log.num_rows)
         return built
 
     def _building(self, bucket: int) -> "Callable[[Place, pa.Table], TargetBuilt]":

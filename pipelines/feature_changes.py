@@ -64,7 +64,7 @@ from pipelines.lakehouse.scans import (
     snapshots_after,
     upper_instant_ms,
 )
-from pipelines.viewing import registries, registries_as_of
+from pipelines.viewing import PEOPLE, KnownPeople, registries_as_of
 
 # Playbacks and sessions seldom last longer; those that do are right too, and cost more.
 SHORTEST_REACH_MS = 6 * HOUR_MS
@@ -218,12 +218,14 @@ class Changes:
 
         Consent was given or withdrawn, or a profile turned out to be a child's, or to have been one.
         """
-        now = registries(self.lakehouse)
+        now = KnownPeople.now(self.lakehouse).known
         users: set[str] = set()
         profiles: set[str] = set()
-        for built in since:
-            before = registries_as_of(self.lakehouse, built.inputs)
-            other = decided_otherwise(before, built.decided_ms, now, self.decided_ms, self.purpose)
+        # Most tables were built in one run, which asked once.
+        for decided_ms, asked in {(one.decided_ms, tuple(map(one.inputs.get, PEOPLE))) for one in since}:
+            snapshots = {name: at for name, at in zip(PEOPLE, asked, strict=True) if at is not None}
+            before = registries_as_of(self.lakehouse, snapshots)
+            other = decided_otherwise(before, decided_ms, now, self.decided_ms, self.purpose)
             users, profiles = users | other[0], profiles | other[1]
         return users, profiles
 

@@ -28,7 +28,7 @@ from pipelines.feature_scope import Scope
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import bucket_of, cut_by, read_all
-from pipelines.viewing import Viewing, excluded_in, noted
+from pipelines.viewing import KnownPeople, Viewing, excluded_in, noted
 
 # Fewer are made into logs in less time than a task takes to start.
 ROWS_WORTH_A_TASK = 50_000
@@ -77,8 +77,10 @@ class Reading:
     ) -> "Reading":
         """Silver as it stands, whose tables have these `schemas`; those that were never filled are read as empty."""
         (together,) = {source.together for source in sources}
+        people = KnownPeople.now(lakehouse)
         found = {
-            name: Viewing.of(lakehouse, purpose, at_ms, name, is_personal=is_personal) for name in _columns(sources)
+            name: Viewing.of(lakehouse, purpose, at_ms, name, is_personal=is_personal, people=people)
+            for name in _columns(sources)
         }
         viewings = {name: viewing for name, viewing in found.items() if viewing is not None}
         snapshots = {name: one for viewing in viewings.values() for name, one in viewing.snapshots.items()}

@@ -3,13 +3,13 @@
 Features and training sets both start here, so that no row reaches either without the decision of `features.decision`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.table import FileScanTask
+from pyiceberg.table import FileScanTask, Table
 
 from features.consent import ConsentHistory
 from features.crowds import CHILD, CHILD_KNOWN
@@ -24,6 +24,7 @@ from pipelines.lakehouse.scans import by_bucket, file_groups, read_all, read_sna
 ROWS_PER_TASK = 250_000
 EXCLUDED = "excluded"
 PLAYBACK = "silver.playback"
+PEOPLE = ("privacy.consents", "privacy.profiles")
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,26 @@ class Viewing:
 
     @classmethod
     def of(
-        cls, lakehouse: Lakehouse, purpose: Purpose, at_ms: int, name: str = PLAYBACK, *, is_personal: bool = True
+        cls,
+        lakehouse: Lakehouse,
+        purpose: Purpose,
+        at_ms: int,
+        name: str = PLAYBACK,
+        *,
+        is_personal: bool = True,
+        people: "KnownPeople | None" = None,
     ) -> "Viewing | None":
-        """Everything in the table, of playback unless `name` says else; None when nothing was cleaned yet."""
+        """Everything in the table, of playback unless `name` says else; None when nothing was cleaned yet.
+
+        `people`: what is known of them, where it was read already.
+        """
         found = lakehouse.existing(name)
         if found is None or found.current_snapshot() is None:
             return None
-        snapshots = {}
-        for read in (name, "silver.titles", "privacy.consents", "privacy.profiles"):
-            table = lakehouse.existing(read)
-            if table is not None and (snapshot := table.current_snapshot()) is not None:
-                snapshots[read] = snapshot.snapshot_id
-        files, known = tuple(scan_tasks(found)), registries(lakehouse)
-        return cls(TableFiles.of(found), files, known, purpose, at_ms, is_personal, snapshots)
+        people = KnownPeople.now(lakehouse) if people is None else people
+        snapshots = {**_snapshots([found, lakehouse.existing("silver.titles")]), **people.snapshots}
+        files = tuple(scan_tasks(found))
+        return cls(TableFiles.of(found), files, people.known, purpose, at_ms, is_personal, snapshots)
 
     @property
     def rows(self) -> int:
@@ -92,12 +100,22 @@ class Viewing:
         return partial(self.cut, key, buckets)
 
 
-def registries(lakehouse: Lakehouse) -> Registries:
-    """What is known of people now."""
-    return Registries(
-        ConsentHistory.of(read_all(lakehouse.existing("privacy.consents"), tables.CONSENTS)),
-        ProfileRegistry.of(read_all(lakehouse.existing("privacy.profiles"), tables.PROFILES)),
-    )
+@dataclass(frozen=True)
+class KnownPeople:
+    """What is known of people, and as of which snapshots of the registries."""
+
+    known: Registries
+    snapshots: dict[str, int]
+
+    @classmethod
+    def now(cls, lakehouse: Lakehouse) -> "KnownPeople":
+        """As the registries are now."""
+        consents, profiles = (lakehouse.existing(spec.name) for spec in (tables.consents(), tables.profiles()))
+        known = Registries(
+            ConsentHistory.of(read_all(consents, tables.CONSENTS)),
+            ProfileRegistry.of(read_all(profiles, tables.PROFILES)),
+        )
+        return cls(known, _snapshots([consents, profiles]))
 
 
 def registries_as_of(lakehouse: Lakehouse, snapshots: Mapping[str, int]) -> Registries:
@@ -107,6 +125,12 @@ def registries_as_of(lakehouse: Lakehouse, snapshots: Mapping[str, int]) -> Regi
         return read_snapshot(lakehouse.existing(spec.name), snapshots.get(spec.name), spec.schema)
 
     return Registries(ConsentHistory.of(rows(tables.consents())), ProfileRegistry.of(rows(tables.profiles())))
+
+
+def _snapshots(read: Iterable[Table | None]) -> dict[str, int]:
+    """The snapshot of each table that has one, by its name."""
+    current = {".".join(table.name()): table.metadata.current_snapshot_id for table in read if table is not None}
+    return {name: snapshot_id for name, snapshot_id in current.items() if snapshot_id is not None}
 
 
 def noted(part: pa.Table, excluded: Mapping[str, int]) -> pa.Table:

@@ -95,6 +95,7 @@ class _Less:
     by_snapshot: dict[tuple[int | None, ManifestEntryStatus], list[int]] = field(default_factory=dict)
 
     def note(self, entry: ManifestEntry, becomes: DataFile | None) -> None:
+        """An entry that is gone, or becomes another file."""
         was = entry.data_file
         rows = was.record_count - (becomes.record_count if becomes is not None else 0)
         size = was.file_size_in_bytes - (becomes.file_size_in_bytes if becomes is not None else 0)
@@ -276,29 +277,26 @@ def _set_ref(name: str, kind: str, snapshot_id: int) -> SetSnapshotRefUpdate:
 
 def named_files(table: Table) -> Iterator[str]:
     """Every data file, manifest and manifest list that some snapshot of the table names."""
-    read: set[str] = set()
-    for snapshot in table.metadata.snapshots:
-        yield snapshot.manifest_list
-        for manifest in snapshot.manifests(table.io):
-            if manifest.manifest_path in read:
-                continue
-            read.add(manifest.manifest_path)
-            yield manifest.manifest_path
-            for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
-                yield entry.data_file.file_path
+    yield from (snapshot.manifest_list for snapshot in table.metadata.snapshots)
+    for manifest in _manifests(table):
+        yield manifest.manifest_path
+        yield from (file.file_path for file in _files(table, manifest))
 
 
 def files_of_history(table: Table) -> list[DataFile]:
     """Every data file that some snapshot of the table has, once."""
-    found: dict[str, DataFile] = {}
-    read: set[str] = set()
-    for snapshot in table.metadata.snapshots:
-        for manifest in snapshot.manifests(table.io):
-            if manifest.manifest_path not in read:
-                read.add(manifest.manifest_path)
-                for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
-                    found.setdefault(entry.data_file.file_path, entry.data_file)
-    return list(found.values())
+    files = (file for manifest in _manifests(table) for file in _files(table, manifest))
+    return list({file.file_path: file for file in files}.values())
+
+
+def _manifests(table: Table) -> Collection[ManifestFile]:
+    """Every manifest of every snapshot, once."""
+    named = (manifest for snapshot in table.metadata.snapshots for manifest in snapshot.manifests(table.io))
+    return {manifest.manifest_path: manifest for manifest in named}.values()
+
+
+def _files(table: Table, manifest: ManifestFile) -> Iterator[DataFile]:
+    return (entry.data_file for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True))
 
 
 def _shrunk(snapshot: Snapshot, parts: Collection[_Less]) -> Summary | None:

@@ -12,6 +12,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 
 from pipelines.lakehouse.catalog import LakehouseError
+from pipelines.lakehouse.history import named_files
 
 
 def remove_orphans(table: Table, older_than_ms: int) -> tuple[int, int]:
@@ -52,16 +53,7 @@ def _named(table: Table) -> Iterator[str]:
     yield table.metadata_location
     yield from (entry.metadata_file for entry in metadata.metadata_log)
     yield from (statistics.statistics_path for statistics in metadata.statistics)
-    read: set[str] = set()
-    for snapshot in metadata.snapshots:
-        yield snapshot.manifest_list
-        for manifest in snapshot.manifests(table.io):
-            if manifest.manifest_path in read:
-                continue
-            read.add(manifest.manifest_path)
-            yield manifest.manifest_path
-            for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
-                yield entry.data_file.file_path
+    yield from named_files(table)
 
 
 def _files_of(table: Table) -> pafs.FileSystem:

@@ -12,17 +12,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from features.columns import codes_in, take
+from features.columns import take
 from features.decision import CONSENT_COLUMNS, Exclusion, Registries, decide
 from features.distinct import codes_of, encoded
 from features.errors import SelectionError
 from features.pseudonyms import Pseudonyms
 from features.purposes import Purpose
 from features.selection import Selection
-from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
-from pipelines.lakehouse.scans import read_all
-from pipelines.viewing import registries
+from pipelines.viewing import KnownPeople
 
 USER, PROFILE = "user_id", "profile_id"
 _REASONS = [str(Exclusion.KIDS_PROFILE), str(Exclusion.WITHDRAWN_SINCE)]
@@ -33,8 +31,6 @@ class People:
     """What is known of people now, and by which columns the left table names them."""
 
     known: Registries
-    profiles: pa.Array  # distinct, and whose each is
-    users: pa.Array
     user_columns: tuple[str, ...]
     profile_columns: tuple[str, ...]
     purpose: Purpose
@@ -72,18 +68,7 @@ class People:
         cls, lakehouse: Lakehouse, users: tuple[str, ...], profiles: tuple[str, ...], purpose: Purpose, at_ms: int
     ) -> "People":
         """As known at `at_ms`, of rows that name people in these columns."""
-        described = read_all(lakehouse.existing("privacy.profiles"), tables.PROFILES).sort_by("event_timestamp")
-        owned = described.filter(described[USER].is_valid())
-        whose = dict(zip(owned[PROFILE].to_pylist(), owned[USER].to_pylist(), strict=True))
-        return cls(
-            registries(lakehouse),
-            pa.array(list(whose), pa.string()),
-            pa.array(list(whose.values()), pa.string()),
-            users,
-            profiles,
-            purpose,
-            at_ms,
-        )
+        return cls(KnownPeople.now(lakehouse).known, users, profiles, purpose, at_ms)
 
     @property
     def columns(self) -> list[str]:
@@ -103,7 +88,8 @@ class People:
                 Pseudonyms.of(names), np.full(part.num_rows, self.at_ms)
             )
             kids = (codes_of(names) >= 0) & (is_kids | ~is_described)
-            self._note(refused, take(self.users, codes_in(names, self.profiles)), kids)
+            owners = self.known.profiles.owners_of(names.dictionary)
+            self._note(refused, take(owners, codes_of(names).astype(np.int64)), kids)
         for column in self.user_columns:
             self._note(refused, part[column].cast(pa.string()), np.zeros(part.num_rows, dtype=np.bool_))
         counts = np.bincount(refused[refused >= 0], minlength=len(_REASONS))

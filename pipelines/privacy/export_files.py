@@ -41,6 +41,7 @@ class _Place:
     types: dict[str, set[str]] = field(default_factory=dict)  # of each field, as far as it was seen
 
     def see(self, row: Row) -> None:
+        """A row that was written."""
         self.rows += 1
         if self.rows <= ROWS_SHOWN:
             self.first.append(row)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from features.distinct import codes_of, encoded
@@ -117,6 +118,27 @@ def remove_leftovers(table: Table, requests: Requests, sealed: Whose | None = No
     return _delete_unnamed(table, Leftover(table.io, sealed or whose, columns, _told(requests.person)))
 
 
+def put_in_place(
+    table: Table,
+    files: Mapping[str, DataFile | None],
+    person: Person,
+    made: lineage.Run,
+    said: Mapping[str, str] | None = None,
+) -> None:
+    """Put files in the place of others, by their paths, in every snapshot of a table, and delete the others at once.
+
+    Bounds of id columns that tell of the person go, too; `said` is added to the commit's summary. Raises
+    CommitRefusedError when the catalog takes no commit.
+    """
+    columns = [table.schema().find_field(name).field_id for name in (*id_columns(table), *_own_ids(table))]
+    newest = table.metadata.current_snapshot_id
+    facts = made.facts(lineage.Inputs(tables={".".join(table.name()): newest} if newest is not None else {}))
+    edit = Edit(files, columns, partial(_tells, _told(person)))
+    rewriting = Rewriting(edit, {**facts, **(said or {})}, table.io)
+    made.wrote(rewriting.commit(table))
+    rewriting.delete_stale()
+
+
 def told_by_tables(lakehouse: Lakehouse) -> list[Told]:
     """Every erasure that the history of some table tells of."""
     found: list[Told] = []
@@ -183,8 +205,6 @@ def _take_out(
     table: Table, files: Sequence[Found], work: TakingOut, marks: Sequence[str], person: Person, made: lineage.Run
 ) -> list[TakenOut]:
     taken = [one for one in run_tasks(work, files) if one is not None]
-    columns = [table.schema().find_field(name).field_id for name in (*id_columns(table), *_own_ids(table))]
-    edit = Edit({one.stale.file_path: one.fresh for one in taken}, columns, partial(_tells, _told(person)))
     live = {file.file_path for file in live_files(table)}
     requests = [number for one in taken if one.stale.file_path in live for number in one.requests]
     counts = np.bincount(np.array(requests, np.int64), minlength=len(marks))
@@ -194,11 +214,8 @@ def _take_out(
         "of_files": len(live),
         "held": _held(table, {one.stale.file_path for one in taken}),
     }
-    newest = table.metadata.current_snapshot_id
-    facts = made.facts(lineage.Inputs(tables={".".join(table.name()): newest} if newest is not None else {}))
-    rewriting = Rewriting(edit, {**facts, ERASURE: json.dumps(erasure, sort_keys=True)}, table.io)
-    made.wrote(rewriting.commit(table))
-    rewriting.delete_stale()
+    said = {ERASURE: json.dumps(erasure, sort_keys=True)}
+    put_in_place(table, {one.stale.file_path: one.fresh for one in taken}, person, made, said)
     return taken
 
 

@@ -9,14 +9,11 @@ What is made of these rows decides for itself, and uses them no more from the mo
 decision`); this takes out their ids. A run that began before may put some back; the next maintenance finds them.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table
 
 from features.decision import CONSENT_COLUMNS
 from features.late_children import LateChildren
@@ -26,15 +23,15 @@ from pipelines.cluster import run_tasks
 from pipelines.lakehouse import lineage
 from pipelines.lakehouse.catalog import Lakehouse, LakehouseError
 from pipelines.lakehouse.files import TableFiles, write_files
-from pipelines.lakehouse.history import Edit, Rewriting, files_of_history
+from pipelines.lakehouse.history import files_of_history
 from pipelines.lakehouse.scans import read_files
+from pipelines.privacy.from_tables import put_in_place
 from pipelines.privacy.person import Person
-from pipelines.privacy.whereabouts import Found, id_columns, tables_of_people, whereabouts
-from pipelines.viewing import registries
+from pipelines.privacy.whereabouts import Found, tables_of_people, whereabouts
+from pipelines.viewing import KnownPeople
 
 LAYERS = ("bronze", "silver")
 _TIME, _PLAYBACK_TIME = "event_timestamp", "first_event_at"
-_BOUND_CHARACTERS = 15  # of an id, that a bound in a manifest tells
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Stripped:
 
 def strip_late_children(lakehouse: Lakehouse, hasher: Pseudonymizer, made: lineage.Run, now_ms: int) -> dict[str, int]:
     """Strip what there is to be stripped; rows by table. Raises CommitRefusedError when the catalog takes no commit."""
-    known = registries(lakehouse)
+    known = KnownPeople.now(lakehouse).known
     late = known.profiles.found_late()
     if not len(late):
         return {}
@@ -60,7 +57,7 @@ def strip_late_children(lakehouse: Lakehouse, hasher: Pseudonymizer, made: linea
             found = whereabouts(table, person, files_of_history(table)).files
             stripped = [one for one in run_tasks(Stripping(TableFiles.of(table), children), found) if one is not None]
             if stripped:
-                _put_in_place(table, stripped, person, made)
+                put_in_place(table, {one.stale.file_path: one.fresh for one in stripped}, person, made)
                 did[name] = sum(one.rows for one in stripped)
     return did
 
@@ -96,18 +93,3 @@ class Stripping:
                 f"written, in {len(files)} files; nothing was replaced. Look at {path}, which may be damaged"
             )
         return Stripped(found.file, files[0], int(is_late.sum()))
-
-
-def _put_in_place(table: Table, stripped: Sequence[Stripped], person: Person, made: lineage.Run) -> None:
-    columns = [table.schema().find_field(name).field_id for name in id_columns(table)]
-    told = frozenset(name[:_BOUND_CHARACTERS].encode() for name in person.profile_ids)
-    edit = Edit({one.stale.file_path: one.fresh for one in stripped}, columns, partial(_tells, told))
-    newest = table.metadata.current_snapshot_id
-    inputs = lineage.Inputs(tables={".".join(table.name()): newest} if newest is not None else {})
-    rewriting = Rewriting(edit, made.facts(inputs), table.io)
-    made.wrote(rewriting.commit(table))
-    rewriting.delete_stale()
-
-
-def _tells(told: frozenset[bytes], bound: bytes) -> bool:
-    return bound[:_BOUND_CHARACTERS] in told

@@ -69,6 +69,7 @@ class _Owners:
 
     @classmethod
     def of(cls, links: Iterable[Link]) -> "_Owners":
+        """By all rows that were seen."""
         some = list(links)
         pairs = [(one.user_id, one.profile_id) for one in some]
         registered = [(one.profile_id, one.user_id) for one in some if one.table == REGISTRY]
@@ -88,6 +89,7 @@ class _Owners:
         )
 
     def person(self, user_ids: frozenset[str]) -> Person:
+        """Everything that is a user's alone."""
         near = frozenset().union(*(self.profiles_of_user.get(user, ()) for user in user_ids))
         profiles = frozenset(one for one in near if self.users_of_profile[one] <= user_ids)
         who = user_ids | profiles

@@ -15,7 +15,6 @@ DECISION = "features.decision"
 
 DECIDES = {
     "viewing": "rows of silver, for features and the recommender's training set",
-    "point_in_time/people": "whom the rows of a left table name",
     "quality/clean_rows": "clocks and references",
     "privacy/view": "a role's view of a table",
     "clean": "rows that waited for their profile",
