@@ -241,7 +241,7 @@ def read_all(table: Table | None, empty: pa.Schema) -> pa.Table:
             return empty.empty_table()
         try:
             return read_tasks(TableFiles.of(table), scan_tasks(table), empty.names).cast(empty)
-        except FileNotFoundError:
+        except (FileNotFoundError, FileGoneError):  # the first of a manifest, the second of a data file
             table = table.catalog.load_table(table.name())
     assert table is not None, "it was loaded a moment ago"
     raise FileGoneError(".".join(table.name()))
