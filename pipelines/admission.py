@@ -24,6 +24,7 @@ from pipelines.lakehouse import tables
 from pipelines.messages import MessageDecoder, SetAside
 from pipelines.quarantine import quarantine_rows
 from pipelines.report import add_counts
+from pipelines.sanity import is_dated
 
 BRONZE, QUARANTINE = "bronze.events", "quarantine.events"
 # The tables of people, by the event that fills each.
@@ -109,12 +110,15 @@ def people_part(
     """Decoded events as rows of their registry, and which event each row is of; None for any other event.
 
     A row for every live salt: what was stored under an older one is asked about by that one's hash, and what somebody
-    says now holds for it too. Of people who were erased there is no row.
+    says now holds for it too. Of people who were erased there is no row. What the door sets aside for another fault
+    than its time holds all the same: somebody who withdraws consent, or is a child, is better believed.
     """
     if schema.name not in PEOPLE:
         return None
     gone = erased.among(events, hasher)
-    places = np.arange(events.num_rows) if gone is None else np.flatnonzero(~gone)
+    is_told = np.ones(events.num_rows, bool) if gone is None else ~gone
+    is_told &= is_dated(events)
+    places = np.flatnonzero(is_told)
     events = events.take(pa.array(places))
     if schema.name == USER_DELETED:
         rows, of_events = requests_among(events, hasher, erased)

@@ -1,6 +1,6 @@
 """What becomes of sealed messages that are opened again: the part of a replay that runs in Ray tasks."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from features.pseudonyms import Pseudonymizer
 from pipelines.admission import BRONZE, EventAdmission, people_rows
 from pipelines.door import Door
 from pipelines.erased import Tombstones
+from pipelines.intake import Rows
 from pipelines.kafka.message import Messages
 from pipelines.kafka.offsets import Offsets
 from pipelines.lakehouse.files import TableFiles, write_files
@@ -23,17 +24,23 @@ from pipelines.lakehouse.scans import read_files
 from pipelines.messages import MessageDecoder
 from pipelines.quarantine import opened
 from pipelines.report import add_counts
+from pipelines.sources.admission import is_table
+from pipelines.sources.reopening import ReadSource
 
 HELD, FRESH = "held", "fresh"  # counts of admitted messages: in bronze already, and not
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Messages of some reasons and topics (of all, when none is named) that bronze has `consumed`."""
+    """Messages of some reasons and topics (of all, when none is named) that bronze has `consumed`, rows of tables too.
+
+    A table's rows are known by their cluster, which `sources.admission` names, and the number of the next one.
+    """
 
     reasons: tuple[str, ...]
     topics: tuple[str, ...]
     consumed: Offsets
+    consumed_rows: Mapping[str, int]
 
     @property
     def row_filter(self) -> BooleanExpression:
@@ -48,9 +55,14 @@ class Choice:
         chosen = np.ones(rows.num_rows, bool)
         for name, values in self._named:
             chosen &= np.asarray(pc.is_in(rows[name].cast(pa.string()), value_set=pa.array(values)))
-        topics, partitions, offsets = (rows[name].to_pylist() for name in ("topic", "partition", "offset"))
-        consumed = [self.consumed.get(topic, {}).get(part, 0) for topic, part in zip(topics, partitions, strict=True)]
-        return np.flatnonzero(chosen & (np.array(offsets, np.int64) < np.array(consumed, np.int64)))
+        origins = zip(*(rows[name].to_pylist() for name in ("cluster_id", "topic", "partition")), strict=True)
+        consumed = [self._consumed(*origin) for origin in origins]
+        return np.flatnonzero(chosen & (np.asarray(rows["offset"]) < np.array(consumed, np.int64)))
+
+    def _consumed(self, cluster_id: str, topic: str, partition: int) -> int:
+        if is_table(cluster_id):
+            return self.consumed_rows.get(cluster_id, 0)
+        return self.consumed.get(topic, {}).get(partition, 0)
 
     @property
     def _named(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -89,16 +101,22 @@ class Describing:
 
     seals: Seals
     choice: Choice
+    sources: Mapping[str, ReadSource]
     hasher: Pseudonymizer
     erased: Tombstones
 
     def __call__(self, files: Sequence[DataFile]) -> dict[str, list[pa.Table]]:
         """Rows for the registries of people, by registry."""
         found: dict[str, list[pa.Table]] = {}
-        for _, messages, _ in self.seals.messages(self.seals.rows(files), self.choice):
-            for part in people_rows(self.seals.decoder, self.hasher, self.erased, messages).parts:
+        for cluster_id, messages, _ in self.seals.messages(self.seals.rows(files), self.choice):
+            for part in self._people(cluster_id, messages).parts:
                 found.setdefault(part.table, []).append(part.rows)
         return found
+
+    def _people(self, cluster_id: str, messages: Messages) -> Rows:
+        if is_table(cluster_id):
+            return self.sources[cluster_id].people(messages, self.hasher, self.erased)
+        return people_rows(self.seals.decoder, self.hasher, self.erased, messages)
 
 
 @dataclass(frozen=True)
@@ -121,6 +139,7 @@ class Reopening:
 
     seals: Seals
     choice: Choice
+    sources: Mapping[str, ReadSource]
     door: Door
     bronze: Origins
     run_ms: int
@@ -133,8 +152,7 @@ class Reopening:
         fresh: dict[str, list[pa.Table]] = {}
         counts: dict[str, int] = {}
         for cluster_id, messages, at in self.seals.messages(rows, self.choice):
-            admission = EventAdmission(self.seals.decoder, self.door, self.seals.key, cluster_id, self.run_ms)
-            outcome = admission(messages)
+            outcome = self._admit(cluster_id, messages)
             add_counts(counts, {**outcome.counts, "messages": len(messages)})
             still_bad: set[tuple[int, int]] = set()
             for part in outcome.parts:
@@ -155,6 +173,11 @@ class Reopening:
         ]
         left = write_files(self.seals.quarantine, rows.filter(pa.array(~leaves)))
         return Reopened(tuple(files), tuple(left), tuple(admitted), counts)
+
+    def _admit(self, cluster_id: str, messages: Messages) -> Rows:
+        if is_table(cluster_id):
+            return self.sources[cluster_id].admit(messages, self.door, self.seals.key, cluster_id, self.run_ms)
+        return EventAdmission(self.seals.decoder, self.door, self.seals.key, cluster_id, self.run_ms)(messages)
 
     def _not_held(self, rows: pa.Table, counts: dict[str, int]) -> pa.Table:
         held = self.bronze.hold(rows)

@@ -1,7 +1,7 @@
 """Replay.
 
-input   sealed messages of `quarantine.events`
-does    opens them, and decodes and admits them as ingest would today
+input   sealed messages, and rows of tables, of `quarantine.events`
+does    opens them, and decodes and admits them as ingest would today, rows by the mapping that their source has today
 output  those that can be read by now: in `bronze.events` and the registries of people, and out of quarantine
 
 Bronze and quarantine cannot be committed as one, so:
@@ -19,7 +19,7 @@ replays at once the second changes nothing: its step 4 fails when another has ap
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +48,8 @@ from pipelines.reopening import FRESH, HELD, Choice, Describing, Reopened, Reope
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.secrets import pseudonymizer, quarantine_key, tombstone_key
 from pipelines.settings import Settings
+from pipelines.sources.admission import strangers_topic
+from pipelines.sources.reopening import ReadSources
 
 STATION = "quarantine-replay"
 BYTES_PER_TASK = 32 << 20  # of sealed messages, which nothing compresses; a task holds them a few times over
@@ -72,8 +74,8 @@ def replay(
         quarantine, bronze = lakehouse.existing(QUARANTINE), lakehouse.existing(BRONZE)
         report.read = {"messages": 0}
         if quarantine is not None and bronze is not None and quarantine.current_snapshot() is not None:
-            choice = Choice(tuple(reasons), tuple(topics), Progress.from_json(progress_of(bronze)).offsets)
-            Replay(settings, lakehouse, quarantine, bronze, choice, made, dry_run)(report, on_progress)
+            chosen = tuple(reasons), tuple(topics)
+            Replay(settings, lakehouse, quarantine, bronze, chosen, made, dry_run)(report, on_progress)
     return report
 
 
@@ -86,7 +88,7 @@ class Replay:
         lakehouse: Lakehouse,
         quarantine: Table,
         bronze: Table,
-        choice: Choice,
+        chosen: tuple[tuple[str, ...], tuple[str, ...]],
         made: lineage.Run,
         dry_run: bool,
     ) -> None:
@@ -94,7 +96,9 @@ class Replay:
         assert snapshot_id is not None, "there are messages to replay, so there is a snapshot"
         self._settings, self._lakehouse, self._made, self._dry_run = settings, lakehouse, made, dry_run
         self._contract = load_contract(settings.schemas)
-        self._quarantine, self._choice = quarantine, choice
+        self._quarantine, progress = quarantine, progress_of(bronze)
+        self._sources = ReadSources.of(settings, self._contract, progress)
+        self._choice = Choice(*chosen, Progress.from_json(progress).offsets, self._sources.consumed)
         # The contract may have gained events since, with columns of their own.
         spec = tables.bronze_events(self._contract, settings.lakehouse.event_partition)
         self._bronze = bronze if dry_run else lakehouse.table(spec)
@@ -110,8 +114,9 @@ class Replay:
         reopening = Reopening(
             self._seals,
             self._choice,
+            self._sources.by_cluster,
             open_door(self._contract, self._hasher, Enricher.of(self._settings.enrichment), **registries),
-            Origins.of(self._bronze, self._choice.topics or self._choice.consumed),
+            Origins.of(self._bronze, self._topics()),
             int(time.time() * 1000),
             writes=not self._dry_run,
         )
@@ -124,6 +129,12 @@ class Replay:
         self._commit(done, counts)
         _fill(report, counts, written=0 if self._dry_run else counts.get(FRESH, 0))
 
+    def _topics(self) -> Iterable[str]:
+        """Where messages may turn out to be held: a table's row may be of any topic."""
+        if self._sources.by_cluster:
+            return self._contract.topics
+        return self._choice.topics or self._choice.consumed
+
     def _files(self, choice: Choice) -> list[DataFile]:
         """Files of quarantine that may hold chosen messages."""
         return [task.file for task in scan_tasks(self._quarantine, choice.row_filter)]
@@ -132,9 +143,12 @@ class Replay:
         """Step 2. Everything that is then known of profiles and consents, and who is to be let in no more."""
         erased = Tombstones.read(self._lakehouse, self._tombstone_key)
         found: dict[str, list[pa.Table]] = {}
-        if PEOPLE_TOPIC in (self._choice.topics or [PEOPLE_TOPIC]):
-            choice = replace(self._choice, topics=(PEOPLE_TOPIC,))
-            describing = Describing(self._seals, choice, self._hasher, erased)
+        # A table's rows that were no event of the contract may turn out to be people's.
+        topics = {PEOPLE_TOPIC, *(strangers_topic(one.name) for one in self._sources.by_cluster.values())}
+        wanted = topics & set(self._choice.topics or topics)
+        if wanted:
+            choice = replace(self._choice, topics=tuple(sorted(wanted)))
+            describing = Describing(self._seals, choice, self._sources.by_cluster, self._hasher, erased)
             for described in run_tasks(describing, list(_portions(self._files(choice)))):
                 for name, rows in described.items():
                     found.setdefault(name, []).extend(rows)

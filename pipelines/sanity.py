@@ -38,6 +38,12 @@ def faults(schema: EventSchema, events: pa.Table) -> dict[str, NDArray[np.int64]
     return found
 
 
+def is_dated(events: pa.Table) -> Flags:
+    """Whether each event has an instant that the envelope allows."""
+    outside = _outside(events["event_timestamp"], *EVENT_TIMESTAMPS_MS)
+    return np.ones(events.num_rows, bool) if outside is None else ~outside
+
+
 def _checks(schema: EventSchema, events: pa.Table) -> Iterator[tuple[str, Flags | None]]:
     """Every reason, and which events have it; None for none of them."""
     yield "wrong_event_name", _unless(pc.equal(events["event_name"], schema.name))

@@ -47,7 +47,7 @@ from pipelines.online_people import tell_service
 from pipelines.report import StationReport, timed
 from pipelines.secrets import pseudonymizer, quarantine_key, tombstone_key
 from pipelines.settings import Settings
-from pipelines.sources.admission import PeopleAdmission, RowReader, SourceAdmission
+from pipelines.sources.admission import PeopleAdmission, RowReader, SourceAdmission, cluster_of
 from pipelines.sources.history import News, rows_changed
 from pipelines.sources.intake import Heard, Reading, TableIntake
 from pipelines.sources.mapping import TOPIC, ColumnMapping, resolve
@@ -123,7 +123,7 @@ class SourceIngestion:
             RowReader(self._contract, self._mapping),
             self._door(self._hasher),
             self._key,
-            f"iceberg:{self._source.metadata.table_uuid}",
+            cluster_of(str(self._source.metadata.table_uuid)),
             int(time.time() * 1000),
         )
         reading = Reading(self._mapping.reads, chosen.messages_per_task, chosen.messages_per_commit)

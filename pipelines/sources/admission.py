@@ -5,18 +5,12 @@ share the name; the rules are those of the door. Bronze knows a row by (cluster,
 is `iceberg:` and the table's UUID, the topic the event's own, so that everything downstream finds it where it looks
 for such events, the partition 0, the offset the row's number (`sources.history`).
 
-What cannot be read is set aside as JSON of the columns that the mapping reads, sealed as messages are: instants in ISO
-8601, bytes in base64. A row that is no event of the contract has the topic `iceberg:` and the source's name.
+What cannot be read is set aside as JSON of the columns that the mapping reads (`sources.written`), sealed as messages
+are. A row that is no event of the contract has the topic `iceberg:` and the source's name.
 """
 
-import base64
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
-from decimal import Decimal
-from typing import Any
-from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -35,8 +29,10 @@ from pipelines.quarantine import quarantine_rows
 from pipelines.report import add_counts
 from pipelines.sources.casting import Flags, cast
 from pipelines.sources.mapping import TOPIC, ColumnMapping
+from pipelines.sources.written import as_json
 
 PARTITION = 0
+_ICEBERG = "iceberg:"
 Indices = NDArray[np.int64]
 UNKNOWN_EVENT, AMBIGUOUS_EVENT = "unknown_event", "ambiguous_event"
 
@@ -94,15 +90,19 @@ class SourceAdmission:
 
     def __call__(self, rows: pa.Table, first_offset: int) -> Rows:
         """Read, admit, and say what became of each of `rows`, the first of which has the number `first_offset`."""
+        return self.admit(rows, first_offset + np.arange(rows.num_rows))
+
+    def admit(self, rows: pa.Table, offsets: Indices) -> Rows:
+        """The same of rows with the numbers `offsets`, int64[rows]."""
         events, strangers = self.reader.read(rows)
         parts: list[Part] = []
         counts: dict[str, int] = {}
         if strangers:
-            parts.append(self._sealed(rows, strangers, f"iceberg:{self.source}", first_offset, counts))
+            parts.append(self._sealed(rows, strangers, strangers_topic(self.source), offsets, counts))
         for event in events:
             admission = self.door.admit(event.schema, event.rows)
             kept = event.at[admission.kept]
-            admitted = self._with_origin(admission.rows, event.schema.topic, first_offset + kept)
+            admitted = self._with_origin(admission.rows, event.schema.topic, offsets[kept])
             parts.append(Part(BRONZE, event.schema.fullname, admitted))
             add_counts(counts, {f"event {event.schema.name}": len(kept)})
             add_counts(counts, admission.dropped, "dropped ")
@@ -110,21 +110,21 @@ class SourceAdmission:
             for reason, indices in admission.rejected.items():
                 set_aside += [SetAside(int(event.at[index]), reason, None) for index in indices]
             if set_aside:
-                parts.append(self._sealed(rows, set_aside, event.schema.topic, first_offset, counts))
+                parts.append(self._sealed(rows, set_aside, event.schema.topic, offsets, counts))
         return Rows(parts, counts)
 
     def _sealed(
-        self, rows: pa.Table, set_aside: list[SetAside], topic: str, first_offset: int, counts: dict[str, int]
+        self, rows: pa.Table, set_aside: list[SetAside], topic: str, offsets: Indices, counts: dict[str, int]
     ) -> Part:
         set_aside.sort(key=lambda one: one.index)
         at = np.asarray([one.index for one in set_aside], np.int64)
         for one in set_aside:
             add_counts(counts, {f"quarantined {one.reason}": 1})
-        values = [_as_json(row) for row in rows.take(pa.array(at)).to_pylist()]
-        messages = Messages.of_partition(topic, PARTITION, first_offset + at, [None] * len(at), values)
+        values = as_json(rows.take(pa.array(at)))
+        messages = Messages.of_partition(topic, PARTITION, offsets[at], [None] * len(at), values)
         renumbered = [SetAside(place, one.reason, None) for place, one in enumerate(set_aside)]
         sealed = quarantine_rows(self.key, messages, renumbered)
-        return Part(QUARANTINE, QUARANTINE, self._with_origin(sealed, topic, first_offset + at))
+        return Part(QUARANTINE, QUARANTINE, self._with_origin(sealed, topic, offsets[at]))
 
     def _with_origin(self, rows: pa.Table, topic: str, offsets: Indices) -> pa.Table:
         count = rows.num_rows
@@ -156,6 +156,21 @@ class PeopleAdmission:
             if found is not None:
                 parts.append(Part(PEOPLE[event.schema.name], event.schema.fullname, found[0]))
         return Rows(parts, {})
+
+
+def cluster_of(table_uuid: str) -> str:
+    """What stands for a Kafka cluster's id in the origin of a source's rows."""
+    return f"{_ICEBERG}{table_uuid}"
+
+
+def is_table(cluster_id: str) -> bool:
+    """Whether what is of this cluster was a row of a table."""
+    return cluster_id.startswith(_ICEBERG)
+
+
+def strangers_topic(source: str) -> str:
+    """The topic of a source's rows that are no event of the contract."""
+    return f"{_ICEBERG}{source}"
 
 
 def _kinds(columns: dict[str, pa.ChunkedArray], count: int) -> Iterator[tuple[str | None, str | None, Indices]]:
@@ -199,16 +214,3 @@ def _faults(column: Column, values: pa.Array, unfit: Flags) -> Iterator[tuple[st
         allowed = pc.is_in(values, pa.array([*column.symbols, *([None] if column.nullable else [])], pa.string()))
         if not pc.all(allowed).as_py():
             yield f"{column.name}_not_allowed", ~np.asarray(allowed)
-
-
-def _as_json(row: dict[str, Any]) -> bytes:
-    return json.dumps(row, default=_plain, ensure_ascii=False).encode()
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    assert isinstance(value, Decimal | UUID), f"no column holds a {type(value).__name__}"
-    return str(value)

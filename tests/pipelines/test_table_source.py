@@ -25,6 +25,7 @@ from pipelines.lakehouse.commits import ConcurrentCommitError, progress_of
 from pipelines.lakehouse.files import TableFiles, write_files
 from pipelines.lakehouse.scans import ExpiredSnapshotError
 from pipelines.quarantine import unseal
+from pipelines.replay import replay
 from pipelines.secrets import quarantine_key
 from pipelines.settings import IngestSettings, SourceSettings, TableMapping
 from pipelines.sources import intake
@@ -577,3 +578,53 @@ def test_a_catalog_that_does_not_answer_is_one_line_without_its_password(shop, f
         ingest_table(settings, NAME)
     assert "hunter2" not in str(failure.value)
     assert "\n" not in str(failure.value)
+
+
+MISREAD = TableMapping(columns={**MAPPING.columns, "client_timestamp": "warehouse_note"})
+
+
+def noted(shop: Shop, note: str, *events: dict[str, Any]) -> None:
+    rows = [row | {"warehouse_note": note} for row in shop.rows(*events).to_pylist()]
+    shop.table.append(pa.Table.from_pylist(rows, schema=shop.table.schema().as_arrow()))
+
+
+def test_rows_set_aside_come_in_once_their_mapping_is_mended(shop, capsys):
+    shop.use(MISREAD)
+    good, late = [described("ann"), *watched("ann", "vod-1", T0)], [described("tim", is_kids=True)]
+    late += [*watched("tim", "vod-2", T0), *watched("ann", "vod-3", T0 + HOUR)]
+    shop.append(*good)
+    noted(shop, "yesterday", *late)
+    assert shop.ingest().did["set aside: client_timestamp_not_castable"] == len(late)
+    assert replay(shop.platform.settings).wrote == {"bronze.events": 0}
+
+    shop.use(MAPPING)
+    more = shop.rows(*watched("ann", "vod-4", T0 + 2 * HOUR))
+    shop.table.append(more)  # not ingested yet
+    report = replay(shop.platform.settings)
+    assert report.read == {"messages": len(late)}
+    assert report.wrote == {"bronze.events": len(late), "privacy.profiles": 1}
+    assert shop.event_ids() == ids(*good, *late)
+    rows = {row["event_id"]: row for row in shop.bronze()}
+    assert sorted(row["offset"] for row in rows.values()) == list(range(len(good) + len(late)))
+    as_sent = rows[late[-1]["event_id"]]
+    assert (as_sent["user_id"], as_sent["position_ms"]) == (hashed("ann"), 600_000)
+    assert as_sent["event_timestamp"] == instant(T0 + HOUR)
+    assert as_sent["cluster_id"] == f"iceberg:{shop.table.metadata.table_uuid}"
+    child = rows[late[1]["event_id"]]  # described among what was set aside itself
+    assert (child["is_kids"], child["user_id"], child["profile_id"]) == (True, None, None)
+    assert shop.platform.rows("quarantine.events") == []
+    assert replay(shop.platform.settings).read == {"messages": 0}
+    assert shop.ingest().read["messages"] == more.num_rows
+    assert capsys.readouterr().err == ""
+
+
+def test_rows_of_a_source_that_cannot_be_opened_stay_and_it_is_said(shop, capsys):
+    shop.use(MISREAD)
+    noted(shop, "yesterday", *watched("ann", "vod-1", T0))
+    shop.ingest()
+    shop.platform.settings = shop.platform.settings.model_copy(update={"sources": {}})
+    assert replay(shop.platform.settings).read == {"messages": 0}
+    assert len(shop.platform.rows("quarantine.events")) == 2
+    said = capsys.readouterr().err
+    assert "rows of shop.raw.events stay set aside: no catalog 'shop' under `sources`" in said
+    assert said.count("\n") == 1
