@@ -81,3 +81,12 @@ def is_one_of(column: pa.Array | pa.ChunkedArray, values: frozenset[str]) -> NDA
     found = np.append(np.asarray(pc.is_in(column.dictionary, value_set=wanted)), False)
     has: NDArray[np.bool_] = found[codes_of(column)]
     return has
+
+
+def with_plain_texts(rows: pa.Table) -> pa.Table:
+    """The rows, whatever they held as dictionaries spelled out."""
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_dictionary(field.type):
+            plain = field.with_type(field.type.value_type)
+            rows = rows.set_column(place, plain, rows.column(place).cast(plain.type))
+    return rows

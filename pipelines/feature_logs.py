@@ -18,6 +18,7 @@ from pyiceberg.table import FileScanTask
 
 from features.crowds import CHILD, CHILD_KNOWN, with_children
 from features.decision import DECISION_COLUMNS
+from features.distinct import with_plain_texts
 from features.errors import DeclarationError
 from features.names import nearest
 from features.purposes import Purpose
@@ -131,7 +132,7 @@ class CutLog:
         if self.columns is not None:
             log = log.select([*self.columns, *(name for name in (CHILD, CHILD_KNOWN) if name in log.column_names)])
         parts = cut_by(log, bucket_of(log[self.entity], self.buckets), self.buckets)
-        return [_with_plain_texts(part) for part in parts]
+        return [with_plain_texts(part) for part in parts]
 
 
 def shared_tables(lakehouse: Lakehouse, sources: Sequence[Source]) -> dict[str, pa.Table]:
@@ -255,13 +256,6 @@ def _with_encoded_texts(log: pa.Table) -> pa.Table:
     for place, column in enumerate(log.schema):
         if column.type == pa.string() and column.name != EVENT_ID:
             log = log.set_column(place, column.name, log[column.name].dictionary_encode())
-    return log
-
-
-def _with_plain_texts(log: pa.Table) -> pa.Table:
-    for place, column in enumerate(log.schema):
-        if pa.types.is_dictionary(column.type):
-            log = log.set_column(place, column.name, log[column.name].cast(pa.string()))
     return log
 
 

@@ -14,12 +14,13 @@ from pyiceberg.table import FileScanTask, Table
 from features.consent import ConsentHistory
 from features.crowds import CHILD, CHILD_KNOWN
 from features.decision import Registries, decide, decide_for_aggregates
+from features.distinct import with_plain_texts
 from features.profiles import VIEWER_TOKEN, ProfileRegistry
 from features.purposes import Purpose
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.files import TableFiles
-from pipelines.lakehouse.scans import by_bucket, file_groups, read_all, read_snapshot, read_tasks, scan_tasks
+from pipelines.lakehouse.scans import by_bucket, file_groups, read_all, read_files, read_snapshot, scan_tasks
 
 ROWS_PER_TASK = 250_000
 EXCLUDED = "excluded"
@@ -78,16 +79,23 @@ class Viewing:
 
         Of those for aggregates, `child` and `child_known_at` say which are a child's: they count in crowds only.
         """
+        wanted = self.table.arrow_schema.names if columns is None else columns
         if self.is_personal:
-            rows = read_tasks(self.table, files, columns)
+            rows = self._read(files, wanted)
             decision = decide(rows, self.purpose, self.known, self.at_ms)
-            return rows.filter(pa.array(decision.allowed)), decision.excluded
-        needed = None if columns is None else tuple(dict.fromkeys((*columns, VIEWER_TOKEN, "ingested_at")))
-        rows = read_tasks(self.table, files, needed)
+            return with_plain_texts(rows.filter(pa.array(decision.allowed))), decision.excluded
+        rows = self._read(files, tuple(dict.fromkeys((*wanted, VIEWER_TOKEN, "ingested_at"))))
         decision, is_child = decide_for_aggregates(rows, self.purpose, self.known, self.at_ms)
         for name, of in ((CHILD, VIEWER_TOKEN), (CHILD_KNOWN, "ingested_at")):
-            rows = rows.append_column(name, pc.if_else(pa.array(is_child), rows[of], None))
-        return rows.filter(pa.array(decision.allowed)), decision.excluded
+            rows = rows.append_column(name, pc.if_else(pa.array(is_child), _plain(rows[of]), None))
+        return with_plain_texts(rows.filter(pa.array(decision.allowed))), decision.excluded
+
+    def _read(self, files: Sequence[FileScanTask], columns: Sequence[str]) -> pa.Table:
+        """Columns of some files, texts as dictionaries: what is decided is decided once for each value."""
+        empty = pa.schema([self.table.arrow_schema.field(name) for name in columns]).empty_table()
+        if not files:
+            return empty
+        return read_files(self.table, [task.file.file_path for task in files], columns)
 
     def cut(self, key: str, buckets: int, files: Sequence[FileScanTask]) -> list[pa.Table]:
         """Admitted rows of `files` by the bucket of `key`; the first table also says what was excluded."""
@@ -131,6 +139,10 @@ def _snapshots(read: Iterable[Table | None]) -> dict[str, int]:
     """The snapshot of each table that has one, by its name."""
     current = {".".join(table.name()): table.metadata.current_snapshot_id for table in read if table is not None}
     return {name: snapshot_id for name, snapshot_id in current.items() if snapshot_id is not None}
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def noted(part: pa.Table, excluded: Mapping[str, int]) -> pa.Table:

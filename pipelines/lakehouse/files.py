@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO, OutputFile
 from pyiceberg.io.pyarrow import (
+    StatisticsCollector,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
@@ -43,6 +44,8 @@ ROWS_PER_ROW_GROUP = 131_072
 _MILLISECONDS = {HourTransform: 3_600_000, DayTransform: 86_400_000}
 # Different in every row, so that a dictionary would be built only to be given up.
 DISTINCT_COLUMNS = {"event_id", "trace_id", "offset"}
+
+_StatisticsPlan = tuple[dict[int, StatisticsCollector], dict[str, int]]
 
 
 class StorageError(LakehouseError):
@@ -80,6 +83,19 @@ class TableFiles:
     def _typed(self) -> pa.Schema:
         """The table's columns as they are written: each with its Iceberg field id."""
         return schema_to_pyarrow(self.metadata.schema(), include_field_ids=True)
+
+    @cached_property
+    def _plans(self) -> dict[tuple[str, ...], _StatisticsPlan]:
+        """By columns: to make a plan takes as long as to write a small file."""
+        return {}
+
+    def _statistics_of(self, columns: tuple[str, ...]) -> _StatisticsPlan:
+        """Which statistics are kept of a file with these columns."""
+        if columns not in self._plans:
+            schema = self.metadata.schema().select(*columns)
+            plan = compute_statistics_plan(schema, self.metadata.properties)
+            self._plans[columns] = plan, parquet_path_to_id_mapping(schema)
+        return self._plans[columns]
 
 
 def write_files(table: TableFiles, rows: pa.Table) -> list[DataFile]:
@@ -173,10 +189,7 @@ def _write(table: TableFiles, key: PartitionKey | None, rows: pa.Table) -> DataF
         with suppress(OSError):  # it takes up room, and no table will name it
             table.io.delete(path)
         raise StorageError(path, error) from None
-    schema = metadata.schema().select(*rows.column_names)
-    statistics = data_file_statistics_from_parquet_metadata(
-        parquet, compute_statistics_plan(schema, properties), parquet_path_to_id_mapping(schema)
-    )
+    statistics = data_file_statistics_from_parquet_metadata(parquet, *table._statistics_of(tuple(rows.column_names)))
     file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,

@@ -174,6 +174,7 @@ def _who(who: Ints, day: int, times_ms: Ints, prefix: str) -> dict[str, pa.Array
         "event_timestamp": stamps,
         "client_timestamp": stamps,
         "client_timestamp_reliable": yes,
+        "ingested_at": stamps,
         "time_zone": _words(["Europe/London", "America/New_York", "Asia/Kolkata"], who % 3),
         "user_id": _words([_pseudonym("u", one // 2) for one in profiles.tolist()], place),
         "profile_id": _words([_pseudonym("p", one) for one in profiles.tolist()], place),

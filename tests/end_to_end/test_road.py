@@ -1,12 +1,17 @@
 """The whole road on real services: Kafka, Iceberg, Ray, MLflow, Ray Serve; counted against the simulator's truth."""
 
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import nbformat
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -21,6 +26,7 @@ from pipelines.ingest import ingest
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.scans import read_tasks, row_count, scan_tasks
+from pipelines.privacy.erase import erase
 from pipelines.processes import find_free_port
 from pipelines.publish import publish
 from pipelines.report import StationReport
@@ -30,7 +36,7 @@ from pipelines.simulator import SimulationConfig
 from pipelines.status import status
 from pipelines.train import train
 from pipelines.training_set import build_training_set, latest_training_set
-from tests.pipelines.privacy.bytes_scan import files_with
+from tests.pipelines.privacy.bytes_scan import files_with, files_with_hashes
 from tests.platform import SALT, hashed
 
 pytestmark = [
@@ -193,3 +199,72 @@ def test_the_notebooks_run_from_top_to_bottom(road, project_root, monkeypatch, n
         output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     ]
     assert len(pictures) == plots
+
+
+PERSON = ("user_id", "profile_id", "session_id", "device_id")
+REGISTRIES = ("privacy.profiles", "privacy.consents", "privacy.erasures")
+OUTSIDE = ("privacy.tombstones", "privacy.erasures", "privacy.audit")  # what is written of erasures themselves
+
+
+def rows_of(road: Road, name: str) -> pa.Table:
+    table = Lakehouse.open(road.settings).existing(name)
+    return read_tasks(TableFiles.of(table), scan_tasks(table))
+
+
+def names_in(rows: pa.Table, people: set[str]) -> set[str]:
+    """Under which sessions and devices rows stand that are of some users or profiles."""
+    is_theirs = pc.or_(*(pc.is_in(rows[column], value_set=pa.array(sorted(people))) for column in PERSON[:2]))
+    theirs = rows.filter(is_theirs)
+    return {one for column in PERSON[2:] for one in theirs[column].unique().to_pylist() if one is not None}
+
+
+def others(road: Road, names: set[str]) -> dict[str, tuple[int, int]]:
+    """Of every table: how many of its rows have none of the names, and a sum over them."""
+    found = {}
+    for name in set(Lakehouse.open(road.settings).names()) - set(OUTSIDE):
+        rows = rows_of(road, name)
+        is_theirs = pa.array(np.zeros(rows.num_rows, bool))
+        for column in rows.columns:
+            if pa.types.is_string(column.type):
+                is_theirs = pc.or_(is_theirs, pc.is_in(column, value_set=pa.array(sorted(names))))
+        kept = rows.filter(pc.invert(is_theirs))
+        plain = {one: kept[one] for one in kept.column_names if not pa.types.is_map(kept[one].type)}
+        found[name] = (kept.num_rows, int(pl.DataFrame(plain).hash_rows(seed=7).sum() or 0) if kept.num_rows else 0)
+    return found
+
+
+def test_a_hundred_erased_people_are_gone_and_nobody_else_is_touched(road):
+    """The last test of the road: it takes people off it, while the service answers, and reads Kafka once more."""
+    viewers = pq.read_table(road.settings.work_dir / "truth" / "viewers.parquet").to_pylist()
+    users = random.Random(100).sample(sorted({one["user_id"] for one in viewers}), 100)
+    theirs = [one for one in viewers if one["user_id"] in set(users)]
+    people = {hashed(one[name]) for one in theirs for name in ("user_id", "profile_id")}
+    names = people | names_in(rows_of(road, "bronze.events"), people)
+    learnt_from = set()
+    for file in latest_training_set(road.settings.work_dir).glob("split=train/*.parquet"):
+        learnt_from |= set(pq.read_table(file, partitioning=None)["profile_id"].to_pylist())
+    before = others(road, names)
+    assert len(files_with_hashes(road.settings.work_dir, names, skip=("truth",))) > 40
+
+    receipts = erase(road.settings, users).receipts
+    assert sum(one.rows for one in receipts) > 10_000
+    assert files_with_hashes(road.settings.work_dir, names, skip=("truth",)) == {}
+    assert others(road, names) == before
+    with httpx.Client(base_url=road.address, timeout=60) as client:
+        answer = client.get("/v1/recommendations", params={"profile_id": theirs[0]["profile_id"], "k": 3}).json()
+        assert (answer["source"], answer["reason"]) == ("popular", "unknown_viewer")
+
+    by_user = {hashed(user): {hashed(one["profile_id"]) for one in theirs if one["user_id"] == user} for user in users}
+    with_models = sum(bool(one.content["models"]) for one in receipts)
+    assert with_models >= sum(not profiles.isdisjoint(learnt_from) for profiles in by_user.values()) > 50
+
+    lakehouse = Lakehouse.open(road.settings)
+    counts = {name: row_count(lakehouse.existing(name)) for name in ("bronze.events", "silver.playback")}
+    for name in lakehouse.names():
+        if name.startswith(("bronze.", "quarantine.", "silver.")) or name in REGISTRIES:
+            lakehouse.catalog.purge_table(name)
+    assert ingest(road.settings).did["dropped: erased"] > 10_000
+    clean(road.settings)
+    lakehouse = Lakehouse.open(road.settings)
+    assert {name: row_count(lakehouse.existing(name)) for name in counts} == counts
+    assert files_with_hashes(road.settings.work_dir / "warehouse", names) == {}

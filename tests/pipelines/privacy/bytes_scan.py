@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,20 @@ def files_with(folder: Path, texts: Iterable[str], skip: Iterable[str] = ()) -> 
             hit = next((needle for needle in needles if needle in raw), None)
             if hit is not None:
                 found[name] = hit.decode()
+    return found
+
+
+def files_with_hashes(folder: Path, hashes: set[str], skip: Iterable[str] = ()) -> dict[str, str]:
+    """The same of many SHA-256 digests in hexadecimal: every run of 64 digits is looked at once."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if not path.is_file() or name.startswith(tuple(skip)):
+            continue
+        for raw in _forms(path):
+            hit = hashes & {one.decode() for one in re.findall(rb"[0-9a-f]{64}", raw)}
+            if hit:
+                found[name] = min(hit)
     return found
 
 
