@@ -248,6 +248,20 @@ def serve(
     raise typer.Exit(run(context.obj, port=port))
 
 
+@app.command()
+def token(
+    context: typer.Context,
+    subject: Annotated[str, typer.Option(help="Who asks; limits are counted by it.")] = "laptop",
+    scope: Annotated[list[str] | None, typer.Option(help="What for (may be repeated); everything by default.")] = None,
+    hours: Annotated[float, typer.Option(help="How long it is good for.", min=0.01)] = 1.0,
+) -> None:
+    """Print a token for the service; where an identity provider signs them, they come from there."""
+    from pipelines.console import say
+    from pipelines.tokens import HOUR_S, SCOPES, new_token
+
+    say(new_token(context.obj, subject, scope or SCOPES, int(hours * HOUR_S)))
+
+
 def _ray(settings: Settings) -> AbstractContextManager[None]:
     from pipelines.cluster import connected  # Ray takes seconds to import, which a mistyped option need not wait for
 

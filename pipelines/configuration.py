@@ -40,9 +40,23 @@ def read_tree(model: type[Tree], path: Path, environ: Mapping[str, str], other_v
         raise SettingsError(_explained(model, path, error.errors()[0])) from None
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML, of which a mapping that says a key twice is refused: of the two, one would silently count for nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands there twice; bring the two together", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.load(path.read_text(), Loader=_EachKeyOnce)
     except FileNotFoundError:
         raise SettingsError(f"no configuration file at {path}; name one with --config or REEL_CONFIG") from None
     except (OSError, UnicodeDecodeError) as error:

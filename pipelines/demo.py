@@ -40,6 +40,7 @@ from pipelines.secrets import pseudonymizer
 from pipelines.serve import serving
 from pipelines.settings import Settings
 from pipelines.simulator import SimulationConfig
+from pipelines.tokens import new_token
 from pipelines.train import train
 from pipelines.training_set import build_training_set, latest_training_set
 from serving.online_store import open_online_store
@@ -69,6 +70,7 @@ def run_demo(settings: Settings, *, keep: bool) -> None:
             _summary(reports, time.perf_counter() - started)
             with _mlflow_page(settings, keep=keep) as mlflow_page:
                 say(f"API page  {address}/docs" + ("" if keep else "  (while it serves: make demo KEEP=1)"))
+                say(f"token     {new_token(settings, 'demo')}")
                 say(f"MLflow    {mlflow_page}")
                 if keep:
                     for number in (signal.SIGINT, signal.SIGTERM):  # Ray has put handlers of its own there
@@ -161,7 +163,8 @@ def _port(settings: Settings) -> int:
 
 def _ask(settings: Settings, address: str) -> None:
     """Two questions: what next for a viewer the platform knows, and for one it has never seen."""
-    with httpx.Client(base_url=address, timeout=30) as client:
+    headers = {"Authorization": f"Bearer {new_token(settings, 'demo')}"}
+    with httpx.Client(base_url=address, timeout=30, headers=headers) as client:
         for profile in (_known_profile(settings), "somebody-new"):
             answer = client.get("/v1/recommendations", params={"profile_id": profile, "k": 5}).raise_for_status().json()
             why = f", because {answer['reason']}" if answer.get("reason") else ""

@@ -1,4 +1,4 @@
-"""The secrets: the salts of people's ids, the keys of quarantined bytes, of tombstones and of receipts.
+"""The secrets: salts of people's ids, keys of quarantined bytes, tombstones and receipts, and what signs tokens.
 
 They come from the environment or from a file of mode 0600, never from the configuration file. On a laptop
 (`environment: local`) a missing one is made once, under work_dir; in production its absence stops the start.
@@ -60,6 +60,30 @@ def tombstone_key(settings: Settings, environ: Mapping[str, str] = os.environ) -
 def receipt_key(settings: Settings, environ: Mapping[str, str] = os.environ) -> bytes:
     """The Ed25519 key (RFC 8032) that receipts of erasures are signed with: base64 in REEL_RECEIPT_KEY, else a file."""
     return _key(settings, environ, "receipt", settings.privacy.receipt_key_file)
+
+
+def token_secret(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
+    """What bearer tokens are signed with where there is no identity provider: REEL_TOKEN_SECRET, else the file."""
+    text = _secret(
+        settings,
+        environ,
+        variable="REEL_TOKEN_SECRET",
+        key="serving.tokens.secret_file",
+        file=settings.serving.tokens.secret_file,
+        embedded=token_secret_file(settings),
+        make=lambda: secrets.token_hex(KEY_BYTES),
+    ).strip()
+    if len(text.encode()) < KEY_BYTES:
+        raise SecretError(
+            f"the secret of tokens has {KEY_BYTES} bytes or more; received {len(text.encode())}; "
+            "make one with `openssl rand -hex 32`"
+        )
+    return text
+
+
+def token_secret_file(settings: Settings) -> Path:
+    """Where it is looked for when the environment does not say it."""
+    return settings.serving.tokens.secret_file or settings.work_dir / "token.secret"
 
 
 def _key(settings: Settings, environ: Mapping[str, str], name: str, file: Path | None) -> bytes:

@@ -18,7 +18,7 @@ from types import FrameType
 from models.recommendation.task import TASK
 from pipelines.errors import ReelError
 from pipelines.lakehouse import lineage
-from pipelines.secrets import pseudonymizer
+from pipelines.secrets import pseudonymizer, token_secret, token_secret_file
 from pipelines.settings import Settings
 
 STOP_TIMEOUT_S = 60
@@ -81,12 +81,14 @@ def _service(settings: Settings, port: int | None) -> Iterator[tuple[str, subpro
 def _command(settings: Settings, port: int | None) -> list[str]:
     pseudonymizer(settings)  # makes the embedded salt where that is allowed, and refuses to start without one elsewhere
     salt_file = settings.privacy.salt_file or settings.work_dir / "salt"
-    configuration = {
+    configuration: dict[str, object] = {
         "online_store_url": settings.online_store_url,
         "mlflow_tracking_uri": settings.tracking_uri,
         "model_name": TASK.name,
         "salt_file": None if os.environ.get("REEL_SALT") else str(salt_file),
         "as_of": settings.serving.as_of,
+        "tokens": _tokens(settings),
+        "requests_per_s": settings.serving.requests_per_s,
         "host": settings.serving.host,
         "port": port or settings.serving.port,
         "ray_address": settings.ray_address,
@@ -96,6 +98,17 @@ def _command(settings: Settings, port: int | None) -> list[str]:
     file: Path = settings.work_dir / "serving.json"
     file.write_text(json.dumps(configuration, indent=1))
     return [sys.executable, "-m", "serving", "--config", str(file)]
+
+
+def _tokens(settings: Settings) -> dict[str, str | None]:
+    """Whose tokens are accepted; makes the embedded secret where that is allowed."""
+    chosen = settings.serving.tokens
+    told: dict[str, str | None] = {"audience": chosen.audience, "issuer": chosen.issuer}
+    if chosen.jwks is not None:
+        return {**told, "algorithm": "RS256", "jwks": chosen.jwks}
+    token_secret(settings)
+    file = None if os.environ.get("REEL_TOKEN_SECRET") else str(token_secret_file(settings))
+    return {**told, "algorithm": "HS256", "secret_file": file}
 
 
 def _last_line(said: str) -> str:

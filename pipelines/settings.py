@@ -261,6 +261,19 @@ class TrainingSettings(_Section):
     )
 
 
+class TokenSettings(_Section):
+    """Whose bearer tokens (RS256 or HS256) the service accepts."""
+
+    jwks: str | None = Field(
+        default=None, description="keys of an identity provider: a file or an https address; null: one secret (HS256)"
+    )
+    secret_file: ProjectPath | None = Field(
+        default=None, description="the secret where there is no jwks, 32 bytes or more; or REEL_TOKEN_SECRET"
+    )
+    audience: str = Field(default="reel", description="the service that a token must be for")
+    issuer: str | None = Field(default=None, description="who must have signed it")
+
+
 class ServingSettings(_Section):
     """How features and predictions are answered."""
 
@@ -268,6 +281,10 @@ class ServingSettings(_Section):
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     as_of: Literal["watermark", "now"] = Field(
         default="watermark", description="watermark: as of the newest event in the store (replays); now: the wall clock"
+    )
+    tokens: TokenSettings = TokenSettings()
+    requests_per_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="what one caller may ask of one process that answers; null: no limit"
     )
 
 
@@ -326,6 +343,7 @@ _OTHER_VARIABLES = {
     "REEL_SALT",
     "REEL_QUARANTINE_KEY",
     "REEL_TOMBSTONE_KEY",
+    "REEL_TOKEN_SECRET",
     "REEL_RECEIPT_KEY",
     "REEL_SHARED_DATA",
     "REEL_LOG_LEVEL",

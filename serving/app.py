@@ -15,6 +15,7 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from serving import api_page, problems
+from serving.access import Access
 from serving.body_limit import BodyLimit
 from serving.champion import ChampionClient, ChampionDeployment
 from serving.errors import StoreUnavailableError
@@ -67,8 +68,9 @@ class Ingress:
         api_page.install(api)
         lookup = FeatureLookup(self._store, self._pseudonymizer, self._settings)
         recommending = Recommending(self._store, self._champion, self._popular, self._pseudonymizer, self._settings)
-        api.include_router(feature_routes(lookup, self._settings))
-        api.include_router(recommendation_routes(recommending, self._settings))
+        access = Access(self._settings)
+        api.include_router(feature_routes(lookup, self._settings, access))
+        api.include_router(recommendation_routes(recommending, self._settings, access))
         self._add_health(api)
         return api
 

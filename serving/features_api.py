@@ -17,6 +17,7 @@ from features.groups import GROUPS
 from features.pseudonyms import Pseudonymizer
 from features.purposes import Purpose
 from serving import feature_values as online
+from serving.access import Access
 from serving.consent_gate import ConsentGate, Person
 from serving.errors import StoreUnavailableError
 from serving.online_store import OnlineStore
@@ -25,6 +26,7 @@ from serving.problems import ProblemError, responses, unknown_name
 from serving.reasons import Reason
 from serving.settings import ServingSettings
 from serving.store_reader import StoreReader, read_as_of_ms
+from serving.tokens import Scope
 
 Entity = Literal["user_id", "profile_id", "content_id", "channel_id", "cdn_region"]
 """What can be asked about. Of a session nobody can tell here whose it is, so it cannot be asked for consent."""
@@ -126,9 +128,13 @@ class FeatureLookup:
         return _Found(as_of_ms, refusals, [next((value for value in few if value is not None), None) for few in values])
 
 
-def feature_routes(lookup: FeatureLookup, settings: ServingSettings) -> APIRouter:
+def feature_routes(lookup: FeatureLookup, settings: ServingSettings, access: Access) -> APIRouter:
     """The endpoints."""
-    router = APIRouter(tags=["features"], responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY))
+    router = APIRouter(
+        tags=["features"],
+        dependencies=access.to(Scope.FEATURES),
+        responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY, *access.problems),
+    )
 
     @router.get("/v1/features", summary="Features of one key")
     async def one_key(

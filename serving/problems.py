@@ -36,9 +36,16 @@ class Problem(BaseModel):
 class ProblemError(Exception):
     """Raised by an endpoint to answer with a problem."""
 
-    def __init__(self, status: HTTPStatus, detail: str, nearest: str | None = None) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        nearest: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
+        self.headers = headers
         self.problem = Problem(title=status.phrase, status=status, detail=detail, nearest=nearest)
 
 
@@ -72,7 +79,7 @@ def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResp
 
 async def _answer_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)
-    return respond(error.problem)
+    return respond(error.problem, error.headers)
 
 
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:

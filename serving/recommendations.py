@@ -20,6 +20,7 @@ from features.groups.user_viewing_history import USER_VIEWING_HISTORY
 from features.pseudonyms import Pseudonymizer
 from features.purposes import Purpose
 from serving import feature_values as online
+from serving.access import Access
 from serving.champion import ChampionClient, Ranking
 from serving.consent_gate import ConsentGate, Person
 from serving.errors import ModelUnavailableError, StoreUnavailableError
@@ -36,6 +37,7 @@ from serving.problems import ProblemError, responses
 from serving.reasons import Reason
 from serving.settings import ServingSettings
 from serving.store_reader import StoreReader, read_as_of_ms
+from serving.tokens import Scope
 
 
 class Recommendations(BaseModel):
@@ -154,9 +156,13 @@ class Recommending:
         )
 
 
-def recommendation_routes(recommending: Recommending, settings: ServingSettings) -> APIRouter:
+def recommendation_routes(recommending: Recommending, settings: ServingSettings, access: Access) -> APIRouter:
     """The endpoint."""
-    router = APIRouter(tags=["recommendations"], responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
+    router = APIRouter(
+        tags=["recommendations"],
+        dependencies=access.to(Scope.RECOMMENDATIONS),
+        responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY, *access.problems),
+    )
 
     @router.get("/v1/recommendations", summary="Titles a viewer is likely to finish next")
     async def recommendations(

@@ -1,6 +1,6 @@
 """One run of the service: Ray, the ingress, the application, until told to stop; then all of it is gone.
 
-1. check salts, addresses and port       before anything is started
+1. check secrets, addresses and port     before anything is started
 2. choose the ingress                    Ray Serve reads it from the environment when it is imported
 3. start Ray here, or join a cluster
 4. start Serve and deploy
@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 
 from serving import ingress
+from serving.access import check_access
 from serving.errors import ServingError
 from serving.online_store import open_online_store
 from serving.settings import ServingSettings, read_salts
@@ -35,6 +36,7 @@ def run(settings: ServingSettings) -> None:
     Raises ServingError (or its subclass that says it) if the service cannot start.
     """
     read_salts(settings)
+    check_access(settings)
     open_online_store(settings.online_store_url, readonly=True).close()  # checks the address, reaches nothing
     port = ingress.check_port(settings.host, settings.port)
     chosen, why_not = ingress.choose(settings)

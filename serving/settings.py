@@ -3,19 +3,44 @@
 import difflib
 import json
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from features.pseudonyms import Pseudonymizer
 from serving.errors import ConfigurationError
+from serving.secret_files import read_private
 
 Seconds = Annotated[float, Field(gt=0)]
 Milliseconds = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=1)]
+
+
+class TokenSettings(BaseModel):
+    """Whose bearer tokens are accepted. The secret of HS256 is never here: REEL_TOKEN_SECRET, or its file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    algorithm: Literal["RS256", "HS256"] = Field(
+        description="RS256: an identity provider's keys; HS256: one secret, for a single machine"
+    )
+    jwks: str | None = Field(default=None, description="of RS256: the keys' file or https address")
+    secret_file: Path | None = Field(default=None, description="of HS256: 32 bytes or more; mode 0600")
+    audience: str = Field(default="reel", description="the service that a token must be for")
+    issuer: str | None = Field(default=None, description="who must have signed it; null: whoever has the key")
+    leeway_s: Annotated[float, Field(ge=0, le=600)] = Field(default=30, description="how far clocks may be apart")
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> Self:
+        if (self.algorithm == "RS256") != (self.jwks is not None):
+            raise ValueError("RS256 needs jwks, a file or an address of keys, and HS256 has none")
+        if self.algorithm == "RS256" and self.secret_file is not None:
+            raise ValueError("RS256 has no secret_file")
+        if self.jwks is not None and self.jwks.startswith("http://"):
+            raise ValueError("jwks must be https: whoever can change the keys on their way lets anybody in")
+        return self
 
 
 class ServingSettings(BaseModel):
@@ -31,6 +56,12 @@ class ServingSettings(BaseModel):
     salt_file: Path | None = Field(default=None, description="salts, oldest first, one a line; mode 0600; or REEL_SALT")
     as_of: Literal["watermark", "now"] = Field(
         default="now", description="now: the wall clock; watermark: the newest event in the store (replayed history)"
+    )
+    tokens: TokenSettings | None = Field(
+        default=None, description="whose tokens let callers in; null lets everybody in who can reach this machine"
+    )
+    requests_per_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="what one caller may ask of one process that answers; null: no limit"
     )
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8000, description="0 takes a free one")
@@ -91,20 +122,12 @@ def read_salts(settings: ServingSettings, environ: Mapping[str, str] = os.enviro
     Each process reads them itself: they travel in no argument, and no message of this function shows them.
     Raises ConfigurationError if there is none, or if others may read the file.
     """
-    text = environ.get("REEL_SALT") or _read_private(settings.salt_file)
+    text = environ.get("REEL_SALT")
+    if not text:
+        if settings.salt_file is None:
+            raise ConfigurationError("no salt for people's ids: set REEL_SALT, or salt_file to a file of mode 0600")
+        text = read_private(settings.salt_file, "salt_file")
     salts = tuple(part.strip() for line in text.splitlines() for part in line.split(",") if part.strip())
     if not salts:
         raise ConfigurationError("no salt for people's ids: REEL_SALT or the salt file is empty")
     return Pseudonymizer(salts)
-
-
-def _read_private(file: Path | None) -> str:
-    if file is None:
-        raise ConfigurationError("no salt for people's ids: set REEL_SALT, or salt_file to a file of mode 0600")
-    try:
-        mode = stat.S_IMODE(file.stat().st_mode)
-        if mode & 0o077:
-            raise ConfigurationError(f"others may read the salt file {file} (mode {mode:04o}): chmod 600 {file}")
-        return file.read_text()
-    except OSError as error:
-        raise ConfigurationError(f"the salt file cannot be read: {error}") from None

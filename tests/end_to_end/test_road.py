@@ -34,6 +34,7 @@ from pipelines.serve import serving
 from pipelines.settings import KafkaSettings, LakehouseSettings, Settings
 from pipelines.simulator import SimulationConfig
 from pipelines.status import status
+from pipelines.tokens import new_token
 from pipelines.train import train
 from pipelines.training_set import build_training_set, latest_training_set
 from tests.pipelines.privacy.bytes_scan import files_with, files_with_hashes
@@ -56,6 +57,11 @@ class Road:
     reports: dict[str, StationReport]
     truth: dict
     address: str
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.address, timeout=60, headers={"Authorization": f"Bearer {new_token(self.settings, 'tests')}"}
+        )
 
     def table(self, name: str, *columns: str) -> list[dict]:
         table = Lakehouse.open(self.settings).existing(name)
@@ -135,7 +141,7 @@ def test_a_known_viewer_is_answered_by_the_model_with_titles_not_seen(road):
     titles = {row["content_id"]: row["title"] for row in road.table("silver.titles", "content_id", "title")}
     viewers = pq.read_table(road.settings.work_dir / "truth" / "viewers.parquet").to_pylist()
     answered = 0
-    with httpx.Client(base_url=road.address, timeout=60) as client:
+    with road.client() as client:
         for viewer in [one for one in viewers if not one["is_kids"]][:40]:
             profile = viewer["profile_id"]
             answer = client.get("/v1/recommendations", params={"profile_id": profile, "k": 5}).json()
@@ -154,7 +160,7 @@ def test_a_known_viewer_is_answered_by_the_model_with_titles_not_seen(road):
 
 
 def test_a_stranger_gets_popular_titles_and_is_told_so(road):
-    with httpx.Client(base_url=road.address, timeout=60) as client:
+    with road.client() as client:
         answer = client.get("/v1/recommendations", params={"profile_id": "nobody", "k": 3}).json()
         assert (answer["source"], answer["reason"], len(answer["items"])) == ("popular", "unknown_viewer", 3)
         assert client.get("/healthz").status_code == 200
@@ -250,7 +256,7 @@ def test_a_hundred_erased_people_are_gone_and_nobody_else_is_touched(road):
     assert sum(one.rows for one in receipts) > 10_000
     assert files_with_hashes(road.settings.work_dir, names, skip=("truth",)) == {}
     assert others(road, names) == before
-    with httpx.Client(base_url=road.address, timeout=60) as client:
+    with road.client() as client:
         answer = client.get("/v1/recommendations", params={"profile_id": theirs[0]["profile_id"], "k": 3}).json()
         assert (answer["source"], answer["reason"]) == ("popular", "unknown_viewer")
 

@@ -85,6 +85,11 @@ EVERY_KEY = {
     "quality.min_volume_events": ("10", 10),
     "quality.max_silence_minutes": ("15", 15.0),
     "quality.max_silence_minutes_by_topic": ("{epg.updates: 60.0}", {"epg.updates": 60.0}),
+    "serving.tokens.jwks": ("https://identity/keys", "https://identity/keys"),
+    "serving.tokens.secret_file": ("/run/secrets/token", Path("/run/secrets/token")),
+    "serving.tokens.audience": ("shop", "shop"),
+    "serving.tokens.issuer": ("https://identity/", "https://identity/"),
+    "serving.requests_per_s": ("12.5", 12.5),
     "quality.production_hours": ("[6, 23]", (6, 23)),
     "lineage.openlineage_url": ("http://marquez:5000", "http://marquez:5000"),
     "lineage.openlineage_file": ("lineage.jsonl", PROJECT_ROOT / "lineage.jsonl"),
@@ -121,6 +126,10 @@ NULLABLE = [
     "enrichment.isp_database",
     "lineage.openlineage_url",
     "lineage.openlineage_file",
+    "serving.tokens.jwks",
+    "serving.tokens.secret_file",
+    "serving.tokens.issuer",
+    "serving.requests_per_s",
 ]
 
 
@@ -192,7 +201,7 @@ def test_null_is_refused_where_a_value_is_needed(tmp_path: Path):
     for key in (
         set(EVERY_KEY)
         - set(NULLABLE)
-        - {"serving.host", "lineage.namespace", "work_dir", "schemas", "privacy.access_file"}
+        - {"serving.host", "serving.tokens.audience", "lineage.namespace", "work_dir", "schemas", "privacy.access_file"}
     ):
         message = refused(tmp_path, "", {variable(key): "null"})
         assert f"{key}: " in message
@@ -225,7 +234,7 @@ def test_a_file_without_settings_means_the_defaults(tmp_path: Path):
             "unknown key 'kafka.bootstrap_server'; did you mean 'kafka.bootstrap_servers'?",
         ),
         ({"lakehouse": {"catalogue": "sql"}}, "unknown key 'lakehouse.catalogue'; did you mean 'lakehouse.catalog'?"),
-        ({"serving": {"zzz": 1}}, "unknown key 'serving.zzz'; known here: host, port, as_of"),
+        ({"serving": {"zzz": 1}}, "unknown key 'serving.zzz'; known here: host, port, as_of, tokens"),
         ({"privacy": {"salt": "hunter2"}}, "unknown key 'privacy.salt'; did you mean 'privacy.salt_file'?"),
         ({1: 2}, "unknown key '1'"),
     ],
@@ -368,6 +377,8 @@ def test_a_list_or_mapping_in_the_environment_must_be_one(tmp_path: Path, name: 
     [
         ("kafka: [", "is not valid YAML"),
         ("a: b: c", "is not valid YAML"),
+        ("ray:\n  num_cpus: 1\nkafka: {}\nray:\n  object_store_mb: 9", "the key 'ray' stands there twice"),
+        ("ray: {num_cpus: 1, num_cpus: 2}", "the key 'num_cpus' stands there twice"),
         ("\tkafka: 1", "is not valid YAML"),
         ("- kafka", "must hold a mapping of settings; received a list"),
         ("just text", "must hold a mapping of settings; received a str"),

@@ -10,9 +10,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import jwt
 import pytest
 
 from serving.online_store import StoreUnavailableError, open_online_store
@@ -24,6 +26,12 @@ from tests.serving.service_process import PROJECT, ServiceProcess, processes_of
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 BUDGET_MS = 300
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def bearer(subject: str, scope: str = "features recommendations") -> dict[str, str]:
+    claims = {"sub": subject, "aud": "reel", "exp": time.time() + 600, "scope": scope}
+    return {"Authorization": f"Bearer {jwt.encode(claims, SECRET, 'HS256')}"}
 
 
 class OwnRedis:
@@ -73,10 +81,13 @@ def client(own_redis: OwnRedis, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "port": 0,
         "ingress": "python",
         "store_budget_ms": BUDGET_MS,
+        "tokens": {"algorithm": "HS256"},
+        "requests_per_s": 50,
     }
-    with ServiceProcess(folder, settings, {"REEL_SALT": platform.SALTS}) as service:
+    environment = {"REEL_SALT": platform.SALTS, "REEL_TOKEN_SECRET": SECRET}
+    with ServiceProcess(folder, settings, environment) as service:
         assert service.announcement.endswith("(ingress: python)")
-        with httpx.Client(base_url=service.address, timeout=30) as client:
+        with httpx.Client(base_url=service.address, timeout=30, headers=bearer("tests")) as client:
             yield client
         assert service.stop(signal.SIGINT) == 0
     assert not (folder / "none.db").exists(), "looking for a model made a database"
@@ -94,6 +105,33 @@ def test_it_answers_from_redis(client: httpx.Client) -> None:
     parameters = {"group": "user_viewing_history", "profile_id": "profile-adult"}
     answer = client.get("/v1/features", params=parameters).raise_for_status().json()
     assert answer["values"]["recent_titles"] == platform.ADULT_HISTORY
+
+
+def test_who_has_no_token_for_it_gets_no_answer_and_who_asks_too_often_is_told_when(client: httpx.Client) -> None:
+    parameters = {"profile_id": "profile-adult"}
+    with httpx.Client(base_url=client.base_url, timeout=30) as other:
+        for headers, status in (
+            ({}, 401),
+            ({"Authorization": "Bearer rubbish"}, 401),
+            ({"Authorization": f"Bearer {'a' * 30_000}"}, 401),
+            (bearer("portal", scope="features"), 403),
+            (bearer("portal"), 200),
+        ):
+            answer = other.get("/v1/recommendations", params=parameters, headers=headers)
+            assert (answer.status_code, "Traceback" in answer.text) == (status, False)
+        assert other.get("/healthz").status_code == 200
+        assert other.get("/openapi.json").status_code == 200
+        busy, statuses = bearer("busy"), set()
+        deadline = time.monotonic() + 30
+        while 429 not in statuses:
+            assert time.monotonic() < deadline
+            asked = [other.build_request("GET", "/v1/recommendations", params=parameters, headers=busy)] * 100
+            with ThreadPoolExecutor(16) as pool:
+                answers = list(pool.map(other.send, asked))
+            statuses |= {one.status_code for one in answers}
+        assert statuses == {200, 429}
+        assert all(one.headers["Retry-After"] == "1" for one in answers if one.status_code == 429)
+        assert other.get("/v1/recommendations", params=parameters, headers=bearer("quiet")).status_code == 200
 
 
 def test_a_store_that_stops_answering_costs_its_budget_and_no_more(client: httpx.Client, own_redis: OwnRedis) -> None:
