@@ -41,7 +41,7 @@ class Ranking:
         return np.cumsum(ordered * self._truth)[self._ends], np.cumsum(ordered)[self._ends]
 
     def auc(self, weights: Floats) -> float:
-        """Area under the ROC curve: how often a random yes scores above a random no, ties half (Hanley & McNeil 1982)."""
+        """Area under the ROC curve: how often a yes scores above a no, ties half (Hanley & McNeil, 1982)."""
         positives, everyone = self._cumulated(weights)
         negatives = everyone - positives
         if not len(positives) or positives[-1] <= 0 or negatives[-1] <= 0:
@@ -79,7 +79,10 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean distance of the two, by weight (Naeini, Cooper & Hauskrecht, AAAI 2015)."""
+        """Expected calibration error: mean distance of the two, by weight (Naeini, Cooper & Hauskrecht, AAAI 2015).
+
+        Noise only ever adds to it, and a bootstrap's draws have more of it than the rows: intervals lie too high.
+        """
         return float((np.abs(self.predicted - self.observed) * self.weights).sum() / self.weights.sum())
 
 

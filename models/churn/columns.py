@@ -115,7 +115,7 @@ class Encoding:
                 return np.zeros((len(column), len(known)), np.float32)
             found = pc.index_in(column.cast(pa.string()), pa.array(known, pa.string())).fill_null(-1).to_numpy()
             return (found[:, None] == np.arange(len(known))).astype(np.float32)
-        numbers = column.cast(pa.float32()).to_numpy(zero_copy_only=False)
+        numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
         return np.asarray(numbers, np.float32)[:, None]
 
 
@@ -123,7 +123,7 @@ def _listed(column: pa.Array, places: int) -> Values:
     """[rows, places + 1]: the numbers of each list, and their sum; NaN where there is no list or no such place."""
     block = np.full((len(column), places + 1), np.nan, np.float32)
     lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    flat = pc.list_flatten(column).cast(pa.float32()).to_numpy(zero_copy_only=False)
+    flat = pc.list_flatten(column).cast(pa.float64()).to_numpy(zero_copy_only=False)
     row = np.repeat(np.arange(len(column)), lengths)
     place = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     kept = place < places

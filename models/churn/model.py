@@ -1,7 +1,7 @@
 """The churn model: boosted trees and their calibration; numbers in, probabilities and reasons out.
 
-It knows no task and no table: `choices` of columns, rows and labels are its callers'. Saved as three files that need
-no code of ours:
+It knows no task and no table: which columns, rows and labels there are is its callers'. Saved as two files that need no
+code of ours:
 
 description.json  {"format": 1, "architecture": "xgboost-calibrated", "features": [...], "calibration": {...}}
 booster.json      XGBoost's own
