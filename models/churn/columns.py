@@ -114,7 +114,7 @@ class Encoding:
             if not len(column) or pa.types.is_null(column.type):
                 return np.zeros((len(column), len(known)), np.float32)
             found = pc.index_in(column.cast(pa.string()), pa.array(known, pa.string())).fill_null(-1).to_numpy()
-            return (found[:, None] == np.arange(len(known))).astype(np.float32)
+            return np.asarray(found[:, None] == np.arange(len(known)), np.float32)
         numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
         return np.asarray(numbers, np.float32)[:, None]
 

@@ -209,7 +209,7 @@ def labels_of(rows: pa.Table, split: str) -> Floats:
 
 
 def _weights_of(rows: pa.Table) -> Floats:
-    weights = rows[WEIGHT].to_numpy().astype(np.float64)
+    weights = np.asarray(rows[WEIGHT].to_numpy(), np.float64)
     wrong = ~(np.isfinite(weights) & (weights > 0))
     if wrong.any():
         raise TrainingSetError(
