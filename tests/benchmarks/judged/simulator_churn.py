@@ -63,6 +63,15 @@ _CONFIGURATIONS: tuple[dict[str, float], ...] = (
     {"depth": 1, "lr": 0.1, "leaf_weight": 50, "patience": 8},
     {"depth": 2, "lr": 0.1},
     {"depth": 2, "lr": 0.03, "leaf_weight": 50, "ridge": 10, "patience": 8},
+    {
+        "depth": 3,
+        "lr": 0.03,
+        "leaf_weight": 50,
+        "rows_share": 0.5,
+        "columns_share": 0.5,
+        "rounds_per_epoch": 10,
+        "patience": 8,
+    },
     {"depth": 3, "lr": 0.02, "leaf_weight": 100, "rows_share": 0.5, "columns_share": 0.4, "patience": 10},
 )
 SEED = 17
