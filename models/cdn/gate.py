@@ -1,0 +1,66 @@
+"""Whether a routing policy may be published: only if the log of choices says that it beats the one that runs."""
+
+from dataclasses import dataclass
+
+from models.cdn.off_policy import ChoiceLog, Estimate, Floats, contributions, estimate
+from models.intervals import Interval, bootstrap_means
+
+LEAST_EFFECTIVE_ROWS = 100
+_DR = 2
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """May the candidate be published, and why."""
+
+    gain: Interval
+    """The candidate's value less the running policy's, both by DR on the same draws of the same rows."""
+    candidate: Estimate
+    running: Estimate
+    objections: tuple[str, ...]
+    """Every reason against it; empty where it may be published."""
+
+    @property
+    def may_publish(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.objections
+
+
+def judge(log: ChoiceLog, candidate: Floats, running: Floats, expected: Floats, seed: int) -> Verdict:
+    """Compare two policies on a log that neither has learnt from.
+
+    Args:
+        log: choices with propensities, of whichever policy ran.
+        candidate, running: [rows, arms], each policy's probabilities in the log's contexts.
+        expected: [rows, arms], expected reward of each arm, learnt from other rows.
+        seed: of the bootstrap's draws.
+
+    Raises:
+        ChoiceLogError: the log or a policy is no such thing (`models.cdn.off_policy`).
+    """
+    theirs = contributions(log, running, expected)[:, _DR]
+    ours = contributions(log, candidate, expected)[:, _DR]
+    (gain,) = bootstrap_means((ours - theirs)[:, None], log.unit, seed)
+    value = estimate(log, candidate, expected, seed)
+    return Verdict(gain, value, estimate(log, running, expected, seed), tuple(_objections(value, gain)))
+
+
+def _objections(value: Estimate, gain: Interval) -> list[str]:
+    found = []
+    if value.effective_rows < LEAST_EFFECTIVE_ROWS:
+        found.append(
+            f"the log says as much of it as {value.effective_rows:.0f} rows of its own would, needed are "
+            f"{LEAST_EFFECTIVE_ROWS}: let the running policy explore more, or longer"
+        )
+    if not value.mean_weight.low <= 1 <= value.mean_weight.high:
+        found.append(
+            f"its weights have a mean of {value.mean_weight.mean:.3f} (95 %: {value.mean_weight.low:.3f} to "
+            f"{value.mean_weight.high:.3f}) instead of 1: the logged propensities are wrong, or it chooses what could "
+            "not be chosen"
+        )
+    if not gain.above_zero:
+        found.append(
+            f"its value is not above the running policy's by more than noise: {gain.mean:+.4g} "
+            f"(95 %: {gain.low:+.4g} to {gain.high:+.4g})"
+        )
+    return found
