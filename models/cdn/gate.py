@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from models.cdn.off_policy import ChoiceLog, Estimate, Floats, contributions, estimate
+from models.cdn.off_policy import ChoiceLog, Estimate, Floats, doubly_robust, estimate
 from models.intervals import Interval, bootstrap_means
 
 LEAST_EFFECTIVE_ROWS = 100
-_DR = 2
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,8 @@ def judge(log: ChoiceLog, candidate: Floats, running: Floats, expected: Floats, 
     Raises:
         ChoiceLogError: the log or a policy is no such thing (`models.cdn.off_policy`).
     """
-    theirs = contributions(log, running, expected)[:, _DR]
-    ours = contributions(log, candidate, expected)[:, _DR]
-    (gain,) = bootstrap_means((ours - theirs)[:, None], log.unit, seed)
+    ahead = doubly_robust(log, candidate, expected) - doubly_robust(log, running, expected)
+    (gain,) = bootstrap_means(ahead[:, None], log.unit, seed)
     value = estimate(log, candidate, expected, seed)
     return Verdict(gain, value, estimate(log, running, expected, seed), tuple(_objections(value, gain)))
 

@@ -9,8 +9,7 @@ With `w = policy(a | x) / propensity` of the logged choice `a` in context `x`, a
 IPS is unbiased and as noisy as the weights; SNIPS is a little biased and does not depend on where the reward's zero is;
 DR is unbiased with the right propensities and quieter the better `q` is. `q` must not have seen the row's own reward.
 
-Intervals are of the cluster bootstrap (`models.intervals`). SNIPS is a ratio: what is drawn is its linear part,
-`SNIPS + w (r - SNIPS) / mean(w)`, whose mean is SNIPS (Owen, "Monte Carlo theory, methods and examples", chapter 9.2).
+Intervals are of the cluster bootstrap (`models.intervals`), all of the same draws.
 """
 
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import ChoiceLogError
-from models.intervals import Interval, bootstrap_means
+from models.intervals import Interval, bootstrap
 
 Floats = npt.NDArray[np.float64]
 _SUMS_TO_ONE = 1e-6
@@ -90,8 +89,8 @@ def importance_weights(log: ChoiceLog, policy: Floats) -> Floats:
     return weights
 
 
-def contributions(log: ChoiceLog, policy: Floats, expected: Floats) -> Floats:
-    """[rows, 4] whose column means are the policy's value by IPS, SNIPS and DR, and the mean weight.
+def doubly_robust(log: ChoiceLog, policy: Floats, expected: Floats) -> Floats:
+    """[rows] whose mean is the policy's value by DR.
 
     Args:
         log: the choices.
@@ -99,33 +98,31 @@ def contributions(log: ChoiceLog, policy: Floats, expected: Floats) -> Floats:
         expected: [rows, arms], expected reward of each arm, learnt from other rows.
 
     Raises:
-        ChoiceLogError: as `importance_weights`; or the policy never chooses what the log holds.
+        ChoiceLogError: as `importance_weights`; or expectations are missing or no numbers.
     """
     weights = importance_weights(log, policy)
-    mean_weight = weights.mean()
-    if mean_weight == 0:
-        raise ChoiceLogError("the policy never makes a choice that was logged; nothing can be told of it")
-    ips = weights * log.reward
-    snips = ips.sum() / weights.sum()
+    if expected.shape != policy.shape or not np.isfinite(expected).all():
+        raise ChoiceLogError(f"expected rewards are not {list(policy.shape)} numbers; received {list(expected.shape)}")
     chosen = expected[np.arange(len(log.arm)), log.arm]
-    direct = (policy * expected).sum(axis=1)
-    return np.column_stack(
-        [
-            ips,
-            snips + weights * (log.reward - snips) / mean_weight,
-            direct + weights * (log.reward - chosen),
-            weights,
-        ]
-    )
+    values: Floats = (policy * expected).sum(axis=1) + weights * (log.reward - chosen)
+    return values
 
 
 def estimate(log: ChoiceLog, policy: Floats, expected: Floats, seed: int) -> Estimate:
-    """The value of a policy; arguments as of `contributions`, `seed` of the bootstrap's draws.
+    """The value of a policy; arguments as of `doubly_robust`, `seed` of the bootstrap's draws.
 
     Raises:
-        ChoiceLogError: as `contributions`.
+        ChoiceLogError: as `doubly_robust`; or the policy never makes a choice that was logged.
     """
-    columns = contributions(log, policy, expected)
-    ips, snips, dr, mean_weight = bootstrap_means(columns, log.unit, seed)
-    weights = columns[:, 3]
+    weights = importance_weights(log, policy)
+    if not weights.any():
+        raise ChoiceLogError("the policy never makes a choice that was logged; nothing can be told of it")
+    columns = np.column_stack([weights * log.reward, doubly_robust(log, policy, expected), weights])
+
+    def values(times: Floats) -> Floats:
+        ips, dr, mean_weight = times @ columns / times.sum()
+        snips = ips / mean_weight if mean_weight > 0 else np.nan  # none of its choices was drawn
+        return np.array([ips, snips, dr, mean_weight])
+
+    ips, snips, dr, mean_weight = bootstrap(values, log.unit, seed)
     return Estimate(ips, snips, dr, mean_weight, float(weights.sum() ** 2 / (weights**2).sum()))
