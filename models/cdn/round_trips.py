@@ -85,8 +85,8 @@ class RoundTrips:
         self._last[client, hosts], self._asked[client, hosts] = costs, now
 
     def _survival(self) -> Floats:
-        """[rounds + 2] the chance that so many rounds after a change there was no other."""
-        survival: Floats = np.append(1.0, np.cumprod(1 - self._changes / self._stayed_or_not))
+        """[rounds + 1] the chance that up to so many rounds after a change there was no other; 1 after none."""
+        survival: Floats = np.append(1.0, np.cumprod(1 - (self._changes / self._stayed_or_not)[1:]))
         return survival
 
     def _holds(self, now: int) -> Floats:
