@@ -26,7 +26,7 @@ from models.training_set import Manifest
 
 Floats = npt.NDArray[np.float64]
 
-LABEL, ACCOUNT, WEIGHT = "churned", "user_id", "weight"
+LABEL, ACCOUNT, INSTANT, WEIGHT = "churned", "user_id", "event_timestamp", "weight"
 HISTORY, ACCOUNT_SIGNS, INTERACTIONS, QUALITY = (
     "user_viewing_history", "churn_signals", "user_interaction_signals", "qoe_signals",
 )  # fmt: skip
@@ -62,8 +62,9 @@ class ChurnTraining:
             TrainingSetError: a column is missing, or holds no label.
         """
         self.config, self.place = config, place
+        train, validation = in_order(train, "train"), in_order(validation, "validation")
         truth, judged_truth = labels_of(train, "train"), labels_of(validation, "validation")
-        weights = train[WEIGHT].to_numpy().astype(np.float64)
+        weights = _weights_of(train)
         self._encoding = Encoding.of(train, COLUMNS)
         values, self._judged = self._encoding.values(train), self._encoding.values(validation)
         self._judged_truth, self._judged_units = judged_truth, validation[ACCOUNT].to_numpy()
@@ -174,12 +175,28 @@ class ChurnTraining:
         return {"auc_pr": ranking.average_precision(ones), "auc": ranking.auc(ones), "log_loss": loss}
 
     def _train_loss(self, booster: xgboost.Booster) -> float:
-        """Mean loss over the rows of all workers."""
-        given = booster.predict(self._matrix)
-        sums = np.array([(log_loss(self._truth, given) * self._weights).sum(), self._weights.sum()])
+        """Mean loss over the rows of all workers, of log-odds as they are: clipped, it could hide an overflow."""
+        line = booster.predict(self._matrix, output_margin=True).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            losses = np.logaddexp(0, line) - self._truth * line
+        sums = np.array([(losses * self._weights).sum(), self._weights.sum()])
         if self.place.workers > 1:
             sums = collective.allreduce(sums, collective.Op.SUM)
         return float(sums[0] / sums[1])
+
+
+def in_order(rows: pa.Table, split: str) -> pa.Table:
+    """The rows by account and instant: they come in any order, and which of them a tree sees is drawn by their places.
+
+    Raises:
+        TrainingSetError: a column that every training set of this model has is missing.
+    """
+    missing = [name for name in (ACCOUNT, INSTANT, LABEL, WEIGHT) if name not in rows.column_names]
+    if missing:
+        raise TrainingSetError(
+            f"the {split} rows lack the columns {', '.join(missing)}; received {', '.join(rows.column_names)}"
+        )
+    return rows.sort_by([(ACCOUNT, "ascending"), (INSTANT, "ascending")])
 
 
 def labels_of(rows: pa.Table, split: str) -> Floats:
@@ -190,12 +207,8 @@ def labels_of(rows: pa.Table, split: str) -> Floats:
         OneClassError: all have the same label.
         TrainingSetError: there is no label, or it is null somewhere.
     """
-    needed = (LABEL, ACCOUNT, WEIGHT)
-    missing = [name for name in needed if name not in rows.column_names]
-    if missing:
-        raise TrainingSetError(
-            f"the {split} rows lack the columns {', '.join(missing)}; received {', '.join(rows.column_names)}"
-        )
+    if LABEL not in rows.column_names:
+        raise TrainingSetError(f"the {split} rows lack the column {LABEL}; received {', '.join(rows.column_names)}")
     if len(rows) == 0:
         raise EmptyTrainingSetError(split)
     if rows[LABEL].null_count:
@@ -204,3 +217,13 @@ def labels_of(rows: pa.Table, split: str) -> Floats:
     if truth.min() == truth.max():
         raise OneClassError(split, LABEL, len(truth), bool(truth[0]))
     return np.asarray(truth, np.float64)
+
+
+def _weights_of(rows: pa.Table) -> Floats:
+    weights = np.asarray(rows[WEIGHT].to_numpy(), np.float64)
+    wrong = ~(np.isfinite(weights) & (weights > 0))
+    if wrong.any():
+        raise TrainingSetError(
+            f"{int(wrong.sum())} of {len(rows)} train rows have no {WEIGHT} above 0; rebuild the training set"
+        )
+    return weights

@@ -72,6 +72,15 @@ def test_comes_near_the_chances_themselves_and_past_a_line(shop: Shop) -> None:
     assert logistic_log_loss(shop.saved, shop.manifest, test).mean() == pytest.approx(figures["logistic_log_loss"])
 
 
+def test_the_order_in_which_rows_come_decides_nothing(shop: Shop) -> None:
+    def shuffled(rows: pa.Table) -> pa.Table:
+        return rows.take(pa.array(np.random.default_rng(2).permutation(len(rows))))
+
+    one, other = shop.start(epochs=2), shop.start(shuffled, epochs=2)
+    assert [one.epoch(), one.epoch()] == [other.epoch(), other.epoch()]
+    assert one.state()["trees"] == other.state()["trees"]
+
+
 def test_slices_cover_all_rows_by_market_platform_tier_and_age(shop: Shop) -> None:
     judged = evaluate(shop.saved, shop.manifest, shop.tables["test"], 3)
     for family, count in (("market", 3), ("platform", 2), ("tier", 2), ("known", 2)):
@@ -105,6 +114,7 @@ def without(column: str) -> Callable[[pa.Table], pa.Table]:
         (with_labels(True), OneClassError, "train split has one class only"),
         (without("qoe_signals__avg_qoe_score"), EmptyFeatureError, "qoe_signals__avg_qoe_score: null in all 5000"),
         (without("churned"), TrainingSetError, "5000 of 5000 train rows have no churned"),
+        (without("weight"), TrainingSetError, "5000 of 5000 train rows have no weight above 0"),
         (lambda rows: rows.drop_columns(["weight"]), TrainingSetError, "lack the columns weight"),
     ],
 )
@@ -123,7 +133,7 @@ def test_a_test_period_of_one_class_cannot_judge(shop: Shop) -> None:
 
 def test_a_loss_that_is_no_number_ends_it(shop: Shop) -> None:
     with pytest.raises(DivergedError, match="lower the learning rate"):
-        shop.start(lr=1e38, ridge=0).epoch()
+        shop.start(lr=3e38, ridge=0, leaf_weight=0).epoch()
 
 
 def all_catchup(rows: pa.Table) -> pa.Table:
