@@ -55,9 +55,8 @@ class EventLog:
         owner, day = owner[order], day[order]
         begins = np.append(True, (owner[1:] != owner[:-1]) | (day[1:] != day[:-1]))[: len(owner)]
         which = np.cumsum(begins) - 1
-        return cls(
-            owner[begins], day[begins], np.bincount(which, value[order]), np.bincount(which, count[order])
-        )  # fmt: skip
+        values, counts = (np.bincount(which, one[order]).astype(np.float64) for one in (value, count))
+        return cls(owner[begins], day[begins], values, counts)
 
     def before(self, day: float) -> "EventLog":
         """The events strictly before an instant."""
