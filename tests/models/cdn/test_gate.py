@@ -5,7 +5,7 @@ import numpy as np
 from models.cdn.gate import judge
 from models.cdn.off_policy import ChoiceLog
 
-ROWS = 4_000
+ROWS = 2_000
 MEANS = np.array([0.5, 0.6, 0.4])
 LOGGING = np.array([0.5, 0.3, 0.2])
 
@@ -42,15 +42,15 @@ def test_a_worse_one_may_not() -> None:
 
 
 def test_noise_is_rarely_taken_for_a_gain() -> None:
-    """Two policies of the same value: 2.5 % of the gates let one through, of 60 seldom more than 5."""
+    """Two policies of the same value: 2.5 % of the gates let one through, of 20 seldom more than 2."""
     passed = 0
-    for seed in range(60):
+    for seed in range(20):
         random = np.random.default_rng(seed)
-        arm = random.choice(2, 500)
-        log = ChoiceLog(arm, np.full(500, 0.5), random.normal(0.5, 0.3, 500), np.arange(500))
-        ours, theirs = (np.broadcast_to(np.array(shares), (500, 2)) for shares in ((0.9, 0.1), (0.1, 0.9)))
-        passed += judge(log, ours, theirs, np.zeros((500, 2)), seed).may_publish
-    assert passed <= 5
+        arm = random.choice(2, 200)
+        log = ChoiceLog(arm, np.full(200, 0.5), random.normal(0.5, 0.3, 200), np.arange(200))
+        ours, theirs = (np.broadcast_to(np.array(shares), (200, 2)) for shares in ((0.9, 0.1), (0.1, 0.9)))
+        passed += judge(log, ours, theirs, np.zeros((200, 2)), seed).may_publish
+    assert passed <= 2
 
 
 def test_propensities_that_are_wrong_are_noticed() -> None:

@@ -58,15 +58,16 @@ def simulated(rows: int, seed: int) -> tuple[ChoiceLog, np.ndarray, np.ndarray, 
     return log, policy, np.broadcast_to([0.4, 0.5, 0.1], truth.shape), value
 
 
-@pytest.mark.parametrize("name", ["ips", "snips", "dr"])
-def test_intervals_cover_the_true_value_as_often_as_they_promise(name: str) -> None:
-    """Of 60 logs 57 are expected to; fewer than 51 would come once in a hundred times."""
-    covered = 0
-    for seed in range(60):
-        log, policy, expected, value = simulated(400, seed)
-        interval = getattr(estimate(log, policy, expected, seed=seed), name)
-        covered += interval.low <= value <= interval.high
-    assert covered >= 51
+def test_intervals_cover_the_true_value_as_often_as_they_promise() -> None:
+    """Of 30 logs 28.5 are expected to; fewer than 25 would come twice in a hundred times."""
+    covered = dict.fromkeys(("ips", "snips", "dr"), 0)
+    for seed in range(30):
+        log, policy, expected, value = simulated(300, seed)
+        found = estimate(log, policy, expected, seed=seed)
+        for name in covered:
+            interval = getattr(found, name)
+            covered[name] += interval.low <= value <= interval.high
+    assert min(covered.values()) >= 25
 
 
 def test_a_perfect_reward_model_leaves_less_noise_than_none() -> None:
