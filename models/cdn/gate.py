@@ -43,19 +43,26 @@ def judge(log: ChoiceLog, candidate: Floats, running: Floats, expected: Floats, 
     return Verdict(gain, value, estimate(log, running, expected, seed), tuple(_objections(value, gain)))
 
 
-def _objections(value: Estimate, gain: Interval) -> list[str]:
+def cannot_tell(value: Estimate) -> list[str]:
+    """Why the log says too little of a policy, or nothing that can be believed; empty where it says enough."""
     found = []
     if value.effective_rows < LEAST_EFFECTIVE_ROWS:
         found.append(
             f"the log says as much of it as {value.effective_rows:.0f} rows of its own would, needed are "
             f"{LEAST_EFFECTIVE_ROWS}: let the running policy explore more, or longer"
         )
-    if not value.mean_weight.low <= 1 <= value.mean_weight.high:
+    # Four standard errors: one in twenty policies would be beyond two by chance.
+    if abs(value.mean_weight.mean - 1) > value.mean_weight.high - value.mean_weight.low:
         found.append(
             f"its weights have a mean of {value.mean_weight.mean:.3f} (95 %: {value.mean_weight.low:.3f} to "
             f"{value.mean_weight.high:.3f}) instead of 1: the logged propensities are wrong, or it chooses what could "
             "not be chosen"
         )
+    return found
+
+
+def _objections(value: Estimate, gain: Interval) -> list[str]:
+    found = cannot_tell(value)
     if not gain.above_zero:
         found.append(
             f"its value is not above the running policy's by more than noise: {gain.mean:+.4g} "

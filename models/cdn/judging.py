@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from models.cdn.gate import judge
-from models.cdn.off_policy import ChoiceLog, Floats, doubly_robust
+from models.cdn.gate import cannot_tell, judge
+from models.cdn.off_policy import ChoiceLog, Floats, doubly_robust, estimate
 from models.cdn.quality import HIGHEST_SCORE, QualityModel
 from models.cdn.rows import (
     ACCOUNT,
@@ -23,10 +23,12 @@ from models.cdn.rows import (
     regions_of,
     scores_of,
 )
+from models.errors import ChoiceLogError
 from models.intervals import Interval, bootstrap_means
 from models.judged import Chart, Figure, Judged, Line, Slice
 from models.training_set import Manifest
 
+_SEED = 0
 _SHOWN = ("value", "running_value")
 _CURVE_POINTS = 30
 
@@ -75,10 +77,19 @@ def evaluate(folder: Path, manifest: Manifest, rows: pa.Table, seed: int) -> Jud
 
 
 def row_values(folder: Path, manifest: Manifest, rows: pa.Table) -> Floats:
-    """[rows] each row's part of the value of a saved model's policy by DR; of rows without a score what all earned."""
+    """[rows] each row's part of the value of a saved model's policy by DR; of rows without a score what all earned.
+
+    Raises:
+        ChoiceLogError: the log says too little of the policy (`models.cdn.gate`), so that nobody can let it pass.
+        EmptyTrainingSetError, TrainingSetError, ModelFolderError: as `evaluate`.
+    """
     model = QualityModel.load(folder)
     judged = prepared(rows, "test")
-    return _with_unscored(rows, judged, doubly_robust(*_as_choices(model, judged)))
+    log, policy, expected = _as_choices(model, judged)
+    objections = cannot_tell(estimate(log, policy, expected, _SEED))
+    if objections:
+        raise ChoiceLogError(f"the policy cannot be judged by it: {'; '.join(objections)}")
+    return _with_unscored(rows, judged, doubly_robust(log, policy, expected))
 
 
 def running_values(folder: Path, manifest: Manifest, rows: pa.Table) -> Floats:

@@ -94,6 +94,13 @@ def test_off_policy_value_is_what_the_policy_earns_and_the_gate_opens(
     assert gain.mean() == pytest.approx(figures["gain"].mean * len(rows) / len(splits["test"]))
 
 
+def test_a_policy_that_the_log_says_too_little_of_is_refused(
+    saved: Path, splits: dict[str, pa.Table], manifest: Manifest
+) -> None:
+    with pytest.raises(ChoiceLogError, match="cannot be judged by it: the log says as much of it as"):
+        row_values(saved, manifest, splits["test"].slice(0, 60))
+
+
 def test_rows_over_another_network_know_what_its_latest_row_there_knew() -> None:
     """By hand: two regions, and a null where the network was not seen yet."""
     at = pa.array([1, 2, 3, 4, 4]).cast(pa.timestamp("ms", tz="UTC"))
