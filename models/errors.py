@@ -66,6 +66,13 @@ class UnknownLabelError(TrainingSetError):
         )
 
 
+class ChoiceLogError(ModelError):
+    """A log of choices, or a policy judged by it, is not one."""
+
+    def __init__(self, wrong: str) -> None:
+        super().__init__(f"a log of choices: {wrong}")
+
+
 class DivergedError(ModelError):
     """The training loss is no longer a number."""
 

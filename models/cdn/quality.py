@@ -1,0 +1,161 @@
+"""The quality model: boosted trees that say the score a session would have over a network; and the policy on them.
+
+Saved as files that need no code of ours:
+
+description.json  {"format": 1, "architecture": "lightgbm-quality", "encoding", "networks", "shares", "gamma"}
+booster.txt       LightGBM's own
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import lightgbm
+import numpy as np
+import pyarrow as pa
+
+from models.cdn.off_policy import Floats
+from models.cdn.policy import inverse_gap
+from models.churn.columns import Encoding
+from models.errors import ConfigurationError, ModelFolderError
+
+FORMAT = 1
+ARCHITECTURE = "lightgbm-quality"
+DESCRIPTION_FILE, BOOSTER_FILE = "description.json", "booster.txt"
+HIGHEST_SCORE = 100.0
+ELSEWHERE = ""
+"""The region under which the running policy's shares over all regions are kept."""
+_BROKEN = (OSError, ValueError, KeyError, TypeError, lightgbm.basic.LightGBMError)
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """Everything that decides what is learnt from a training set, and how greedily it is used."""
+
+    epochs: int = 30
+    """Blocks of boosting rounds, at most."""
+    rounds_per_epoch: int = 20
+    patience: int = 4
+    """Epochs without a better validation metric after which training stops."""
+    lr: float = 0.05
+    leaves: int = 31
+    leaf_rows: int = 50
+    ridge: float = 1.0
+    gamma: float = 200.0
+    """Of `models.cdn.policy`, per whole range of the score: an arm that is 10 points worse has 1 chance in 20 + K."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "rounds_per_epoch", "patience", "leaf_rows"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("ridge", "gamma"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        _require(self.lr > 0, "lr", self.lr, "above 0")
+        _require(self.leaves >= 2, "leaves", self.leaves, "at least 2")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The configuration with these values over the defaults.
+
+        Raises:
+            ConfigurationError: a key is unknown, or a value no number or outside its range.
+        """
+        is_whole = {one.name: isinstance(one.default, int) for one in fields(cls)}
+        unknown = [name for name in values if name not in is_whole]
+        if unknown:
+            raise ConfigurationError(f"the cdn model has no setting {', '.join(unknown)}; it has {', '.join(is_whole)}")
+        for name, value in values.items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            _require(is_number, name, value, "a number")
+            _require(not is_whole[name] or value == int(value), name, value, "a whole number")
+        read: dict[str, Any] = {name: int(one) if is_whole[name] else float(one) for name, one in values.items()}
+        return cls(**read)
+
+    def as_dict(self) -> dict[str, int | float]:
+        """Plain numbers by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Running:
+    """What the policy that made the log did: each network's share of its choices, by region."""
+
+    networks: tuple[str, ...]
+    shares: Mapping[str, tuple[float, ...]]
+    """By region, and over all of them as `ELSEWHERE`."""
+
+    def probabilities(self, regions: list[str]) -> Floats:
+        """[rows, networks]; of a region it was never seen in what it does over all."""
+        return np.array([self.shares.get(region, self.shares[ELSEWHERE]) for region in regions])
+
+
+class QualityModel:
+    """Trees, how rows become their numbers, and how much the policy on them explores."""
+
+    def __init__(self, booster: lightgbm.Booster, encoding: Encoding, running: Running, gamma: float) -> None:
+        self.booster, self.encoding, self.running, self.gamma = booster, encoding, running, gamma
+
+    def scores(self, rows: pa.Table) -> Floats:
+        """[rows] score expected of each session over its row's network, 0 to 100.
+
+        Raises:
+            TrainingSetError: a column is missing.
+        """
+        if len(rows) == 0:
+            return np.empty(0)
+        predicted = np.asarray(self.booster.predict(self.encoding.values(rows)), np.float64)
+        return np.clip(predicted, 0.0, HIGHEST_SCORE)
+
+    def policy(self, scores: Floats) -> Floats:
+        """[rows, networks] probabilities from the scores expected over each network, [rows, networks]."""
+        return inverse_gap(scores / HIGHEST_SCORE, np.ones(scores.shape, bool), self.gamma)
+
+    def save(self, folder: Path) -> None:
+        """Writes the model's files into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / BOOSTER_FILE).write_text(self.booster.model_to_string())
+        description = {
+            "format": FORMAT,
+            "architecture": ARCHITECTURE,
+            "encoding": self.encoding.as_dict(),
+            "networks": list(self.running.networks),
+            "shares": {region: list(shares) for region, shares in self.running.shares.items()},
+            "gamma": self.gamma,
+        }
+        (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """The model that `save` wrote.
+
+        Raises:
+            ModelFolderError: a file is missing or broken, or the format is one this version does not read.
+        """
+        folder = Path(folder)
+        try:
+            description = json.loads((folder / DESCRIPTION_FILE).read_text())
+            received = (description["format"], description["architecture"])
+            if received == (FORMAT, ARCHITECTURE):
+                shares = {region: tuple(one) for region, one in description["shares"].items()}
+                return cls(
+                    lightgbm.Booster(model_str=(folder / BOOSTER_FILE).read_text()),
+                    Encoding.from_dict(description["encoding"]),
+                    Running(tuple(description["networks"]), shares),
+                    float(description["gamma"]),
+                )
+        except _BROKEN as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ModelFolderError(
+                f"{folder} does not hold one whole cdn model ({reason}); fetch or train it again"
+            ) from error
+        raise ModelFolderError(
+            f"{folder} holds format {received[0]!r} of {received[1]!r}; this version reads format {FORMAT} of "
+            f"{ARCHITECTURE}: train again, or use the version of Reel that wrote it"
+        )
+
+
+def _require(holds: bool, name: str, received: object, wanted: str) -> None:
+    if not holds:
+        raise ConfigurationError(f"cdn setting {name} must be {wanted}: received {received!r}")

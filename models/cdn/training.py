@@ -1,0 +1,149 @@
+"""Training of the quality model: an epoch is a block of boosting rounds, judged by the validation rows.
+
+The trees are LightGBM's: with several workers each holds a share of the rows, and histograms are added up.
+"""
+
+import math
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pyarrow as pa
+
+from models.cdn.off_policy import Floats
+from models.cdn.quality import QualityConfig, QualityModel
+from models.cdn.rows import COLUMNS, NETWORK_REGION, prepared, running_policy, scores_of
+from models.churn.columns import Encoding
+from models.errors import CheckpointMismatchError, DivergedError
+from models.task import Place
+from models.training_set import Manifest
+
+WATCHED, BASELINE = "validation_r2", "validation_network_mean_r2"
+
+
+class QualityTraining:
+    """Trees, the rows they grow on and how far they have come."""
+
+    def __init__(
+        self, config: QualityConfig, manifest: Manifest, train: pa.Table, validation: pa.Table, place: Place
+    ) -> None:
+        """Encodes the rows.
+
+        Raises:
+            EmptyTrainingSetError: a split has no row with a score.
+            EmptyFeatureError: a feature is null in all train rows.
+            TrainingSetError: a column is missing.
+        """
+        self.config, self.place = config, place
+        train, validation = prepared(train, "train"), prepared(validation, "validation")
+        self._encoding, self._running = Encoding.of(train, COLUMNS), running_policy(train)
+        truth, self._truth = scores_of(train), scores_of(validation)
+        self._judged = self._encoding.values(validation)
+        self._baseline = _r2(self._truth, _network_means(train, truth, validation))
+        self._rows = len(train)
+        mine = slice(place.rank, None, place.workers)
+        self._values, self._targets = self._encoding.values(train)[mine], truth[mine]
+        self._parameters = {
+            "objective": "regression",
+            "num_leaves": config.leaves,
+            "learning_rate": config.lr,
+            "min_data_in_leaf": config.leaf_rows,
+            "lambda_l2": config.ridge,
+            "seed": config.seed,
+            "num_threads": place.threads,
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+            **({"tree_learner": "data", "pre_partition": True, **place.network} if place.workers > 1 else {}),
+        }
+        self._identity = {
+            "training_set": manifest.digest,
+            "columns": ", ".join(self._encoding.names),
+            **config.as_dict(),
+        }
+        self.curve: list[dict[str, float]] = []
+        self.best_epoch = 0
+        self._trees = self._best_trees = ""
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """Rows, networks, and the numbers that are made of a row."""
+        return {
+            "train_rows": self._rows,
+            "validation_rows": len(self._truth),
+            "networks": len(self._running.networks),
+            "columns": len(self._encoding.names),
+        }
+
+    @property
+    def done(self) -> bool:
+        """Whether every epoch was taken, or none of the last `patience` was better than the best one."""
+        taken = len(self.curve)
+        return taken >= self.config.epochs or taken - self.best_epoch >= self.config.patience
+
+    def epoch(self) -> dict[str, float]:
+        """Takes a block of rounds and judges the trees so far; the loss in squared points of the score.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        epoch = len(self.curve) + 1
+        before = lightgbm.Booster(model_str=self._trees) if self._trees else None
+        rows = lightgbm.Dataset(self._values, self._targets, params=self._parameters)
+        booster = lightgbm.train(self._parameters, rows, self.config.rounds_per_epoch, init_model=before)
+        loss = float(((np.asarray(booster.predict(self._values)) - self._targets) ** 2).mean())
+        if not math.isfinite(loss):
+            raise DivergedError(epoch, loss, self.config.lr)
+        self._trees = booster.model_to_string()
+        metrics = {
+            "epoch": float(epoch),
+            "train_loss": loss,
+            WATCHED: _r2(self._truth, np.asarray(booster.predict(self._judged))),
+            BASELINE: self._baseline,
+        }
+        if not self.curve or metrics[WATCHED] > self.curve[self.best_epoch - 1][WATCHED]:
+            self.best_epoch, self._best_trees = epoch, self._trees
+        self.curve.append(metrics)
+        return metrics
+
+    def best(self) -> QualityModel:
+        """The trees of the epoch that explained the validation rows best."""
+        assert self._best_trees, "an epoch comes first"
+        booster = lightgbm.Booster(model_str=self._best_trees)
+        return QualityModel(booster, self._encoding, self._running, self.config.gamma)
+
+    def state(self) -> dict[str, Any]:
+        """All that another process needs to go on from here: numbers and strings only."""
+        return {
+            "identity": self._identity,
+            "trees": self._trees,
+            "best_trees": self._best_trees,
+            "best_epoch": self.best_epoch,
+            "curve": self.curve,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state` returned.
+
+        Raises:
+            CheckpointMismatchError: it was made with another configuration, other columns or another training set.
+        """
+        theirs = state.get("identity", {})
+        differing = [name for name, value in self._identity.items() if theirs.get(name) != value]
+        if differing or "trees" not in state:
+            raise CheckpointMismatchError(differing or ["its contents"])
+        self._trees, self._best_trees = state["trees"], state["best_trees"]
+        self.best_epoch, self.curve = state["best_epoch"], list(state["curve"])
+
+
+def _r2(truth: Floats, predicted: Floats) -> float:
+    """Share of the scores' variance that is explained; 0 where they do not vary."""
+    spread = ((truth - truth.mean()) ** 2).sum()
+    return float(1 - ((truth - predicted) ** 2).sum() / spread) if spread > 0 else 0.0
+
+
+def _network_means(train: pa.Table, truth: Floats, rows: pa.Table) -> Floats:
+    """[rows] the mean score of the train rows over the same network and region; the mean of all where there is none."""
+    keys, which = np.unique(np.array([str(one) for one in train[NETWORK_REGION].to_pylist()]), return_inverse=True)
+    means = dict(zip(keys, np.bincount(which, truth) / np.bincount(which), strict=True))
+    return np.array([means.get(str(key), truth.mean()) for key in rows[NETWORK_REGION].to_pylist()])
