@@ -62,7 +62,7 @@ def reliability(predicted: Numbers, happened: npt.NDArray[np.generic], bins: int
 
 
 def calibration(predicted: Numbers, happened: npt.NDArray[np.generic], what: str, bins: int = 10) -> Figure:
-    """Predicted against observed probability of `what` (such as "cancels within 30 days"), and how many rows are where."""
+    """Predicted against observed probability of `what` (such as "cancels within 30 days"), and where the rows are."""
     found = reliability(predicted, happened, bins)
     top = 100 * min(1.0, 1.08 * max(found.high.max(), found.predicted.max()))
     figure = blank(7)

@@ -1,52 +1,38 @@
-"""Who is served how well: one metric in every slice of the rows, beside a baseline."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""Who is served how well: one figure on all rows and in every slice of them, beside the baseline's."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from models.intervals import Interval
-from pipelines.plots.style import OURS, THEIRS, PlotError, bare, blank
+from models.judged import Judged
+from pipelines.plots.style import OURS, THEIRS, bare, blank, words
 
 
-@dataclass(frozen=True)
-class SliceBar:
-    """One slice of the rows that were judged."""
-
-    name: str
-    rows: int
-    model: Interval
-    baseline: Interval | None = None
-
-
-def slice_bars(bars: Sequence[SliceBar], metric: str, title: str, baseline_name: str = "popularity") -> Figure:
-    """`metric` (with its unit) of the model and of the baseline in every slice, the first on top, with 95 % intervals.
-
-    Raises:
-        PlotError: there is no slice.
-    """
-    if not bars:
-        raise PlotError("slice bars need at least one slice: received none")
-    places = np.arange(len(bars))
-    figure = blank(1.5 + 0.5 * len(bars))
+def slice_bars(judged: Judged, title: str) -> Figure:
+    """The figure that the judgement shows, the baseline's beside it, on all rows and in every slice; 95 % intervals."""
+    sliced = {"all": judged.whole, **judged.slices}
+    places = np.arange(len(sliced))
+    ours, theirs = ([_interval(one.figures[name]) for one in sliced.values()] for name in judged.shown)
+    figure = blank(1.5 + 0.5 * len(sliced))
     axes = figure.subplots()
-    for offset, colour, label, drawn in (
-        (-0.2, OURS, "model", [(place, bar.model) for place, bar in enumerate(bars)]),
-        (0.2, THEIRS, baseline_name, [(place, bar.baseline) for place, bar in enumerate(bars) if bar.baseline]),
+    for offset, colour, name, intervals in (
+        (-0.2, OURS, judged.shown[0], ours),
+        (0.2, THEIRS, judged.shown[1], theirs),
     ):
-        if not drawn:
-            continue
-        at = np.array([place for place, _ in drawn]) + offset
-        means = np.array([interval.mean for _, interval in drawn])
-        ends = np.array([[interval.low, interval.high] for _, interval in drawn]).T
+        means = np.array([interval.mean for interval in intervals])
+        ends = np.array([[interval.low, interval.high] for interval in intervals]).T
         errors = np.abs(ends - means)
-        axes.barh(at, means, height=0.38, color=colour, xerr=errors, label=label, error_kw={"linewidth": 1})
-    axes.set_yticks(places, [f"{bar.name}\n{bar.rows:,} rows" for bar in bars])
+        thin = {"linewidth": 1}
+        axes.barh(places + offset, means, 0.38, color=colour, xerr=errors, label=words(name), error_kw=thin)
+    axes.set_yticks(places, [f"{name}\n{one.rows:,} rows" for name, one in sliced.items()])
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_xlabel(f"{metric}, with 95 % interval")
+    axes.set_xlabel(f"{words(judged.shown[0])}, with 95 % interval")
     axes.set_title(title, loc="left")
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)
     bare(axes)
     return figure
+
+
+def _interval(figure: Interval | float) -> Interval:
+    return figure if isinstance(figure, Interval) else Interval(figure, figure, figure)

@@ -45,3 +45,8 @@ def require_alike(picture: str, **columns: npt.NDArray[np.generic]) -> None:
     for name, column in columns.items():
         if not np.isfinite(column.astype(np.float64)).all():
             raise PlotError(f"{picture} needs numbers in {name}: received one that is not finite; leave such rows out")
+
+
+def words(name: str) -> str:
+    """A metric's name as people read it."""
+    return name.replace("_", " ")
