@@ -13,14 +13,20 @@ from mlflow.entities.model_registry import ModelVersion
 
 from models.errors import UnknownModelError
 from models.task import load_task, model_names
-from pipelines.champions import CHAMPION
+from pipelines.champions import CHAMPION, FORMER_TAG
+from pipelines.errors import ReelError
+from pipelines.judging import EVALUATED_TAG
 from pipelines.settings import Settings
 from pipelines.tracking import ModelNotRegisteredError, Tracking
 
 HOUR_MS = 3_600_000
-EVALUATED_TAG, DECIDED_TAG = "evaluated", "gate.decision"
+DECIDED_TAG = "gate.decision"
 CONFIRMED_TAG = "confirmed_ms"
 """On a version: when the newest data were found to be those it was trained on, in ms since 1970."""
+
+
+class NothingTrackedError(ReelError):
+    """Runs or versions were asked for before there was any."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,8 @@ def judged(
         due = f"version {newest.version} was trained and never evaluated"
     elif DECIDED_TAG not in tags:
         due = f"version {newest.version} was evaluated and never put to the gate"
+    elif _is_let_through(newest) and not _took_over(newest, champion):
+        due = f"version {newest.version} was let through the gate and has not taken over"
     elif stale_since_ms is not None:
         due = f"stale since {shown(stale_since_ms)}: version {newest.version} is older than {cadence:g} h"
     else:
@@ -98,11 +106,32 @@ def judged(
     return Freshness(model, cadence, str(newest.version), fresh_at_ms, bears, due, stale_since_ms)
 
 
+def _is_let_through(version: ModelVersion) -> bool:
+    return bool(version.tags[DECIDED_TAG] == "published")
+
+
+def _took_over(newest: ModelVersion, champion: ModelVersion | None) -> bool:
+    """Whether it is, or was until somebody published another, the champion."""
+    return champion is not None and str(newest.version) in (str(champion.version), champion.tags.get(FORMER_TAG))
+
+
 def tracked(settings: Settings) -> Tracking | None:
     """MLflow, if there is one: looking does not make its database."""
     if settings.mlflow.tracking_uri is None and not (settings.work_dir / "mlflow.db").exists():
         return None
     return Tracking(settings.tracking_uri)
+
+
+def opened(settings: Settings) -> Tracking:
+    """MLflow, to read from.
+
+    Raises:
+        NothingTrackedError: there is none yet.
+    """
+    found = tracked(settings)
+    if found is None:
+        raise NothingTrackedError(f"nothing was trained under {settings.work_dir} yet; run `reel train` first")
+    return found
 
 
 def shown(at_ms: int) -> str:
