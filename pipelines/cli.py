@@ -234,8 +234,8 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Make a model champion if it beats the champion by more than noise; or undo that."""
-    from pipelines.champions import roll_back as undo
     from pipelines.publish import publish as run
+    from pipelines.roll_back import roll_back as undo
 
     if reason is not None and not roll_back:
         raise typer.BadParameter("--reason is for --roll-back; the gate gives its own")

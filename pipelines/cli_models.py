@@ -50,15 +50,15 @@ def card(
     """Show a version's model card: what it is for, what it learnt from, how good it is and for whom."""
     from pipelines.console import say
     from pipelines.freshness import opened
-    from pipelines.model_card import card_of, page
+    from pipelines.model_card import card_of
 
     written = card_of(opened(context.obj), version)
     if html is None:
-        say(written.rstrip())
+        say(written.to_markdown().rstrip())
         return
     from pipelines.quality.output import write_whole
 
-    write_whole(html, page(written))
+    write_whole(html, written.to_html())
 
 
 def tune(

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from models.intervals import Interval
+from models.judged import Figure
 from pipelines.errors import UsageError
 from pipelines.tracking import ModelNotRegisteredError, Tracking
 
@@ -23,8 +25,6 @@ DIGEST = "digest"
 SLICE = "_slice_"  # in the name of a figure of some of the rows only
 _SET = "training_set."
 _PLACE = ("workers", "use_gpu")
-
-Figure = Interval | float
 
 
 class UnknownRunError(UsageError):
@@ -71,7 +71,7 @@ def facts_of(tracking: Tracking, named: str) -> RunFacts:
             texts[DATA][tag.removeprefix(_SET)] = value
         elif tag.startswith("environment.") or tag in _PLACE:
             texts[ENVIRONMENT][tag.removeprefix("environment.")] = value
-    texts[DATA] |= _rows(run)
+    texts[DATA] |= rows_of(run)
     texts[CONFIGURATION] = dict(run.data.params)
     texts[CODE] = {
         "of the model": tags.get("reel.code_version", ""),
@@ -117,34 +117,43 @@ def same_sections(found: list[Difference]) -> list[str]:
     return [section for section in SECTIONS if section not in {one.section for one in found}]
 
 
-def _run(tracking: Tracking, named: str) -> Run:
+def version_named(tracking: Tracking, named: str) -> ModelVersion:
+    """The version that `recommendation/3` or `recommendation@champion` stands for.
+
+    Raises:
+        UnknownRunError: there is no such version.
+    """
+    model, is_alias, alias = named.partition("@")
+    if is_alias:
+        version = tracking.alias(model, alias)
+        if version is None:
+            raise UnknownRunError(f"no version of {model!r} bears the alias {alias!r}{_HOW}")
+        return version
+    model, _, number = named.partition("/")
     try:
-        if "@" in named:
-            model, _, alias = named.partition("@")
-            version = tracking.alias(model, alias)
-            if version is None:
-                raise UnknownRunError(f"no version of {model!r} bears the alias {alias!r}{_HOW}")
-            return tracking.client.get_run(version.run_id)
-        if "/" in named:
-            model, _, number = named.partition("/")
-            return tracking.client.get_run(tracking.version(model, number).run_id)
-        return tracking.client.get_run(named)
-    except ModelNotRegisteredError as error:
-        raise UnknownRunError(f"{str(error).rstrip('.')}{_HOW}") from None
-    except MlflowException:
-        raise UnknownRunError(f"there is no run {named!r} at {tracking.uri}{_HOW}") from None
+        return tracking.version(model, number)
+    except ModelNotRegisteredError:
+        raise UnknownRunError(f"there is no version {named!r} at {tracking.uri}{_HOW}") from None
 
 
-_HOW = "; name a run by its id, or a version as recommendation/3 or recommendation@champion"
-
-
-def _rows(run: Run) -> dict[str, str]:
+def rows_of(run: Run) -> dict[str, str]:
     """Rows by split, as the run's data set says."""
     rows: dict[str, str] = {}
     for given in run.inputs.dataset_inputs if run.inputs is not None else ():
         profile: dict[str, Any] = json.loads(given.dataset.profile or "{}")
         rows |= {f"{split} rows": f"{count:,}" for split, count in profile.get("rows", {}).items()}
     return rows
+
+
+def _run(tracking: Tracking, named: str) -> Run:
+    run_id = str(version_named(tracking, named).run_id) if "@" in named or "/" in named else named
+    try:
+        return tracking.client.get_run(run_id)
+    except MlflowException:
+        raise UnknownRunError(f"there is no run {named!r} at {tracking.uri}{_HOW}") from None
+
+
+_HOW = "; name a run by its id, or a version as recommendation/3 or recommendation@champion"
 
 
 def _shown(figure: Figure | None) -> str | None:

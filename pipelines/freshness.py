@@ -48,12 +48,11 @@ class Freshness:
     @property
     def words(self) -> str:
         """For people, in one line."""
-        champion = f"champion is version {self.champion}" if self.champion else "no champion"
         if self.due is not None:
-            return f"due: {self.due}; {champion}"
+            return f"due: {self.due}"
         assert self.fresh_at_ms is not None
         until_ms = self.fresh_at_ms + round(self.cadence_hours * HOUR_MS)
-        return f"fresh: version {self.newest} until {shown(until_ms)}; {champion}"
+        return f"fresh: version {self.newest}, until {shown(until_ms)}"
 
 
 def freshness(settings: Settings, now_ms: int | None = None, names: Sequence[str] = ()) -> list[Freshness]:

@@ -18,6 +18,7 @@ from models.training_set import Manifest
 from pipelines.champions import CHALLENGER, CHAMPION, ROLLED_BACK_TAG, crown, log_decision
 from pipelines.errors import ReelError
 from pipelines.judging import EVALUATED_TAG, SEED, read_test_period
+from pipelines.model_card import write_card
 from pipelines.report import StationReport, timed
 from pipelines.tracking import Tracking
 
@@ -42,6 +43,7 @@ def publish(model: str, *, tracking_uri: str, version: str | None = None) -> Sta
     1. Compare both on one period, by the model's gate.
     2. Write the reasons on the version.
     3. Move the aliases: the winner is `champion`, the loser `challenger`.
+    4. Write the model cards of both anew.
     A version that was rolled back is refused, however good its figures are.
     Cut short anywhere and run again, it decides the same and goes on.
 
@@ -76,6 +78,9 @@ def publish(model: str, *, tracking_uri: str, version: str | None = None) -> Sta
             crown(tracking, candidate, champion)
         elif ROLLED_BACK_TAG not in candidate.tags:
             tracking.set_alias(candidate, CHALLENGER)
+        for one in (candidate, champion):
+            if one is not None:
+                write_card(tracking, model, str(one.version))
         report.did = {"decision": "published" if decision.published else "refused", "reason": decision.reason}
         if decision.gain is not None:
             gain = decision.gain

@@ -39,5 +39,6 @@ def status(settings: Settings) -> StationReport:
         for topic, partitions in (progress_of(bronze).get("offsets", {}) if bronze is not None else {}).items():
             report.did[f"consumed of {topic}"] = sum(partitions.values())
         for model in freshness(settings):
-            report.wrote[f"model {model.model}"] = model.words
+            report.wrote[f"champion of {model.model}"] = f"version {model.champion}" if model.champion else "none yet"
+            report.wrote[f"freshness of {model.model}"] = model.words
     return report
