@@ -14,8 +14,10 @@ from models.task import load_task, model_names
 from pipelines.cli import app
 from pipelines.settings import load_settings
 
+Manifests = dict[tuple[str, str], dict[str, Any]]
 
-def documents(project_root: Path) -> dict[tuple[str, str], dict[str, Any]]:
+
+def documents(project_root: Path) -> Manifests:
     """Every document of every manifest, those within config maps too, by kind and name."""
     found = {}
     for path in sorted((project_root / "configs" / "kuberay").glob("*.yaml")):
@@ -30,7 +32,7 @@ def documents(project_root: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def manifests(project_root: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def manifests(project_root: Path) -> Manifests:
     return documents(project_root)
 
 
@@ -44,9 +46,7 @@ def parsed(line: str) -> None:
     command.make_context(name, rest, parent=context)
 
 
-def test_the_job_runs_a_command_that_there_is(
-    manifests: dict[tuple[str, str], dict[str, Any]], project_root: Path
-) -> None:
+def test_the_job_runs_a_command_that_there_is(manifests: Manifests, project_root: Path) -> None:
     entrypoint = manifests["RayJob", "reel-retrain"]["spec"]["entrypoint"]
     assert entrypoint.endswith("retrain --due")
     parsed(entrypoint)
@@ -70,19 +70,19 @@ def test_the_job_runs_a_command_that_there_is(
     assert mounted == {str(settings.work_dir)}
 
 
-def test_it_is_of_the_ray_that_is_installed(manifests: dict[tuple[str, str], dict[str, Any]]) -> None:
+def test_it_is_of_the_ray_that_is_installed(manifests: Manifests) -> None:
     assert manifests["RayJob", "reel-retrain"]["spec"]["rayClusterSpec"]["rayVersion"] == ray.__version__
 
 
 def test_the_timer_is_as_frequent_as_the_most_frequent_model(
-    manifests: dict[tuple[str, str], dict[str, Any]],
+    manifests: Manifests,
 ) -> None:
     schedule = manifests["CronJob", "reel-retrain"]["spec"]["schedule"]
     assert re.fullmatch(r"\d+ \* \* \* \*", schedule), "once an hour"
     assert min(load_task(name).cadence_hours for name in model_names()) >= 1
 
 
-def test_what_it_names_is_there(manifests: dict[tuple[str, str], dict[str, Any]]) -> None:
+def test_what_it_names_is_there(manifests: Manifests) -> None:
     pod = manifests["CronJob", "reel-retrain"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     account = pod["serviceAccountName"]
     assert ("ServiceAccount", account) in manifests
