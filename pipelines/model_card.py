@@ -47,7 +47,7 @@ def card_of(tracking: Tracking, named: str) -> Document:
 
 
 def _card(tracking: Tracking, version: ModelVersion) -> Document:
-    task, run = load_task(version.name), tracking.client.get_run(version.run_id)
+    task, run = load_task(version.name), tracking.client.get_run(str(version.run_id))
     aliases = sorted(str(alias) for alias in version.aliases)
     return Document(
         f"{version.name} {version.version}",

@@ -80,4 +80,5 @@ def _lift(scores: Numbers, happened: npt.NDArray[np.generic], shares: Numbers) -
     found = np.concatenate([[0.0], np.cumsum(np.bincount(group, outcomes))])
     looked_at = np.concatenate([[0.0], np.cumsum(sizes)])
     wanted = shares * len(scores)
-    return np.interp(wanted, looked_at, found) / wanted / outcomes.mean()
+    lift: Numbers = np.interp(wanted, looked_at, found) / wanted / outcomes.mean()
+    return lift

@@ -44,7 +44,8 @@ def anomaly_timeline(
     require_alike("anomaly timeline", times=times_ms, alerts=alerts)
     times = times_ms.astype("datetime64[ms]")
     figure = blank(4.5 if severity is None else 6)
-    panels = figure.subplots(1 if severity is None else 2, 1, sharex=True, squeeze=False, **_heights(severity))[:, 0]
+    heights = (1,) if severity is None else (3, 1)
+    panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     axes = panels[0]
     for place, (start, end) in enumerate(windows_ms):
         label = f"labelled as wrong ({len(windows_ms)})" if place == 0 else None
@@ -69,10 +70,6 @@ def anomaly_timeline(
     panels[-1].set_xlabel("time (UTC)")
     bare(*panels)
     return figure
-
-
-def _heights(severity: Numbers | None) -> dict[str, tuple[float, float]]:
-    return {} if severity is None else {"height_ratios": (3, 1)}
 
 
 def _instant(at_ms: int) -> np.datetime64:

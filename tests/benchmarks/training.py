@@ -10,6 +10,7 @@ memory is that of a way's whole process tree. The last line is one JSON object.
 
 import argparse
 import importlib
+import itertools
 import json
 import logging
 import statistics
@@ -156,7 +157,7 @@ def through_ray(model: str, folder: Path, configuration: dict[str, int], workers
     with epoch_ends(own) as ends:
         report = train(model, folder / "set", **order)
     history = Tracking(uri).client.get_metric_history(str(report.wrote["run"]), "train_loss")
-    seconds = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    seconds = [after - before for before, after in itertools.pairwise(ends)]
     return {
         "epoch_s": median(seconds),
         "curve": [point.value for point in sorted(history, key=lambda point: point.step)],
