@@ -84,15 +84,15 @@ def _start(order: dict[str, Any], rows: pa.Table) -> Training:
         context.get_world_size(),
         str(ray.train.torch.get_device()),
         threads,
-        _network(task.library),
+        _network(task.library, context.get_world_size()),
     )
     manifest = read_manifest(Path(order["training_set"]), task.needs)
     train, validation = (rows.filter(pc.equal(rows["split"], split)) for split in LEARNT_SPLITS)
     return task.start(task.configure(order["configuration"]), manifest, train, validation, place)
 
 
-def _network(library: Library) -> dict[str, Any]:
-    if library != "lightgbm":
+def _network(library: Library, workers: int) -> dict[str, Any]:
+    if library != "lightgbm" or workers == 1:
         return {}
     from ray.train.lightgbm import get_network_params
 
