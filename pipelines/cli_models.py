@@ -81,7 +81,7 @@ def tune(
     from pipelines.console import progress_bar, show
     from pipelines.hyperparameters import hyperparameters
     from pipelines.lakehouse.lineage import reported
-    from pipelines.training_sets.of_model import latest_for
+    from pipelines.model_training_set import latest_for
     from pipelines.tune import tune as run
 
     settings, task = context.obj, load_task(model)

@@ -19,12 +19,12 @@ from pipelines.evaluate import evaluate
 from pipelines.freshness import CONFIRMED_TAG, Freshness, freshness
 from pipelines.hyperparameters import hyperparameters
 from pipelines.lakehouse.lineage import reported
+from pipelines.model_training_set import build_for
 from pipelines.publish import publish
 from pipelines.report import StationReport, timed
 from pipelines.settings import Settings
 from pipelines.tracking import Tracking
 from pipelines.train import train
-from pipelines.training_sets.of_model import build_for
 
 
 class RetrainingFailedError(ReelError):
