@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line instead of a table.")]
+_WIDEST = 40  # letters of a value in a table; digests are longer, and --json has them whole
 RUN = "A run id, or a version: recommendation/3, recommendation@champion."
 
 
@@ -30,7 +31,7 @@ def compare(
         say(json.dumps({"left": one.run_id, "right": other.run_id, "differences": [asdict(each) for each in found]}))
         return
     shown = [each for each in found if slices or SLICE not in each.name]
-    cells = [(each.section, each.name, each.left or "-", each.right or "-", each.remark) for each in shown]
+    cells = [(each.section, each.name, _cell(each.left), _cell(each.right), each.remark) for each in shown]
     if cells:
         show_rows(("section", "what", left, right, "difference"), cells)
     same = same_sections(found)
@@ -40,6 +41,10 @@ def compare(
         say(f"{len(found) - len(shown)} figures of slices differ too: --slices")
     if one.digest != other.digest:
         say("they were judged on the last periods of different training sets: figures are of different rows")
+
+
+def _cell(value: str | None) -> str:
+    return "-" if value is None else value if len(value) <= _WIDEST else f"{value[:_WIDEST]}…"
 
 
 def card(
