@@ -51,7 +51,12 @@ _LOOK_S = 1.0  # between two looks at how far trials have come
 KEPT_SHARE = 3  # one in three trials goes on at each rung (Li et al., "Massively parallel hyperparameter tuning", 2020)
 FEWEST_EPOCHS = 2  # before a trial may be given up
 # What Ray Tune reads from the environment alone: no file of its own for every trial's log and table, MLflow has them.
-_RAY_TUNE = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
+# It notes where it stands at every checkpoint, so that none is gone that its notes name, and would warn of the expense.
+_RAY_TUNE = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+_STATE_FILES = "experiment_state-*.json"  # Ray Tune's own notes of how trials stand
 
 
 class NoSearchSpaceError(UsageError):
@@ -189,9 +194,10 @@ def _run(tuning: Tuning, at_once: int | None) -> bool:
         folder_of(tuning.records, place).mkdir(parents=True, exist_ok=True)
     trainable: Any = ray_tune.with_resources(ray_tune.with_parameters(_trial, tuning=tuning), {"cpu": THREADS})
     space = {"place": ray_tune.grid_search(list(range(len(tuning.tried))))}
-    folder = str(tuning.storage / tuning.name)
-    if ray_tune.Tuner.can_restore(folder):
-        ray_tune.Tuner.restore(folder, trainable, param_space=space, restart_errored=True).fit()
+    folder = tuning.storage / tuning.name
+    # Killed before it had noted how trials stand, it is begun anew.
+    if ray_tune.Tuner.can_restore(str(folder)) and any(folder.glob(_STATE_FILES)):
+        ray_tune.Tuner.restore(str(folder), trainable, param_space=space, restart_errored=True).fit()
         return True
     longest = max(int(one["epochs"]) for one in tuning.tried)
     asha = ASHAScheduler(max_t=longest, grace_period=min(FEWEST_EPOCHS, longest), reduction_factor=KEPT_SHARE)
@@ -225,11 +231,11 @@ def _trial(config: dict[str, int], tuning: Tuning) -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 torch.save(training.state(), Path(scratch) / STATE_FILE)
                 write_epoch(folder, metrics)
+                if training.done:  # said first: whoever reports the last epoch there can be is not heard of again
+                    write_outcome(folder, {DONE: True})
                 ray_tune.report(metrics, checkpoint=ray_tune.Checkpoint.from_directory(scratch))
     except ModelError as error:
         write_outcome(folder, {FAILURE: " ".join(str(error).split())})
-        return
-    write_outcome(folder, {DONE: True})
 
 
 def _start(task: Task, training_set: Path, configuration: Mapping[str, Any]) -> Training:

@@ -119,7 +119,7 @@ def _wait_for_epochs(storage: Path, epochs: int, timeout_s: float = 200) -> None
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         counts = [path.read_text().count("\n") for path in storage.glob("*.trials/*/epochs.jsonl")]
-        if max(counts, default=0) >= epochs and list(storage.glob("*/tuner.pkl")):
+        if max(counts, default=0) >= epochs and list(storage.glob("*/experiment_state-*.json")):
             return
         time.sleep(0.05)
     raise TimeoutError(f"no {epochs} epochs under {storage} in {timeout_s} s")
