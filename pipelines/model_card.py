@@ -137,10 +137,19 @@ def _limits(task: Task, version: ModelVersion, run: Run) -> Iterator[str]:
     for name, (_, units, ours, theirs) in _by_slice(version, run).items():
         if units < FEWEST_UNITS:
             yield f"Of {name} there were too few ({units:.0f}) to say how it does."
-        elif isinstance(ours, Interval) and isinstance(theirs, Interval) and ours.low <= theirs.high:
+        elif not _is_ahead(task, _headline(version, run)[0], ours, theirs):
             yield f"For {name} it is not better than the baseline by more than noise."
     if EVALUATED_TAG not in version.tags:
         yield "How good it is nobody has measured."
+
+
+def _is_ahead(task: Task, name: str, ours: Figure, theirs: Figure) -> bool:
+    """Whether the model is better by more than noise. Of the gate's metric the gate says which way is better."""
+    if not (isinstance(ours, Interval) and isinstance(theirs, Interval)):
+        return True
+    if task.gate.metric in name and not task.gate.higher_is_better:
+        return ours.high < theirs.low
+    return ours.low > theirs.high
 
 
 def _made_with(run: Run) -> Iterator[tuple[str, str]]:
