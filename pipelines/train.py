@@ -123,11 +123,7 @@ def train(
     task = load_task(model)
     configured = task.configure(configuration or {})
     manifest = read_manifest(training_set, task.needs)
-    if manifest.purpose != task.purpose:
-        raise PurposeMismatchError(
-            f"{model} needs data that may be used for {task.purpose}: this training set was built for "
-            f"{manifest.purpose}; build one with --purpose {task.purpose}"
-        )
+    require_purpose(task, manifest)
     tracking = Tracking(tracking_uri)
     training = Training(
         task,
@@ -153,6 +149,19 @@ def train(
         tracking.end_run(run_id, "FINISHED")
         report.wrote = {"model": model, "version": str(known.version), "run": run_id}
     return report
+
+
+def require_purpose(task: Task, manifest: Manifest) -> None:
+    """The training set holds only rows of people who allow what the model needs them for.
+
+    Raises:
+        PurposeMismatchError: it was built for another purpose.
+    """
+    if manifest.purpose != task.purpose:
+        raise PurposeMismatchError(
+            f"{task.name} needs data that may be used for {task.purpose}: this training set was built for "
+            f"{manifest.purpose}; build one with --purpose {task.purpose}"
+        )
 
 
 def _train_and_register(training: Training, run_id: str, report: StationReport) -> None:

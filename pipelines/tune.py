@@ -33,6 +33,7 @@ from pipelines.errors import ReelError, UsageError
 from pipelines.quality.output import write_whole
 from pipelines.report import StationReport, timed
 from pipelines.tracking import Tracking
+from pipelines.train import require_purpose
 from pipelines.train_worker import LEARNT_SPLITS, STATE_FILE
 from pipelines.tune_records import (
     DONE,
@@ -120,6 +121,7 @@ def tune(
     Raises:
         NoSearchSpaceError: the model's task declares none.
         ModelError: the training set or the configuration is at fault.
+        PurposeMismatchError: the training set was built for another purpose.
         TuningFailedError: no trial came to an end.
     """
     task = load_task(model)
@@ -130,6 +132,7 @@ def tune(
     for one in tried:
         task.configure(one)
     manifest = read_manifest(training_set, task.needs)
+    require_purpose(task, manifest)
     read_splits(task, training_set)
     tracking = Tracking(tracking_uri)
     tuning = Tuning(task, training_set.resolve(), tried, _name(task, manifest, tried), storage.resolve())
@@ -154,7 +157,9 @@ def tune(
         tracking.end_run(run_id, "FINISHED")
         ended = Counter(one.said for one in trials_run)
         report.did = {"resumed": "yes" if resumed else "no", **{said: ended[said] for said in sorted(ended)}}
-        report.did |= {task.watched: best.figure, "of the model's own configuration": _first(trials_run)}
+        report.did |= {task.watched: best.figure}
+        if trials_run[0] in ranked:
+            report.did |= {"with the configuration begun with": trials_run[0].figure}
         report.did |= {f"best {key}": best.configuration[key] for key in sorted(task.search_space)}
         report.wrote = {"best": str(best_file), "run": run_id}
     return report
@@ -268,11 +273,6 @@ def _shown(tuning: Tuning, runs: TrialRuns, on_progress: Callable[[int, int], No
     finally:
         over.set()
         watcher.join()
-
-
-def _first(trials: Sequence[Trial]) -> float:
-    """The watched metric of what the model is configured with anyway; NaN if that failed."""
-    return trials[0].figure if trials[0].epochs else float("nan")
 
 
 def _as_yaml(tuning: Tuning, best: Trial) -> str:

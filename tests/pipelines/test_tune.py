@@ -18,8 +18,9 @@ from models.task import load_task
 from pipelines.hyperparameters import hyperparameters
 from pipelines.report import StationReport
 from pipelines.settings import Settings
+from pipelines.train import PurposeMismatchError
 from pipelines.tune import tune
-from tests.models.recommendation.planted import write_training_set
+from tests.models.recommendation.planted import edit_manifest, write_training_set
 
 MODEL = "recommendation"
 WATCHED = load_task(MODEL).watched
@@ -82,6 +83,9 @@ def test_tries_logs_and_writes_the_best_down(ray_session: None, tmp_path: Path) 
     assert [run.info.run_id for run in workshop.runs()[1]] == [run.info.run_id for run in trials]
     shutil.rmtree(workshop.training_set / "split=validation")
     with pytest.raises(EmptyTrainingSetError, match="validation"):
+        workshop.tune()
+    edit_manifest(workshop.training_set, purpose="analytics")
+    with pytest.raises(PurposeMismatchError, match="personalization"):
         workshop.tune()
 
 
