@@ -180,7 +180,9 @@ def read_splits(task: Task, training_set: Path) -> tuple[pa.Table, pa.Table]:
         missing = sorted(set(task.columns) - set(pq.read_schema(files[0]).names))
         if missing:
             raise TrainingSetError(f"{files[0]} lacks the columns {', '.join(missing)}")
-        tables.append(pa.concat_tables(pq.read_table(path, list(task.columns), partitioning=None) for path in files))
+        tables.append(
+            pa.concat_tables(pq.read_table(path, columns=list(task.columns), partitioning=None) for path in files)
+        )
     train, validation = tables
     return train, validation
 
