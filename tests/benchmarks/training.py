@@ -113,7 +113,9 @@ def in_own_process(model: str, way: str, folder: Path, epochs: int) -> dict[str,
 
 def take(model: str, way: str, folder: Path, epochs: int) -> dict[str, Any]:
     """One training: `epoch_s`, the median epoch's seconds; `curve`, its training loss; through Ray, what it waited."""
-    configuration = {"epochs": epochs, "patience": epochs, "seed": 5}
+    wanted = {"epochs": epochs, "patience": epochs, "seed": 5}
+    known = load_task(model).configure({}).as_dict()
+    configuration = {name: value for name, value in wanted.items() if name in known}
     if way == PLAIN:
         return plainly(model, folder / "set", configuration)
     return through_ray(model, folder, configuration, 1 if way == ONE else 2)
