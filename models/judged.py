@@ -6,6 +6,7 @@ A figure is named as it is logged: `auc_pr`, a baseline's `logistic_auc_pr`, wha
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from models.charts import Calibration, Lift, Regret, Timeline
 from models.intervals import Interval
 
 Figure = Interval | float
@@ -32,14 +33,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture that belongs to the judgement: calibration, lift, regret over time.
-
-    Axes say their unit; lines are named, the model's first.
-    """
+    """A picture of named lines, the model's first; axes say their unit."""
 
     x_label: str
     y_label: str
     lines: Mapping[str, Line]
+
+
+AnyChart = Chart | Calibration | Lift | Regret | Timeline
+"""A picture that belongs to the judgement."""
 
 
 @dataclass(frozen=True)
@@ -55,4 +57,4 @@ class Judged:
     """Figures that are said where there is room for few."""
     unit: str = "viewers"
     """What `units` counts."""
-    charts: Mapping[str, Chart] = field(default_factory=dict)
+    charts: Mapping[str, AnyChart] = field(default_factory=dict)

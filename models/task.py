@@ -163,6 +163,10 @@ class Task:
     """What the manifest must hold beside what every manifest holds: `catalogue`, `popularity`."""
     library: Library = "torch"
     """Whose processes find each other when several train together."""
+    cadence_hours: float = 24
+    """How often it is to be trained anew, unless it is configured otherwise."""
+    search_space: Mapping[str, tuple[int | float, ...]] = field(default_factory=dict)
+    """Settings that tuning varies, and the values it tries of each; what is not named stays as configured."""
     loss: str = "training loss (nats per label)"
     """What `train_loss` is, with its unit, as a picture says it."""
 

@@ -15,6 +15,7 @@ from models.errors import ModelError
 from pipelines.cli_contract import contracts
 from pipelines.cli_features import features
 from pipelines.cli_lakehouse import lineage, maintain
+from pipelines.cli_models import card, compare, retrain, tune
 from pipelines.cli_privacy import privacy
 from pipelines.cli_quality import quality
 from pipelines.cli_quarantine import quarantine_app
@@ -223,13 +224,24 @@ def evaluate(
 def publish(
     context: typer.Context,
     model: ModelName = RECOMMENDATION,
-    version: Annotated[str | None, typer.Option(help="A registered version; else the newest.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="A registered version; else the newest, or with --roll-back the champion.")
+    ] = None,
+    roll_back: Annotated[
+        bool, typer.Option("--roll-back", help="Give the alias back to the champion there was before.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="With --roll-back: why, for people who will ask.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a model champion if it beats the champion by more than noise."""
+    """Make a model champion if it beats the champion by more than noise; or undo that."""
     from pipelines.publish import publish as run
+    from pipelines.roll_back import roll_back as undo
 
-    work = partial(run, model, tracking_uri=context.obj.tracking_uri, version=version)
+    if reason is not None and not roll_back:
+        raise typer.BadParameter("--reason is for --roll-back; the gate gives its own")
+    where = {"tracking_uri": context.obj.tracking_uri, "version": version}
+    why = {} if reason is None else {"reason": reason}
+    work = partial(undo, model, **where, **why) if roll_back else partial(run, model, **where)
     show(_audited(context.obj, "publish", model, work), as_json=as_json)
 
 
@@ -252,7 +264,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     show(run(context.obj), as_json=as_json)
 
 
-for keeping in (quality, maintain, lineage):
+for keeping in (compare, card, tune, retrain, quality, maintain, lineage):
     app.command()(keeping)
 
 

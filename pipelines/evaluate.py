@@ -10,13 +10,21 @@ from collections.abc import Mapping, Sequence
 
 from models.judged import Judged
 from models.task import Task, load_task
-from pipelines.judging import EVALUATED_TAG, SEED, TrainingSetChangedError, headline_of, metrics_of, read_test_period
+from pipelines.judging import (
+    EVALUATED_TAG,
+    HEADLINE_TAG,
+    SEED,
+    TrainingSetChangedError,
+    headline_of,
+    metrics_of,
+    read_test_period,
+)
+from pipelines.model_card import write_card
 from pipelines.plots import chart, slice_bars
 from pipelines.report import Facts, StationReport, timed
 from pipelines.tracking import Tracking
 
 __all__ = ["TrainingSetChangedError", "evaluate"]
-_HEADLINE_TAG = "evaluated.headline"
 
 
 def evaluate(model: str, *, tracking_uri: str, version: str | None = None) -> StationReport:
@@ -26,6 +34,7 @@ def evaluate(model: str, *, tracking_uri: str, version: str | None = None) -> St
     2. Judge, against the baselines on the same rows.
     3. Log metrics, slices and plots in the version's run.
     4. Mark the version.
+    5. Write its model card.
 
     Args:
         model: the registered model's name.
@@ -45,7 +54,7 @@ def evaluate(model: str, *, tracking_uri: str, version: str | None = None) -> St
         run_id = str(found.run_id)
         report.read = {"model": model, "version": str(found.version)}
         if EVALUATED_TAG in found.tags:
-            names = json.loads(found.tags.get(_HEADLINE_TAG, "[]"))
+            names = json.loads(found.tags.get(HEADLINE_TAG, "[]"))
             report.did = {"already evaluated": found.tags[EVALUATED_TAG], **_of(tracking.metrics(run_id), names)}
             return report
         period = read_test_period(task, found)
@@ -55,7 +64,8 @@ def evaluate(model: str, *, tracking_uri: str, version: str | None = None) -> St
         metrics, names = metrics_of(judged), headline_of(judged)
         tracking.log_metrics(run_id, metrics)
         plots = _log_plots(task, tracking, run_id, judged, str(found.version))
-        tracking.tag_version(found, {_HEADLINE_TAG: json.dumps(names), EVALUATED_TAG: period.manifest.name})
+        tracking.tag_version(found, {HEADLINE_TAG: json.dumps(names), EVALUATED_TAG: period.manifest.name})
+        write_card(tracking, model, str(found.version))
         report.did = {judged.unit: judged.whole.units, **_of(metrics, names)}
         report.wrote = {"metrics": len(metrics), "plots": plots, "run": run_id}
     return report

@@ -17,6 +17,8 @@ from pipelines.errors import ReelError
 
 SEED = 17  # of the bootstrap: the same rows give the same intervals
 EVALUATED_TAG = "evaluated"
+HEADLINE_TAG = "evaluated.headline"
+"""Names of the metrics that are said first, as JSON."""
 FEWEST_UNITS = 20  # a slice of fewer says more of chance than of the model
 _ROW_ID = "row_id"
 

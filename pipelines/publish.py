@@ -2,7 +2,8 @@
 
 Input     an evaluated version, the version that bears `champion` now (the model's baseline if none does)
 Does      compares both on the candidate's test rows that start after what either has learnt from
-Output    the alias `champion` if the candidate is better by more than noise, and the reasons as the version's tags
+Output    the alias `champion` if the candidate is better by more than noise, and the reasons: the version's tags, and
+          a file of its run
 """
 
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ from mlflow.entities.model_registry import ModelVersion
 from models.intervals import Interval, bootstrap_means
 from models.task import Task, load_task
 from models.training_set import Manifest
+from pipelines.champions import CHALLENGER, CHAMPION, ROLLED_BACK_TAG, crown, log_decision
 from pipelines.errors import ReelError
 from pipelines.judging import EVALUATED_TAG, SEED, read_test_period
+from pipelines.model_card import write_card
 from pipelines.report import StationReport, timed
 from pipelines.tracking import Tracking
-
-CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 class NotEvaluatedError(ReelError):
@@ -42,6 +43,8 @@ def publish(model: str, *, tracking_uri: str, version: str | None = None) -> Sta
     1. Compare both on one period, by the model's gate.
     2. Write the reasons on the version.
     3. Move the aliases: the winner is `champion`, the loser `challenger`.
+    4. Write the model cards of both anew.
+    A version that was rolled back is refused, however good its figures are.
     Cut short anywhere and run again, it decides the same and goes on.
 
     Args:
@@ -68,8 +71,16 @@ def publish(model: str, *, tracking_uri: str, version: str | None = None) -> Sta
                 f"{model} {candidate.version} was never evaluated; run `reel evaluate {model}` before publishing it"
             )
         decision = _decide(task, tracking, candidate, champion, opponent)
-        tracking.tag_version(candidate, _tags(task, decision, opponent))
-        _move_aliases(tracking, candidate, champion, decision)
+        tags = _tags(task, decision, opponent)
+        log_decision(tracking, candidate, tags)
+        tracking.tag_version(candidate, tags)
+        if decision.published:
+            crown(tracking, candidate, champion)
+        elif ROLLED_BACK_TAG not in candidate.tags:
+            tracking.set_alias(candidate, CHALLENGER)
+        for one in (candidate, champion):
+            if one is not None:
+                write_card(tracking, model, str(one.version))
         report.did = {"decision": "published" if decision.published else "refused", "reason": decision.reason}
         if decision.gain is not None:
             gain = decision.gain
@@ -83,6 +94,8 @@ def publish(model: str, *, tracking_uri: str, version: str | None = None) -> Sta
 def _decide(
     task: Task, tracking: Tracking, candidate: ModelVersion, champion: ModelVersion | None, opponent: str
 ) -> Decision:
+    if ROLLED_BACK_TAG in candidate.tags:
+        return Decision(False, f"it was rolled back: {candidate.tags[ROLLED_BACK_TAG]}; train another")
     period, gate = read_test_period(task, candidate), task.gate
     late = gate.label_ms(period.rows) >= _horizon_ms(period.manifest, champion)
     rows = period.rows.filter(late)
@@ -136,18 +149,3 @@ def _tags(task: Task, decision: Decision, opponent: str) -> dict[str, str]:
     if decision.gain is not None:
         tags |= {"gate.gain": f"{decision.gain.mean:.6f}", "gate.gain_low": f"{decision.gain.low:.6f}"}
     return tags
-
-
-def _move_aliases(
-    tracking: Tracking, candidate: ModelVersion, champion: ModelVersion | None, decision: Decision
-) -> None:
-    if not decision.published:
-        tracking.set_alias(candidate, CHALLENGER)
-        return
-    tracking.set_alias(candidate, CHAMPION)
-    if champion is not None:
-        tracking.set_alias(champion, CHALLENGER)
-        return
-    former = tracking.alias(candidate.name, CHALLENGER)
-    if former is not None and former.version == candidate.version:
-        tracking.remove_alias(candidate.name, CHALLENGER)

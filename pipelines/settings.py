@@ -274,6 +274,14 @@ class TokenSettings(_Section):
     issuer: str | None = Field(default=None, description="who must have signed it")
 
 
+class ModelSettings(_Section):
+    """How one model is kept."""
+
+    cadence_hours: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="how often it is trained anew; null means as the model's task says (spec 7.3)"
+    )
+
+
 class ServingSettings(_Section):
     """How features and predictions are answered."""
 
@@ -309,6 +317,9 @@ class Settings(_Section):
     quality: QualitySettings = QualitySettings()
     lineage: LineageSettings = LineageSettings()
     training: TrainingSettings = TrainingSettings()
+    models: dict[str, ModelSettings] = Field(
+        default_factory=dict, description="models by name: {recommendation: {cadence_hours: 6}}"
+    )
     serving: ServingSettings = ServingSettings()
 
     @property

@@ -2,13 +2,12 @@
 
 from datetime import UTC, datetime
 
-from models.recommendation.task import TASK
+from pipelines.freshness import freshness
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import progress_of
 from pipelines.lakehouse.scans import row_count
 from pipelines.report import StationReport, timed
 from pipelines.settings import Settings
-from pipelines.tracking import Tracking
 
 TABLES = (
     "bronze.events",
@@ -24,7 +23,7 @@ TABLES = (
 
 
 def status(settings: Settings) -> StationReport:
-    """Rows and age of every table, offsets consumed, and which model is champion."""
+    """Rows and age of every table, offsets consumed, and which model is champion, fresh or stale."""
     with timed("status") as report:
         lakehouse = Lakehouse.open(settings)
         report.read = {"work_dir": str(settings.work_dir)}
@@ -39,12 +38,7 @@ def status(settings: Settings) -> StationReport:
         bronze = lakehouse.existing("bronze.events")
         for topic, partitions in (progress_of(bronze).get("offsets", {}) if bronze is not None else {}).items():
             report.did[f"consumed of {topic}"] = sum(partitions.values())
-        report.wrote[f"champion of {TASK.name}"] = _champion(settings)
+        for model in freshness(settings):
+            report.wrote[f"champion of {model.model}"] = f"version {model.champion}" if model.champion else "none yet"
+            report.wrote[f"freshness of {model.model}"] = model.words
     return report
-
-
-def _champion(settings: Settings) -> str:
-    if settings.mlflow.tracking_uri is None and not (settings.work_dir / "mlflow.db").exists():
-        return "none yet"  # asking would make the database
-    found = Tracking(settings.tracking_uri).alias(TASK.name, "champion")
-    return f"version {found.version}" if found is not None else "none yet"

@@ -123,11 +123,7 @@ def train(
     task = load_task(model)
     configured = task.configure(configuration or {})
     manifest = read_manifest(training_set, task.needs)
-    if manifest.purpose != task.purpose:
-        raise PurposeMismatchError(
-            f"{model} needs data that may be used for {task.purpose}: this training set was built for "
-            f"{manifest.purpose}; build one with --purpose {task.purpose}"
-        )
+    require_purpose(task, manifest)
     tracking = Tracking(tracking_uri)
     training = Training(
         task,
@@ -155,6 +151,19 @@ def train(
     return report
 
 
+def require_purpose(task: Task, manifest: Manifest) -> None:
+    """The training set holds only rows of people who allow what the model needs them for.
+
+    Raises:
+        PurposeMismatchError: it was built for another purpose.
+    """
+    if manifest.purpose != task.purpose:
+        raise PurposeMismatchError(
+            f"{task.name} needs data that may be used for {task.purpose}: this training set was built for "
+            f"{manifest.purpose}; build one with --purpose {task.purpose}"
+        )
+
+
 def _train_and_register(training: Training, run_id: str, report: StationReport) -> None:
     task, tracking = training.task, training.tracking
     try:
@@ -164,6 +173,7 @@ def _train_and_register(training: Training, run_id: str, report: StationReport) 
         best = outcome.curve[outcome.best_epoch - 1]
         tracking.log_epochs(run_id, {int(epoch["epoch"]): epoch for epoch in outcome.curve})
         tracking.log_metrics(run_id, {f"best_{name}": value for name, value in best.items()})
+        tracking.log_metrics(run_id, {"data_wait_share": outcome.data_wait_share})
         figure = learning_curve(outcome.curve, task.watched, task.baseline, outcome.best_epoch, task.loss)
         tracking.log_figure(run_id, figure, "plots/learning_curve.png")
         with last_checkpoint.as_directory() as checkpoint:
@@ -177,6 +187,7 @@ def _train_and_register(training: Training, run_id: str, report: StationReport) 
     report.read |= outcome.facts
     report.did = {"resumed from epoch": outcome.resumed_from_epoch, "epochs": len(outcome.curve)}
     report.did |= {name: best[name] for name in ("epoch", task.watched, task.baseline)}
+    report.did["share of time waiting for data"] = outcome.data_wait_share
 
 
 def _describe(training: Training, run_id: str) -> None:

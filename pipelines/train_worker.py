@@ -8,6 +8,7 @@ Output    after every epoch a checkpoint: `state.pt` to go on from, and `model/`
 import os
 import pickle
 import tempfile
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,15 @@ class Outcome:
     resumed_from_epoch: int
     curve: list[dict[str, float]]
     best_epoch: int
+    waited_s: float
+    """How long the first worker waited for rows."""
+    took_s: float
+    """And how long it took in all."""
+
+    @property
+    def data_wait_share(self) -> float:
+        """Of the worker's time, what it spent waiting for rows."""
+        return self.waited_s / self.took_s
 
 
 def train_worker(order: dict[str, Any]) -> Outcome | ModelError:
@@ -43,17 +53,27 @@ def train_worker(order: dict[str, Any]) -> Outcome | ModelError:
 
     A foreseen failure is returned, not raised: it would happen again, and Ray Train restarts workers that raise.
     """
+    began = time.perf_counter()
     try:
-        training = _start(order)
+        rows = _rows()
+        waited_s = time.perf_counter() - began
+        training = _start(order, rows)
         resumed_from = _resume(training, order["older_checkpoints"])
         while not training.done:
             _report(training, training.epoch())
-        return Outcome(training.facts, resumed_from, training.curve, training.best_epoch)
+        took_s = time.perf_counter() - began
+        return Outcome(training.facts, resumed_from, training.curve, training.best_epoch, waited_s, took_s)
     except ModelError as error:
         return error
 
 
-def _start(order: dict[str, Any]) -> Training:
+def _rows() -> pa.Table:
+    """All rows, on every worker: see `models.recommendation.training` for why."""
+    batches = ray.train.get_dataset_shard(ROWS).iter_batches(batch_size=None, batch_format="pyarrow")
+    return pa.concat_tables(batches, promote_options="default")
+
+
+def _start(order: dict[str, Any], rows: pa.Table) -> Training:
     context = ray.train.get_context()
     task = load_task(order["model"])
     # Ray gives a worker one thread per CPU it reserves; while workers train, no one else uses this node's CPUs.
@@ -67,9 +87,6 @@ def _start(order: dict[str, Any]) -> Training:
         _network(task.library, context.get_world_size()),
     )
     manifest = read_manifest(Path(order["training_set"]), task.needs)
-    # Every worker gets all rows: see `models.recommendation.training` for why.
-    batches = ray.train.get_dataset_shard(ROWS).iter_batches(batch_size=None, batch_format="pyarrow")
-    rows = pa.concat_tables(batches, promote_options="default")
     train, validation = (rows.filter(pc.equal(rows["split"], split)) for split in LEARNT_SPLITS)
     return task.start(task.configure(order["configuration"]), manifest, train, validation, place)
 

@@ -7,22 +7,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from models.charts import Calibration, Lift
 from models.churn.scorer import LAST_ACTIVITY, ChurnScorer
 from models.churn.training import ACCOUNT, labels_of
-from models.classification import LIFT_SHARE, Bins, Classified, classified, log_loss
-from models.judged import Chart, Figure, Judged, Line, Slice
+from models.classification import LIFT_SHARE, Classified, classified, log_loss
+from models.judged import Figure, Judged, Slice
 from models.training_set import Manifest
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-MODEL = "model"
+MODEL, CANCELS = "model", "cancels within 30 days"
 NEW_DAYS = 30
 SLICED_BY = {"market": "market", "platform": "platform", "subscription_tier": "tier"}
 DAYS_KNOWN = "days_known"
 _SLICE_RESAMPLES = 200
 _WEEK_MS = 7 * 86_400_000
-_CURVE_POINTS = 41
 
 
 def evaluate(folder: Path, manifest: Manifest, rows: pa.Table, seed: int) -> Judged:
@@ -53,7 +53,10 @@ def evaluate(folder: Path, manifest: Manifest, rows: pa.Table, seed: int) -> Jud
             "lift_at_5", "base_rate",
         ),
         unit="accounts",
-        charts={"calibration": _calibration(truth, scorers), "lift": _lift(truth, scorers)},
+        charts={
+            "calibration": Calibration(scorers[MODEL], truth, CANCELS),
+            "lift": Lift(scorers[MODEL], truth, CANCELS, {name: scorers[name] for name in scorers if name != MODEL}),
+        },
     )  # fmt: skip
 
 
@@ -111,24 +114,3 @@ def _masks(rows: pa.Table) -> Iterator[tuple[str, Mask]]:
     recent = np.nan_to_num(age_ms, nan=np.inf) < _WEEK_MS
     yield "watched within 7 days", recent
     yield "not watched for 7 days", ~recent
-
-
-def _calibration(truth: Floats, scorers: Mapping[str, Floats]) -> Chart:
-    lines, ones = {}, np.ones(len(truth))
-    for name, given in scorers.items():
-        found = Bins(truth, given).reliability(ones)
-        lines[name] = Line(tuple(found.predicted.tolist()), tuple(found.observed.tolist()))
-    most = max(max(line.x + line.y) for line in lines.values())
-    lines["as it should be"] = Line((0.0, most), (0.0, most))
-    return Chart("probability of cancelling that was given (mean of a bin)", "share that cancelled", lines)
-
-
-def _lift(truth: Floats, scorers: Mapping[str, Floats]) -> Chart:
-    shares = np.linspace(0, 1, _CURVE_POINTS)
-    lines = {}
-    for name, given in scorers.items():
-        caught = np.append(0.0, np.cumsum(truth[np.argsort(-given, kind="stable")])) / truth.sum()
-        reached = np.interp(shares, np.linspace(0, 1, len(caught)), caught)
-        lines[name] = Line(tuple(shares.tolist()), tuple(reached.tolist()))
-    lines["random"] = Line((0.0, 1.0), (0.0, 1.0))
-    return Chart("share of rows that are contacted, likeliest first", "share of those who cancelled among them", lines)

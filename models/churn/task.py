@@ -41,5 +41,6 @@ TASK = Task(
     ),
     training_set="models.churn.training_set:TRAINING_SET",
     library="xgboost",
+    search_space={"depth": (3, 4, 6), "lr": (0.03, 0.05, 0.1), "leaf_weight": (1.0, 5.0, 20.0), "ridge": (1.0, 10.0)},
     loss="training loss (nats per row)",
 )

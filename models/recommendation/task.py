@@ -32,4 +32,6 @@ TASK = Task(
         parameters={"k": 10},
     ),
     needs=("catalogue", "popularity"),
+    cadence_hours=6,
+    search_space={"dim": (32, 64, 128), "lr": (1e-3, 3e-3, 1e-2), "dropout": (0.1, 0.3, 0.5), "blocks": (1, 2, 3)},
 )

@@ -30,8 +30,9 @@ from pipelines.privacy.erase import erase
 from pipelines.processes import find_free_port
 from pipelines.publish import publish
 from pipelines.report import StationReport
+from pipelines.retrain import retrain
 from pipelines.serve import serving
-from pipelines.settings import KafkaSettings, LakehouseSettings, Settings
+from pipelines.settings import KafkaSettings, LakehouseSettings, ModelSettings, Settings, TrainingSettings
 from pipelines.simulator import SimulationConfig
 from pipelines.status import status
 from pipelines.tokens import new_token
@@ -135,6 +136,23 @@ def test_the_recommender_beats_popularity_on_the_test_period_and_is_champion(roa
     assert did["test_ndcg_at_10"] > did["test_popularity_ndcg_at_10"]
     assert road.reports["publish"].did["decision"] == "published"
     assert "version 1" in str(status(road.settings).wrote["champion of recommendation"])
+
+
+def test_a_model_is_fresh_until_its_cadence_is_over_and_retrained_then(road):
+    told = status(road.settings).wrote["freshness of recommendation"]
+    assert str(told).startswith("fresh: version 1, until ")
+    impatient = road.settings.model_copy(
+        update={
+            "models": {"recommendation": ModelSettings(cadence_hours=1e-9)},
+            "training": TrainingSettings(models={"recommendation": {**LEARNING, "seed": 0}}),
+        }
+    )
+    assert "stale since" in str(status(impatient).wrote["freshness of recommendation"])
+    report = retrain(impatient, ["recommendation"])
+    assert "stale since" in str(report.read["recommendation"])
+    assert report.did["recommendation"] == (
+        "nothing new to learn from since version 1 was trained; version 1 kept: it is the champion already"
+    )
 
 
 def test_a_known_viewer_is_answered_by_the_model_with_titles_not_seen(road):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipelines.configuration import SettingsError
 from pipelines.errors import UsageError
-from pipelines.settings import PROJECT_ROOT, Settings, SourceSettings, TableMapping, load_settings
+from pipelines.settings import PROJECT_ROOT, ModelSettings, Settings, SourceSettings, TableMapping, load_settings
 
 # Of every key: a text for its variable, and what it must come to.
 EVERY_KEY = {
@@ -102,6 +102,10 @@ EVERY_KEY = {
     "training.models": (
         "{recommendation: {epochs: 3, dropout: 0.1}}",
         {"recommendation": {"epochs": 3, "dropout": 0.1}},
+    ),
+    "models": (
+        "{recommendation: {cadence_hours: 2}, churn: {}}",
+        {"recommendation": ModelSettings(cadence_hours=2), "churn": ModelSettings()},
     ),
     "serving.host": ("0.0.0.0", "0.0.0.0"),
     "serving.port": ("9000", 9000),
@@ -315,6 +319,11 @@ def test_a_mapping_of_names_to_sections_is_checked_like_a_section(tmp_path: Path
     assert "hunter2" not in said
     if "unknown key" not in message:
         assert said.endswith("or its variable REEL_SOURCES")
+
+
+def test_a_cadence_is_some_time(tmp_path: Path):
+    tree = {"models": {"churn": {"cadence_hours": 0}}}
+    assert "models.churn.cadence_hours: input should be greater than 0; received 0" in refused(tmp_path, tree)
 
 
 def test_a_source_does_not_show_what_may_be_a_secret(tmp_path: Path):
