@@ -141,7 +141,7 @@ class SeasonalBaseline:
         """
         if state.get("format") != _FORMAT:
             raise ConfigurationError(
-                f"a baseline of format {state.get('format')!r}; this version reads {_FORMAT}; build it again from values"
+                f"a baseline of format {state.get('format')!r}; this version reads {_FORMAT}; build it from values"
             )
         return cls({int(hour): Tile(*numbers) for hour, numbers in state["tiles"].items()})
 
