@@ -19,7 +19,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from models.anomaly.errors import NotFiniteError
+from models.anomaly.predictive import Predictive
 from models.errors import ConfigurationError
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -30,6 +33,7 @@ RESOLUTION = 1e-6
 _HOURS_A_WEEK, _HOURS_A_DAY = 168, 24
 _FEWEST_TILES = 3  # a median of three bears one incident
 _NORMAL = 1.4826  # a median absolute deviation, times this, is a normal distribution's standard deviation
+_LEAST_PROBABILITY = 1e-300  # its logarithm is still a number
 _FORMAT = 1
 
 
@@ -68,10 +72,10 @@ class Expected:
         """The lowest and the highest value within so many deviations."""
         return self.value - deviations * self.deviation, self.value + deviations * self.deviation
 
-    def log_likelihood(self, value: float) -> float:
-        """Of a value, in nats, were it normal with this deviation."""
-        z = (value - self.value) / self.deviation
-        return -0.5 * (z * z + math.log(2 * math.pi)) - math.log(self.deviation)
+    def surprise(self, value: float) -> float:
+        """-log10 of the probability of a value at least as far off: under Student's t, for tails are heavy."""
+        tail = Predictive(np.array([self.value]), np.array([self.deviation])).tail(np.array([value]))
+        return -math.log10(max(float(tail[0]), _LEAST_PROBABILITY))
 
 
 class SeasonalBaseline:

@@ -2,9 +2,11 @@
 
 A score becomes an alert in three steps, none of which knows a label:
 
-1. The score is -log10 of a tail probability among the recent ones of the same series: the anomaly likelihood of Ahmad
-   et al., "Unsupervised real-time anomaly detection for streaming data", Neurocomputing 2017, but by rank, without
-   their normal distribution. An alert needs a score that `alarms_a_day` values a day reach where nothing changes.
+1. The score is -log10 of a tail probability, as the anomaly likelihood of Ahmad et al., "Unsupervised real-time anomaly
+   detection for streaming data", Neurocomputing 2017, but without their normal distribution: the rank of the value's
+   novelty among the recent ones of its series, or how far it is from what the hour of the week expects, whichever is
+   stranger. The first knows shapes and metrics of any distribution, the second tells a trouble that was there last
+   week too. An alert needs a score that about `alarms_a_day` values a day reach where nothing changes.
 2. What is told already is not told again within `quiet_ms`, unless it gets worse.
 3. Nothing is told before the baseline has an expectation to tell beside it.
 """
@@ -108,6 +110,8 @@ class Watcher:
         series = self._series.get(key) or _Series(self.config)
         expected = series.baseline.expected(at_ms)
         score = series.novelty.score(value)
+        if expected is not None:
+            score = max(score, expected.surprise(value))
         series.baseline.add(at_ms, value)
         self._series[key] = series
         passed = series.debounce.passed(score)

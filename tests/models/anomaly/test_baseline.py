@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.anomaly.baseline import DAY_MS, HOUR_MS, RESOLUTION, SeasonalBaseline, baseline_of
+from models.anomaly.baseline import DAY_MS, HOUR_MS, RESOLUTION, Expected, SeasonalBaseline, baseline_of
 from models.anomaly.errors import NotFiniteError
 from models.errors import ConfigurationError
 
@@ -126,8 +126,14 @@ def test_a_band_holds_the_share_of_values_that_it_says() -> None:
     assert expected.deviation == pytest.approx(4, rel=0.1)
     low, high = expected.band(3)
     assert (low, high) == (pytest.approx(38, abs=2), pytest.approx(62, abs=2))
-    # scipy.stats.norm(50, 4).logpdf(54) = -0.5 - log(4) - log(2 pi) / 2
-    assert expected.log_likelihood(54) == pytest.approx(-2.805, abs=0.15)
+
+
+def test_surprise_is_the_tail_of_students_t() -> None:
+    expected = Expected(50, 4, 5)
+    # 2 * scipy.stats.t.sf(2.776445, 4) = 0.05
+    assert expected.surprise(50 + 4 * 2.776445) == pytest.approx(-np.log10(0.05), abs=1e-5)
+    assert expected.surprise(50) == pytest.approx(0)
+    assert np.isfinite(expected.surprise(1e200))
 
 
 def test_it_stays_small() -> None:
