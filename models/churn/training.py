@@ -63,7 +63,7 @@ class ChurnTraining:
         """
         self.config, self.place = config, place
         truth, judged_truth = labels_of(train, "train"), labels_of(validation, "validation")
-        weights = train[WEIGHT].to_numpy().astype(np.float64)
+        weights = _weights_of(train)
         self._encoding = Encoding.of(train, COLUMNS)
         values, self._judged = self._encoding.values(train), self._encoding.values(validation)
         self._judged_truth, self._judged_units = judged_truth, validation[ACCOUNT].to_numpy()
@@ -174,9 +174,11 @@ class ChurnTraining:
         return {"auc_pr": ranking.average_precision(ones), "auc": ranking.auc(ones), "log_loss": loss}
 
     def _train_loss(self, booster: xgboost.Booster) -> float:
-        """Mean loss over the rows of all workers."""
-        given = booster.predict(self._matrix)
-        sums = np.array([(log_loss(self._truth, given) * self._weights).sum(), self._weights.sum()])
+        """Mean loss over the rows of all workers, of log-odds as they are: clipped, it could hide an overflow."""
+        line = booster.predict(self._matrix, output_margin=True).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            losses = np.logaddexp(0, line) - self._truth * line
+        sums = np.array([(losses * self._weights).sum(), self._weights.sum()])
         if self.place.workers > 1:
             sums = collective.allreduce(sums, collective.Op.SUM)
         return float(sums[0] / sums[1])
@@ -204,3 +206,13 @@ def labels_of(rows: pa.Table, split: str) -> Floats:
     if truth.min() == truth.max():
         raise OneClassError(split, LABEL, len(truth), bool(truth[0]))
     return np.asarray(truth, np.float64)
+
+
+def _weights_of(rows: pa.Table) -> Floats:
+    weights = np.asarray(rows[WEIGHT].to_numpy(), np.float64)
+    wrong = ~(np.isfinite(weights) & (weights > 0))
+    if wrong.any():
+        raise TrainingSetError(
+            f"{int(wrong.sum())} of {len(rows)} train rows have no {WEIGHT} above 0; rebuild the training set"
+        )
+    return weights

@@ -34,6 +34,6 @@ TRAINING_SET = TrainingSet(
     purpose=Purpose.PERSONALIZATION,
     label=Label(LABEL, Happened(CANCELLED), ACCOUNTS, by=(ACCOUNT,)),
     horizon_ms=HORIZON_MS,
-    split=SplitByShare(0.15, 0.15),
+    split=SplitByShare(0.3, 0.2),
     description="Active accounts at each midnight (UTC), and whether they cancelled in the 30 days after it.",
 )

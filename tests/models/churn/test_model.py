@@ -27,7 +27,7 @@ def world(n: int = 2_000, seed: int = 1) -> tuple[Values, np.ndarray, np.ndarray
 @pytest.fixture(scope="module")
 def model() -> ChurnModel:
     values, truth, _ = world()
-    config = ChurnConfig(depth=3)
+    config = ChurnConfig(depth=3, lr=0.2)
     matrix = xgboost.QuantileDMatrix(values, truth)
     parameters = booster_parameters(config, float(truth.mean()), threads=1)
     return ChurnModel(take_rounds(parameters, matrix, None, 40, 5), NAMES, Calibration("platt", (0.9, 0.1)))

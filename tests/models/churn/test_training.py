@@ -105,6 +105,7 @@ def without(column: str) -> Callable[[pa.Table], pa.Table]:
         (with_labels(True), OneClassError, "train split has one class only"),
         (without("qoe_signals__avg_qoe_score"), EmptyFeatureError, "qoe_signals__avg_qoe_score: null in all 5000"),
         (without("churned"), TrainingSetError, "5000 of 5000 train rows have no churned"),
+        (without("weight"), TrainingSetError, "5000 of 5000 train rows have no weight above 0"),
         (lambda rows: rows.drop_columns(["weight"]), TrainingSetError, "lack the columns weight"),
     ],
 )
@@ -123,7 +124,7 @@ def test_a_test_period_of_one_class_cannot_judge(shop: Shop) -> None:
 
 def test_a_loss_that_is_no_number_ends_it(shop: Shop) -> None:
     with pytest.raises(DivergedError, match="lower the learning rate"):
-        shop.start(lr=1e38, ridge=0).epoch()
+        shop.start(lr=3e38, ridge=0, leaf_weight=0).epoch()
 
 
 def all_catchup(rows: pa.Table) -> pa.Table:
