@@ -7,7 +7,8 @@ distance-based anomaly detection in time-series data", 2016), at several scales:
 1. For each length m: the distance from the last m values to the nearest m values of the past that do not overlap them.
 2. Its rank among the distances before it: the share of them at least as large is a probability p under "nothing new".
    No scale, no distribution and no parameter of the metric comes in, so that one threshold serves all metrics.
-3. The evidence of all lengths, the sum of -log10 p, is ranked among the evidences before it in the same way.
+3. The strongest evidence of any length, the highest -log10 p, is ranked among those before it in the same way, which
+   makes up for having looked five times.
 
 Strictly forward: a value's score is made of it and of values before it.
 """
@@ -74,7 +75,7 @@ class NoveltyConfig:
     """`lengths`: how many values are compared at once; `memory`: values that are remembered (8,640 are 30 days of five
     minutes); `warm_up`: distances without which nothing is scored."""
 
-    lengths: tuple[int, ...] = (1, 2)
+    lengths: tuple[int, ...] = (1, 2, 3, 4, 5)
     memory: int = 8_640
     warm_up: int = 50
 
@@ -108,7 +109,7 @@ class Novelty:
         for length, rank in zip(self.config.lengths, self._ranks, strict=True):
             distance = nearest_distance(self._values.values, length)
             if distance is not None:
-                evidence += rank.score(distance)
+                evidence = max(evidence, rank.score(distance))
         return self._rank.score(evidence)
 
     def state(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.anomaly.baseline import DAY_MS, HOUR_MS, RESOLUTION, Expected, SeasonalBaseline, baseline_of
@@ -18,6 +18,7 @@ readings = st.lists(
 
 
 @given(readings, st.randoms(use_true_random=False))
+@settings(max_examples=50, deadline=None)
 def test_adding_one_by_one_in_any_order_is_adding_what_is_young_enough(
     values: list[tuple[int, float]], random: object
 ) -> None:
@@ -29,6 +30,7 @@ def test_adding_one_by_one_in_any_order_is_adding_what_is_young_enough(
 
 
 @given(readings, readings, readings)
+@settings(max_examples=50, deadline=None)
 def test_parts_merge_to_the_whole_however_they_are_grouped(
     a: list[tuple[int, float]], b: list[tuple[int, float]], c: list[tuple[int, float]]
 ) -> None:
@@ -38,6 +40,7 @@ def test_parts_merge_to_the_whole_however_they_are_grouped(
 
 
 @given(readings, readings)
+@settings(max_examples=50, deadline=None)
 def test_a_state_goes_on_where_it_was(past: list[tuple[int, float]], future: list[tuple[int, float]]) -> None:
     resumed = SeasonalBaseline.resume(json.loads(json.dumps(baseline_of(past).state())))
     for at_ms, value in future:
@@ -46,6 +49,7 @@ def test_a_state_goes_on_where_it_was(past: list[tuple[int, float]], future: lis
 
 
 @given(readings, readings, st.integers(0, 45 * 24))
+@settings(max_examples=50, deadline=None)
 def test_the_future_does_not_change_an_expectation(
     past: list[tuple[int, float]], future: list[tuple[int, float]], hour: int
 ) -> None:
@@ -78,6 +82,7 @@ def recomputed(values: list[tuple[int, float]], at_ms: int) -> tuple[float, floa
 
 
 @given(readings, st.integers(20 * 24, 46 * 24))
+@settings(max_examples=50, deadline=None)
 def test_an_expectation_is_recomputed_from_the_values(values: list[tuple[int, float]], hour: int) -> None:
     at_ms = MONDAY_MS + hour * HOUR_MS
     known = [(when, value) for when, value in values if when < at_ms]

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.anomaly.gaussian import windowed_gaussian
@@ -109,6 +109,7 @@ def corpora(draw: st.DrawFn) -> list[Scored]:
 
 
 @given(corpora(), st.sampled_from(PROFILES))
+@settings(max_examples=50, deadline=None)
 def test_every_threshold_at_once_is_the_loop_over_alarms(corpus: list[Scored], profile: Profile) -> None:
     under = [steps(series, profile) for series in corpus]
     worths = {}

@@ -50,6 +50,7 @@ def trained(
 
 
 @given(st.floats(-50, 50), st.floats(0.01, 100), st.floats(-5_000, 5_000))
+@settings(max_examples=50, deadline=None)
 def test_distributions_are_students_t(location: float, scale: float, value: float) -> None:
     given_, truth = Predictive(np.array([location]), np.array([scale])), stats.t(4, location, scale)
     assert given_.log_density(np.array([value])) == pytest.approx([truth.logpdf(value)], rel=1e-9)
@@ -62,7 +63,7 @@ def test_distributions_are_students_t(location: float, scale: float, value: floa
 
 
 @given(st.lists(st.floats(-3, 3), min_size=20, max_size=40), st.integers(1, 19), st.floats(-3, 3))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_the_network_looks_back_only(values: list[float], at: int, other: float) -> None:
     torch.manual_seed(1)
     network = ShapeNetwork(ShapeConfig(channels=4))

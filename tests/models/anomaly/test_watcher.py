@@ -71,8 +71,8 @@ def test_a_state_goes_on_where_it_was() -> None:
 
 
 def test_the_threshold_is_the_number_of_alarms_a_day() -> None:
-    assert WatchConfig().threshold == pytest.approx(np.log10(288))
-    assert WatchConfig(step_ms=HOUR_MS, alarms_a_day=0.24).threshold == pytest.approx(2)
+    assert WatchConfig().threshold == pytest.approx(np.log10(2 * 288))
+    assert WatchConfig(step_ms=HOUR_MS, alarms_a_day=0.48).threshold == pytest.approx(2)
 
 
 def test_what_cannot_be_is_refused() -> None:
