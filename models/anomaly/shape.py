@@ -5,6 +5,7 @@ Generic Convolutional and Recurrent Networks for Sequence Modeling", 2018), each
 Student's t around a point between what the values and the seasonal baseline say, in the scale of the values.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
@@ -44,7 +45,7 @@ class ShapeConfig:
             value = getattr(self, name)
             if not least <= value <= _MOST:
                 raise ConfigurationError(f"{name} must be at least {least} and at most {_MOST}: received {value}")
-        if self.lr <= 0 or self.weight_decay < 0:
+        if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise ConfigurationError(
                 f"lr must be above 0 and weight_decay not below it: received {self.lr} and {self.weight_decay}"
             )
@@ -56,18 +57,19 @@ class ShapeConfig:
         Raises:
             ConfigurationError: a key is unknown, or a value no number or outside its range.
         """
-        kinds = {one.name: type(one.default) for one in fields(cls)}
-        unknown = [name for name in values if name not in kinds]
+        is_whole = {one.name: isinstance(one.default, int) for one in fields(cls)}
+        unknown = [name for name in values if name not in is_whole]
         if unknown:
             raise ConfigurationError(
-                f"the anomaly model has no setting {', '.join(unknown)}; it has {', '.join(kinds)}"
+                f"the anomaly model has no setting {', '.join(unknown)}; it has {', '.join(is_whole)}"
             )
         for name, value in values.items():
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or (kinds[name] is int and value != int(value)):
-                wanted = "a whole number" if kinds[name] is int else "a number"
+            if not is_number or (is_whole[name] and not float(value).is_integer()):
+                wanted = "a whole number" if is_whole[name] else "a number"
                 raise ConfigurationError(f"{name} must be {wanted}: received {value!r}")
-        return cls(**{name: kinds[name](value) for name, value in values.items()})
+        read: dict[str, Any] = {name: (int if is_whole[name] else float)(value) for name, value in values.items()}
+        return cls(**read)
 
     def as_dict(self) -> dict[str, int | float]:
         """Plain numbers by name."""

@@ -172,7 +172,13 @@ def _with(rows: pa.Table, values: list[float | None]) -> pa.Table:
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [({"epochs": 0}, "epochs must be at least 1"), ({"lr": 0.0}, "lr must be above 0"), ({"length": 9.5}, "whole")],
+    [
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"lr": 0.0}, "lr must be above 0"),
+        ({"lr": float("nan")}, "received nan"),
+        ({"length": 9.5}, "whole"),
+        ({"epochs": float("inf")}, "whole"),
+    ],
 )
 def test_a_configuration_that_cannot_be_is_refused(values: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
