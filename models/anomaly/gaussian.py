@@ -7,15 +7,16 @@ import numpy.typing as npt
 
 WINDOW, STEP = 6_400, 100
 _SMALLEST_DEVIATION = 1e-6
-_ROUGH_ROOT_OF_2 = 1.4142  # as NAB has it: at 7 deviations the fifth digit decides what rounds to 1
-_DIGITS = 12  # of the scores that NAB publishes; threshold 1.0 is reached by what rounds to it
+_ROUGH_ROOT_OF_2 = 1.4142  # as NAB has it: at 7 deviations the fifth digit counts
 
 
-def windowed_gaussian(values: npt.NDArray[np.float64], *, both_tails: bool = False) -> npt.NDArray[np.float64]:
+def windowed_gaussian(
+    values: npt.NDArray[np.float64], *, window: int = WINDOW, step: int = STEP, both_tails: bool = False
+) -> npt.NDArray[np.float64]:
     """[values] 1 - Q((x - mean) / deviation), mean and deviation of the values before.
 
-    The window grows to 6,400 values and then moves by 100 at a time. NAB's has one tail: low values are never strange.
-    `both_tails` is what a fair description of it would do.
+    The window grows to its size and then moves by `step` at a time. NAB's has one tail: low values are never strange.
+    `both_tails` is what its description promises.
     """
     scores = np.zeros(len(values))
     mean, deviation = 0.0, 1.0
@@ -23,8 +24,7 @@ def windowed_gaussian(values: npt.NDArray[np.float64], *, both_tails: bool = Fal
         if row:
             z = (float(value) - mean) / deviation
             scores[row] = 1 - 0.5 * math.erfc((abs(z) if both_tails else z) / _ROUGH_ROOT_OF_2)
-        is_full = row >= WINDOW
-        if not is_full or (row - WINDOW + 1) % STEP == 0:
-            window = values[max(0, row + 1 - WINDOW) : row + 1]
-            mean, deviation = float(np.mean(window)), float(np.std(window)) or _SMALLEST_DEVIATION
-    return np.round(scores, _DIGITS)
+        if row < window or (row - window + 1) % step == 0:
+            known = values[max(0, row + 1 - window) : row + 1]
+            mean, deviation = float(np.mean(known)), float(np.std(known)) or _SMALLEST_DEVIATION
+    return scores
