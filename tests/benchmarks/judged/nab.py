@@ -137,13 +137,13 @@ def judge(folder: Path) -> dict[str, Any]:
     answer["novelty_interval"] = _interval(drawn[OURS])
     for name in (GAUSSIAN, BEST_GAUSSIAN):
         answer[f"novelty_less_{name}_interval"] = _interval(drawn[OURS] - drawn[name])
-    others = thresholds_of_others(of[OURS], STANDARD)
-    answer["novelty_at_others_threshold"] = _rounded(result_at(of[OURS], STANDARD, others).score)
     answer["novelty_at_fixed_threshold"] = _rounded(result_at(of[OURS], STANDARD, FIXED_THRESHOLD).score)
     for name in (OURS, GAUSSIAN, BEST_GAUSSIAN):
+        others = thresholds_of_others(of[name], STANDARD)
         threshold = best_threshold([steps(one, STANDARD) for one in of[name]])
         found = told(corpus, of[name], threshold)
         answer |= {
+            f"{name}_at_others_threshold": _rounded(result_at(of[name], STANDARD, others).score),
             f"{name}_threshold": threshold,
             f"{name}_windows_found": found.found,
             f"{name}_median_delay_hours": _rounded(found.median_delay_ms / 3_600_000),
