@@ -78,7 +78,8 @@ class ChurnConfig:
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             _require(is_number, name, value, "a number")
             _require(not is_whole[name] or value == int(value), name, value, "a whole number")
-        return cls(**{name: int(value) if is_whole[name] else float(value) for name, value in values.items()})
+        read: dict[str, Any] = {name: int(one) if is_whole[name] else float(one) for name, one in values.items()}
+        return cls(**read)
 
     def as_dict(self) -> dict[str, int | float]:
         """Plain numbers by name."""
