@@ -101,7 +101,7 @@ class Watcher:
         self._series: dict[tuple[str, tuple[tuple[str, str], ...]], _Series] = {}
 
     def observe(self, metric: str, segment: Segment, at_ms: int, value: float) -> Alert | None:
-        """Takes a series' next value in time, and answers if it is to be told. What is learnt of it counts from then on.
+        """Takes a series' next value in time and tells if it is to be told. What is learnt counts from then on.
 
         Raises:
             ConfigurationError: the segment has an unknown dimension.
