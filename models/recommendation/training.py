@@ -52,7 +52,6 @@ class RecommenderTraining:
         self.device = torch.device(place.device)
         self.vocabulary = Vocabulary(manifest.catalogue)
         self._rows = _labelled(encode(train, self.vocabulary), "train")
-        self._windows = windows(self._rows, config.max_length)
         self._judged = _labelled(encode(validation, self.vocabulary), "validation")
         self._judged_rows = _evenly(len(self._judged), config.judged_rows)
         popularity = Popularity(self.vocabulary, manifest.popularity)
@@ -154,8 +153,9 @@ class RecommenderTraining:
         self.model.train()
         with torch.random.fork_rng():
             torch.manual_seed(int(own))
+            cut = windows(self._rows, self.config.max_length, shared)
             for batch in training_batches(
-                self._rows.titles, self._windows, self.config.batch_size, self.model.start_token, shared
+                self._rows.titles, cut, self.config.batch_size, self.model.start_token, shared
             ):
                 total += self._step(batch, shared)
         if self.place.workers > 1:
