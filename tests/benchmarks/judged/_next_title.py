@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 
 from models.intervals import Interval, bootstrap_means
 from models.ranking import Ranks, Scores, coverage, hit_at, ndcg_at
@@ -16,6 +17,12 @@ from models.recommendation.batches import Sequences, Titles, Vocabulary
 from models.recommendation.evaluation import Scorer, rank_rows
 from models.recommendation.popularity import Popularity
 from models.recommendation.training import WATCHED, RecommenderTraining
+from models.task import Place
+
+
+def fastest_place() -> Place:
+    """The GPU, where there is one."""
+    return Place(device="cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ def train(training: RecommenderTraining, limit_minutes: float) -> Trained:
         curve.append((round(seconds, 1), round(metrics[WATCHED], 4)))
         print(f"epoch {len(curve)}  {seconds:6.0f} s  loss {metrics['train_loss']:.3f}  NDCG@10 {metrics[WATCHED]:.4f}")
     facts = {
+        "device": training.place.device,
+        "threads": torch.get_num_threads(),
         "train_minutes": round(seconds / 60, 2),
         "train_cpu_minutes": round((_cpu_seconds() - cpu_begun) / 60, 2),
         "epochs": len(curve),

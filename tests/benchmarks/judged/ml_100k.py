@@ -21,7 +21,6 @@ from models.recommendation.model import RecommenderConfig
 from models.recommendation.neighbours import ItemNeighbours
 from models.recommendation.popularity import Popularity
 from models.recommendation.training import RecommenderTraining
-from models.task import Place
 from models.training_set import read_manifest
 from tests.benchmarks.judged import _next_title as next_title
 from tests.models.recommendation.movielens import write_training_set
@@ -37,7 +36,8 @@ def judge(folder: Path) -> dict[str, Any]:
         manifest = read_manifest(Path(scratch))
         splits = {split: _read(Path(scratch), split) for split in ("train", "validation", "test")}
     trained = next_title.train(
-        RecommenderTraining(CONFIG, manifest, splits["train"], splits["validation"], Place()), LIMIT_MINUTES
+        RecommenderTraining(CONFIG, manifest, splits["train"], splits["validation"], next_title.fastest_place()),
+        LIMIT_MINUTES,
     )
     vocabulary = Vocabulary(manifest.catalogue)
     popularity = Popularity(vocabulary, manifest.popularity)

@@ -22,7 +22,6 @@ from models.recommendation.model import RecommenderConfig
 from models.recommendation.neighbours import ItemNeighbours
 from models.recommendation.popularity import Popularity
 from models.recommendation.training import RecommenderTraining
-from models.task import Place
 from models.training_set import Manifest
 from tests.benchmarks.judged import _next_title as next_title
 
@@ -35,7 +34,8 @@ def judge(folder: Path) -> dict[str, Any]:
     watched = read(folder / FILE)
     manifest, splits = leave_last_out(watched)
     trained = next_title.train(
-        RecommenderTraining(CONFIG, manifest, splits["train"], splits["validation"], Place()), LIMIT_MINUTES
+        RecommenderTraining(CONFIG, manifest, splits["train"], splits["validation"], next_title.fastest_place()),
+        LIMIT_MINUTES,
     )
     vocabulary = Vocabulary(manifest.catalogue)
     popularity = Popularity(vocabulary, manifest.popularity)
