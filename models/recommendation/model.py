@@ -49,6 +49,8 @@ class RecommenderConfig:
     epochs: int = 40
     patience: int = 6
     """Epochs without a better validation NDCG@10 after which training stops."""
+    cooldown: int = 0
+    """The last of `epochs` over which the learning rate falls, epoch by epoch in equal steps, to a tenth of `lr`."""
     judged_rows: int = 2_000
     """Validation rows that judge an epoch, evenly spread; judging all of them can cost more than learning."""
     negatives: int = 1_024
@@ -64,6 +66,7 @@ class RecommenderConfig:
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
         _require(self.lr > 0, "lr", self.lr, "above 0")
         _require(0 <= self.averaging < 1, "averaging", self.averaging, "in [0, 1)")
+        _require(0 <= self.cooldown <= self.epochs, "cooldown", self.cooldown, f"from 0 to epochs ({self.epochs})")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
 
     @classmethod
@@ -82,6 +85,11 @@ class RecommenderConfig:
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
                 raise ConfigurationError(f"{name} must be a {'whole ' if whole else ''}number: received {value!r}")
         return cls(**values)
+
+    def lr_of(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 1."""
+        cooled = max(0, epoch - (self.epochs - self.cooldown))
+        return self.lr * (1 - 0.9 * cooled / max(1, self.cooldown))
 
     def as_dict(self) -> dict[str, int | float]:
         """The configuration as plain numbers."""

@@ -101,7 +101,7 @@ class RecommenderTraining:
         epoch = len(self.curve) + 1
         loss = self._learn(epoch)
         if not math.isfinite(loss):
-            raise DivergedError(epoch, loss, self.config.lr)
+            raise DivergedError(epoch, loss, self.config.lr_of(epoch))
         ranked = self._judge(Recommender(self._averaged.model, self.vocabulary, self.device), "validation")
         metrics = {"epoch": float(epoch), "train_loss": loss, **ranked, **self._popularity_metrics}
         if not self.curve or metrics[WATCHED] > self.curve[self.best_epoch - 1][WATCHED]:
@@ -149,6 +149,8 @@ class RecommenderTraining:
         """One pass over the rows; the mean loss per label over all workers."""
         shared = np.random.default_rng([self.config.seed, epoch])
         own = np.random.SeedSequence([self.config.seed, epoch, self.place.rank]).generate_state(1)[0]
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.config.lr_of(epoch)
         total = torch.zeros((), device=self.device)
         self.model.train()
         with torch.random.fork_rng():

@@ -62,6 +62,9 @@ def test_sampled_loss_over_every_title_is_the_full_loss(model: SASRec) -> None:
         ({"dim": 9, "heads": 2}, "multiple of heads"),
         ({"dropout": 1.0}, "dropout"),
         ({"lr": 0}, "lr must be above 0"),
+        ({"averaging": 1}, r"averaging must be in \[0, 1\): received 1"),
+        ({"recent": 0}, "recent must be at least 1"),
+        ({"epochs": 3, "cooldown": 4}, r"cooldown must be from 0 to epochs \(3\): received 4"),
         ({"lr": "fast"}, "lr must be a number: received 'fast'"),
         ({"epochs": 2.5}, "epochs must be a whole number"),
         ({"epochs": True}, "epochs must be a whole number"),
@@ -75,3 +78,19 @@ def test_configuration_is_checked(values: dict[str, object], named: str) -> None
 
 def test_configuration_survives_its_dictionary() -> None:
     assert RecommenderConfig.from_dict(SMALL.as_dict()) == SMALL
+
+
+def test_the_learning_rate_falls_over_the_last_epochs() -> None:
+    config = RecommenderConfig(lr=0.1, epochs=6, cooldown=3)
+    assert [config.lr_of(epoch) for epoch in range(1, 7)] == pytest.approx([0.1, 0.1, 0.1, 0.07, 0.04, 0.01])
+    assert RecommenderConfig(lr=0.1, epochs=2).lr_of(2) == 0.1
+
+
+def test_a_place_mixes_the_ones_just_before_it(model: SASRec) -> None:
+    block, hidden = model.blocks[0], torch.randn(2, 4, 8)
+    with torch.no_grad():
+        block.recent.copy_(torch.tensor([0.5, 2.0, -1.0])[:, None].expand(3, 8))  # type: ignore[operator]
+    mixed = block._of_recent(hidden)  # type: ignore[operator]
+    expected = 0.5 * hidden[:, 3] + 2.0 * hidden[:, 2] - hidden[:, 1]
+    torch.testing.assert_close(mixed[:, 3], expected)
+    torch.testing.assert_close(mixed[:, 0], 0.5 * hidden[:, 0])
