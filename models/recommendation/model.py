@@ -7,7 +7,7 @@ Differences from the paper, each for a reason:
 - a start token before every sequence, so that an empty history is served by the same model;
 - dropout on what a block adds, not inside it: the masks of the attention matrix alone took 40 % of an epoch on CPU;
 - a short causal convolution in every block (So et al., "Primer", NeurIPS 2021, arXiv:2109.08668): what follows from the
-  last two titles need not be found by attention, and training takes half the epochs;
+  last two titles need not be found by attention;
 - a bias per title, which learns popularity so that the embeddings need not.
 """
 
