@@ -132,21 +132,26 @@ class Window:
     stop: int
 
 
-def windows(sequences: Sequences, max_length: int) -> list[Window]:
+def windows(sequences: Sequences, max_length: int, generator: np.random.Generator) -> list[Window]:
     """Cuts rows into stretches the model can hold, so that every label is learnt once, whatever the row's length.
 
-    A row that fits is one window. A longer one is cut every `max_length / 2` labels, and each cut brings as much
-    of what came before as fits.
+    A row that fits is one window. A longer one is cut from its end backwards: the last cut learns between half of
+    `max_length` and all of it, at random, so that no two epochs cut alike; the others bring a fifth of `max_length` of
+    what came before, and the row's first cut as much as fits. (Cuts that bring half of `max_length` make a quarter more
+    windows of MovieLens 1M.)
     """
     cut = []
-    step = max(1, max_length // 2)
+    context = max_length // 5
     for row in range(len(sequences)):
         first, stop = int(sequences.offsets[row]), int(sequences.offsets[row + 1])
         learn_from = first + int(sequences.label_starts[row])
-        while learn_from < stop:
-            end = stop if stop - first <= max_length else min(learn_from + step, stop)
-            cut.append(Window(max(first, end - max_length), learn_from, end))
-            learn_from = end
+        learnt = max_length - int(generator.integers(max(1, max_length // 2))) if stop - first > max_length else stop
+        while stop > learn_from:
+            start = stop - learnt - context
+            if stop - learnt <= learn_from:
+                start, learnt = first, stop - learn_from
+            cut.append(Window(max(first, start, stop - max_length), stop - learnt, stop))
+            stop, learnt = stop - learnt, max_length - context
     return cut
 
 

@@ -1,6 +1,6 @@
 """The recommender as it is saved, loaded and asked: a folder of three files, readable without any code of ours.
 
-config.json       {"format": 1, "architecture": "sasrec", "config": {...}}
+config.json       {"format": 2, "architecture": "sasrec", "config": {...}}
 vocabulary.json   content ids, in the order of the model's columns
 weights.pt        the state dict, loaded with weights_only=True
 """
@@ -20,7 +20,7 @@ from models.ranking import Scores, top_k
 from models.recommendation.batches import Titles, Vocabulary, pad_histories
 from models.recommendation.model import RecommenderConfig, SASRec
 
-FORMAT = 1
+FORMAT = 2
 ARCHITECTURE = "sasrec"
 CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE = "config.json", "vocabulary.json", "weights.pt"
 # What torch and the configuration raise for a file that is missing, cut short, of another model, or no model at all.

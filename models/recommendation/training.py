@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models.errors import CheckpointMismatchError, DivergedError, EmptyTrainingSetError
 from models.ranking import hit_at, ndcg_at
+from models.recommendation.averaging import AveragedWeights
 from models.recommendation.batches import Batch, Sequences, Vocabulary, encode, training_batches, windows
 from models.recommendation.evaluation import rank_rows
 from models.recommendation.model import FULL_SOFTMAX_TITLES, RecommenderConfig, SASRec
@@ -32,6 +33,7 @@ from models.training_set import Manifest
 WATCHED = "validation_ndcg_at_10"
 """The metric that chooses the epoch; higher is better."""
 BASELINE = "validation_popularity_ndcg_at_10"
+_BETAS = (0.9, 0.98)  # of Adam: a shorter memory of squared gradients than usual, as transformers are trained with
 _LARGEST_GRADIENT = 1.0  # norm that gradients are clipped to: one odd batch cannot throw training off
 
 
@@ -50,7 +52,6 @@ class RecommenderTraining:
         self.device = torch.device(place.device)
         self.vocabulary = Vocabulary(manifest.catalogue)
         self._rows = _labelled(encode(train, self.vocabulary), "train")
-        self._windows = windows(self._rows, config.max_length)
         self._judged = _labelled(encode(validation, self.vocabulary), "validation")
         self._judged_rows = _evenly(len(self._judged), config.judged_rows)
         popularity = Popularity(self.vocabulary, manifest.popularity)
@@ -65,7 +66,10 @@ class RecommenderTraining:
         self.model.bias.data = torch.log(torch.from_numpy(self._prior)).float()
         self.model.to(self.device)
         self._replica = DistributedDataParallel(self.model) if place.workers > 1 else self.model
-        self._optimizer = torch.optim.AdamW(self.model.parameters(), config.lr, weight_decay=config.weight_decay)
+        self._optimizer = torch.optim.AdamW(
+            self.model.parameters(), config.lr, betas=_BETAS, weight_decay=config.weight_decay
+        )
+        self._averaged = AveragedWeights(self.model, config.averaging)
 
         self._identity = {"training_set": manifest.digest, **config.as_dict()}
         self.curve: list[dict[str, float]] = []
@@ -97,12 +101,12 @@ class RecommenderTraining:
         epoch = len(self.curve) + 1
         loss = self._learn(epoch)
         if not math.isfinite(loss):
-            raise DivergedError(epoch, loss, self.config.lr)
-        ranked = self._judge(Recommender(self.model, self.vocabulary, self.device), "validation")
+            raise DivergedError(epoch, loss, self.config.lr_of(epoch))
+        ranked = self._judge(Recommender(self._averaged.model, self.vocabulary, self.device), "validation")
         metrics = {"epoch": float(epoch), "train_loss": loss, **ranked, **self._popularity_metrics}
         if not self.curve or metrics[WATCHED] > self.curve[self.best_epoch - 1][WATCHED]:
             self.best_epoch = epoch
-            self._best_weights = copy.deepcopy(self.model.state_dict())
+            self._best_weights = copy.deepcopy(self._averaged.model.state_dict())
         self.curve.append(metrics)
         return metrics
 
@@ -120,6 +124,7 @@ class RecommenderTraining:
             "best_weights": self._best_weights,
             "best_epoch": self.best_epoch,
             "optimizer": self._optimizer.state_dict(),
+            "averaged": self._averaged.state(),
             "curve": self.curve,
         }
 
@@ -135,6 +140,7 @@ class RecommenderTraining:
             raise CheckpointMismatchError(differing)
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
+        self._averaged.resume(state["averaged"])
         self._best_weights = {name: value.to(self.device) for name, value in state["best_weights"].items()}
         self.best_epoch = state["best_epoch"]
         self.curve = list(state["curve"])
@@ -143,12 +149,15 @@ class RecommenderTraining:
         """One pass over the rows; the mean loss per label over all workers."""
         shared = np.random.default_rng([self.config.seed, epoch])
         own = np.random.SeedSequence([self.config.seed, epoch, self.place.rank]).generate_state(1)[0]
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.config.lr_of(epoch)
         total = torch.zeros((), device=self.device)
         self.model.train()
         with torch.random.fork_rng():
             torch.manual_seed(int(own))
+            cut = windows(self._rows, self.config.max_length, shared)
             for batch in training_batches(
-                self._rows.titles, self._windows, self.config.batch_size, self.model.start_token, shared
+                self._rows.titles, cut, self.config.batch_size, self.model.start_token, shared
             ):
                 total += self._step(batch, shared)
         if self.place.workers > 1:
@@ -165,6 +174,7 @@ class RecommenderTraining:
         (loss * self.place.workers / int(batch.learnt.sum())).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), _LARGEST_GRADIENT)
         self._optimizer.step()
+        self._averaged.follow(self.model)
         return loss.detach()
 
     def _draw(self, shared: np.random.Generator) -> tuple[torch.Tensor | None, torch.Tensor | None]:

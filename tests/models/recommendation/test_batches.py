@@ -71,7 +71,7 @@ def test_every_label_is_learnt_once_after_what_came_before_it(
         watched = [*sequences.history(row), *sequences.label(row)]
         expected += [(int(watched[at]), watched[:at]) for at in range(len(sequences.history(row)), len(watched))]
     learnt = []
-    cut = windows(sequences, max_length)
+    cut = windows(sequences, max_length, np.random.default_rng(batch_size))
     for whole in training_batches(sequences.titles, cut, batch_size, start, np.random.default_rng(0)):
         assert len(whole.inputs) <= batch_size
         for rank in range(workers):
@@ -88,7 +88,9 @@ def test_every_label_is_learnt_once_after_what_came_before_it(
 
 def test_a_row_that_fits_is_seen_whole() -> None:
     sequences = encode(table([(1, LETTERS[:3], LETTERS[3:6])]), Vocabulary(LETTERS))
-    (batch,) = training_batches(sequences.titles, windows(sequences, 6), 4, 26, np.random.default_rng(0))
+    (batch,) = training_batches(
+        sequences.titles, windows(sequences, 6, np.random.default_rng(0)), 4, 26, np.random.default_rng(0)
+    )
     assert batch.inputs.tolist() == [[26, 0, 1, 2, 3, 4]]
     assert batch.targets.tolist() == [[0, 1, 2, 3, 4, 5]]
     assert batch.learnt.tolist() == [[False] * 3 + [True] * 3]
@@ -99,7 +101,9 @@ def test_the_generator_alone_decides_the_order() -> None:
     sequences = encode(table(rows), Vocabulary(LETTERS))
 
     def order(seed: int) -> list[int]:
-        batches = training_batches(sequences.titles, windows(sequences, 4), 3, 26, np.random.default_rng(seed))
+        batches = training_batches(
+            sequences.titles, windows(sequences, 4, np.random.default_rng(0)), 3, 26, np.random.default_rng(seed)
+        )
         return [title for batch in batches for title in batch.targets[:, 0].tolist()]
 
     assert order(1) == order(1) != order(2)
@@ -111,3 +115,17 @@ def test_histories_keep_their_last_titles() -> None:
     inputs, last = pad_histories(histories, max_length=4, start_token=9)
     assert inputs.tolist() == [[9, 2, 3, 4], [9, 9, 9, 9], [9, 7, 9, 9]]
     assert last.tolist() == [3, 0, 1]
+
+
+def test_a_long_row_is_cut_elsewhere_every_time_and_never_without_context() -> None:
+    titles = [LETTERS[at % 26] for at in range(100)]
+    sequences = encode(table([(1, titles[:30], titles[30:])]), Vocabulary(LETTERS))
+    seen = set()
+    for seed in range(20):
+        cut = windows(sequences, 20, np.random.default_rng(seed))
+        assert all(window.stop - window.start <= 20 for window in cut)
+        assert all(window.learn_from - window.start >= 4 for window in cut[1:])  # a fifth of 20; the last cut may
+        earliest = cut[-1]  # have less, where it learns all that it holds
+        assert (earliest.learn_from, earliest.start) == (30, earliest.stop - 20)
+        seen.add(tuple(window.learn_from for window in cut))
+    assert len(seen) > 5

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.errors import ConfigurationError
-from models.recommendation.model import RecommenderConfig, SASRec, sampled_cross_entropy
+from models.recommendation.model import RecommenderConfig, SASRec
 
 SMALL = RecommenderConfig(dim=8, blocks=2, heads=2, max_length=10, dropout=0.5)
 
@@ -47,23 +47,6 @@ def test_loss_is_the_cross_entropy_of_the_learnt_targets(model: SASRec) -> None:
     assert model(inputs, targets, torch.zeros_like(learnt)).item() == 0
 
 
-def test_sampled_denominator_is_unbiased() -> None:
-    """exp(loss + positive) estimates the softmax's denominator: averaged over draws it is the true one."""
-    torch.manual_seed(1)
-    scores = torch.randn(8)
-    wanted, draws = 3, 4
-    share = torch.tensor([0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05])
-    negatives = torch.multinomial(share, 20_000 * draws, replacement=True).view(-1, draws)
-    denominators = []
-    for drawn in negatives[:5_000]:
-        own = scores[drawn].masked_fill(drawn == wanted, float("-inf"))[None]
-        loss = sampled_cross_entropy(scores[wanted][None], own, torch.log(draws * share[drawn]))
-        denominators.append(math.exp(loss.item() + scores[wanted].item()))
-    estimates = torch.tensor(denominators)
-    error = estimates.std() / math.sqrt(len(estimates))
-    assert abs(estimates.mean() - scores.exp().sum()) < 3 * error
-
-
 def test_sampled_loss_over_every_title_is_the_full_loss(model: SASRec) -> None:
     inputs, targets = torch.tensor([[6, 1, 2]]), torch.tensor([[1, 2, 3]])
     learnt = torch.ones_like(inputs, dtype=torch.bool)
@@ -79,6 +62,9 @@ def test_sampled_loss_over_every_title_is_the_full_loss(model: SASRec) -> None:
         ({"dim": 9, "heads": 2}, "multiple of heads"),
         ({"dropout": 1.0}, "dropout"),
         ({"lr": 0}, "lr must be above 0"),
+        ({"averaging": 1}, r"averaging must be in \[0, 1\): received 1"),
+        ({"recent": 0}, "recent must be at least 1"),
+        ({"epochs": 3, "cooldown": 4}, r"cooldown must be from 0 to epochs \(3\): received 4"),
         ({"lr": "fast"}, "lr must be a number: received 'fast'"),
         ({"epochs": 2.5}, "epochs must be a whole number"),
         ({"epochs": True}, "epochs must be a whole number"),
@@ -92,3 +78,19 @@ def test_configuration_is_checked(values: dict[str, object], named: str) -> None
 
 def test_configuration_survives_its_dictionary() -> None:
     assert RecommenderConfig.from_dict(SMALL.as_dict()) == SMALL
+
+
+def test_the_learning_rate_falls_over_the_last_epochs() -> None:
+    config = RecommenderConfig(lr=0.1, epochs=6, cooldown=3)
+    assert [config.lr_of(epoch) for epoch in range(1, 7)] == pytest.approx([0.1, 0.1, 0.1, 0.07, 0.04, 0.01])
+    assert RecommenderConfig(lr=0.1, epochs=2).lr_of(2) == 0.1
+
+
+def test_a_place_mixes_the_ones_just_before_it(model: SASRec) -> None:
+    block, hidden = model.blocks[0], torch.randn(2, 4, 8)
+    with torch.no_grad():
+        block.recent.copy_(torch.tensor([0.5, 2.0, -1.0])[:, None].expand(3, 8))  # type: ignore[operator]
+    mixed = block._of_recent(hidden)  # type: ignore[operator]
+    expected = 0.5 * hidden[:, 3] + 2.0 * hidden[:, 2] - hidden[:, 1]
+    torch.testing.assert_close(mixed[:, 3], expected)
+    torch.testing.assert_close(mixed[:, 0], 0.5 * hidden[:, 0])
