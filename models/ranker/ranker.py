@@ -1,0 +1,72 @@
+"""The ranker as it is saved, loaded and asked: a folder of one file, readable without any code of ours.
+
+ranker.json       {"format": 1, "features": names of the matrix's columns, "trees": LightGBM's own text}
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from models.errors import ModelFolderError
+from models.ranker.features import NAMES, matrix
+
+FORMAT = 1
+RANKER_FILE = "ranker.json"
+
+
+def booster_of(trees: str) -> Any:
+    """LightGBM's model from its own text."""
+    import lightgbm  # brings pandas with it, which whoever only asks what models there are shall not load
+
+    return lightgbm.Booster(params={"verbosity": -1}, model_str=trees)
+
+
+class Ranker:
+    """Answers which of some titles a viewer would rather watch past the half, were they shown."""
+
+    def __init__(self, trees: str) -> None:
+        self.trees = trees
+        self._booster = booster_of(trees)
+
+    def score(self, rows: pa.Table) -> npt.NDArray[np.float64]:
+        """[rows] the higher, the earlier it should be shown; `rows` have the columns of `models.ranker.features`.
+
+        Raises:
+            TrainingSetError: a column is missing.
+        """
+        if len(rows) == 0:
+            return np.empty(0)
+        scores: npt.NDArray[np.float64] = self._booster.predict(matrix(rows), num_threads=1)
+        return scores
+
+    def save(self, folder: Path) -> None:
+        """Writes the model's file into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RANKER_FILE).write_text(json.dumps({"format": FORMAT, "features": NAMES, "trees": self.trees}))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """The ranker that `save` wrote into `folder`.
+
+        Raises:
+            ModelFolderError: the file is missing or broken, or of features or a format that this version does not have.
+        """
+        path = Path(folder) / RANKER_FILE
+        try:
+            content = json.loads(path.read_text())
+            received, features, trees = content["format"], tuple(content["features"]), content["trees"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelFolderError(f"{path} does not hold a ranker ({error}); fetch or train it again") from error
+        if (received, features) != (FORMAT, NAMES):
+            raise ModelFolderError(
+                f"{path} holds a ranker of format {received} and {len(features)} features; this version reads format "
+                f"{FORMAT} with the {len(NAMES)} of models/ranker/features.py; train it again"
+            )
+        # LightGBM ends the process, not just the call, on some texts that were cut short.
+        if not isinstance(trees, str) or not trees.startswith("tree") or "end of trees" not in trees:
+            raise ModelFolderError(f"{path} holds no whole text of trees; fetch or train it again")
+        return cls(trees)
