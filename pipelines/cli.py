@@ -18,7 +18,7 @@ from pipelines.cli_lakehouse import lineage, maintain
 from pipelines.cli_privacy import privacy
 from pipelines.cli_quality import quality
 from pipelines.cli_quarantine import quarantine_app
-from pipelines.cli_training_set import training_set
+from pipelines.cli_training_set import training_set as training_sets
 from pipelines.console import complain, progress_bar, show, show_line
 from pipelines.errors import ReelError
 from pipelines.report import StationReport
@@ -37,7 +37,7 @@ app.add_typer(contracts, name="contract")
 app.add_typer(features, name="features")
 app.add_typer(privacy, name="privacy")
 app.add_typer(quarantine_app, name="quarantine")
-app.add_typer(training_set, name="training-set")
+app.add_typer(training_sets, name="training-set")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line instead of a table.")]
 RECOMMENDATION = "recommendation"
@@ -164,21 +164,40 @@ def clean(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command()
-def train(context: typer.Context, model: ModelName = RECOMMENDATION, as_json: Json = False) -> None:
-    """Train a model on the newest training set; goes on from its last checkpoint if it was stopped."""
+def train(
+    context: typer.Context,
+    model: ModelName = RECOMMENDATION,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(help="Hyperparameters: a YAML file, or key=number (may be repeated).", metavar="FILE|KEY=NUMBER"),
+    ] = None,
+    training_set: Annotated[
+        Path | None, typer.Option("--training-set", help="A training set's folder; else the model's newest.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Instead of training.workers.")] = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster to train on, instead of ray.address.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model on its newest training set; goes on from its last checkpoint if it was stopped."""
+    from models.task import load_task
+    from pipelines.hyperparameters import hyperparameters
     from pipelines.train import train as run
-    from pipelines.training_set import latest_training_set
+    from pipelines.training_sets.of_model import latest_for
 
     settings: Settings = context.obj
+    if address is not None:
+        settings = settings.model_copy(update={"ray": settings.ray.model_copy(update={"address": address})})
+    configuration = hyperparameters(settings, model, config or ())
+    folder = training_set or latest_for(settings.work_dir, load_task(model))
     with _ray(settings), progress_bar("training", shown=not as_json) as bar:
         work = partial(
             run,
             model,
-            latest_training_set(settings.work_dir),
+            folder,
             tracking_uri=settings.tracking_uri,
             storage=settings.work_dir / "checkpoints",
-            configuration={"seed": settings.training.seed, **settings.training.recommendation},
-            workers=settings.training.workers,
+            configuration=configuration,
+            workers=workers or settings.training.workers,
             use_gpu=settings.training.use_gpu,
             on_progress=bar.reach,
         )
@@ -193,7 +212,7 @@ def evaluate(
     version: Annotated[str | None, typer.Option(help="A registered version; else the newest.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Judge a registered model on the test period, beside popularity."""
+    """Judge a registered model on the test period, beside its baselines."""
     from pipelines.evaluate import evaluate as run
 
     work = partial(run, model, tracking_uri=context.obj.tracking_uri, version=version)

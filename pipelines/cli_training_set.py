@@ -1,4 +1,4 @@
-"""`reel training-set`: the recommender's set, any declared one, and one that was built before built again."""
+"""`reel training-set`: a model's set, any declared one, and one that was built before built again."""
 
 import json
 from pathlib import Path
@@ -38,15 +38,24 @@ def recommender(
 @training_set.command()
 def build(
     context: typer.Context,
-    declared: Annotated[str, typer.Argument(help="MODULE:NAME of a TrainingSet.", metavar="MODULE:NAME")],
+    name: Annotated[str, typer.Argument(help="A model, or MODULE:NAME of a TrainingSet.", metavar="MODEL|MODULE:NAME")],
     as_json: Json = False,
 ) -> None:
-    """Build a declared training set."""
-    from pipelines.console import say
+    """Build the training set of a model, or a declared one."""
+    from pipelines.console import progress_bar, say, show
     from pipelines.training_sets import build as run
     from pipelines.training_sets.named import training_set_named
 
-    built = run(context.obj, training_set_named(declared))
+    if ":" not in name:
+        from models.task import load_task
+        from pipelines.cluster import connected
+        from pipelines.training_sets.of_model import build_for
+
+        with connected(context.obj), progress_bar("joining", shown=not as_json) as bar:
+            report = build_for(context.obj, load_task(name), bar.reach)
+        show(report, as_json=as_json)
+        return
+    built = run(context.obj, training_set_named(name))
     counted = {**built.manifest["counts"], **{f"{split} rows": count for split, count in built.rows.items()}}
     counted |= {f"left out: {reason}": count for reason, count in built.left_out.items()}
     said = ", ".join(f"{name} {count:,}" for name, count in counted.items())

@@ -256,8 +256,8 @@ class TrainingSettings(_Section):
     seed: int = 17
     validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
-    recommendation: dict[str, int | float | str] = Field(
-        default_factory=dict, description="hyperparameters of the recommender, over its defaults"
+    models: dict[str, dict[str, int | float]] = Field(
+        default_factory=dict, description="hyperparameters by model, over its defaults: {churn: {depth: 4}}"
     )
 
 

@@ -22,18 +22,16 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 import ray.train
-from mlflow.models import ModelSignature
-from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from ray.data.datasource.partitioning import Partitioning, PartitionStyle
-from ray.train.torch import TorchTrainer
 
 from models.errors import EmptyTrainingSetError, ModelError, TrainingSetError
-from models.task import Task, load_task
+from models.task import Library, Task, load_task
 from models.training_set import Manifest, read_manifest
 from pipelines.cluster import join_cluster
 from pipelines.errors import ReelError
 from pipelines.plots import learning_curve
 from pipelines.report import StationReport, timed
+from pipelines.signature import mlflow_signature
 from pipelines.tracking import Tracking
 from pipelines.train_epochs import RecordEpochs, recorded_epochs
 from pipelines.train_worker import LEARNT_SPLITS, MODEL_FOLDER, ROWS, Outcome, train_worker
@@ -46,12 +44,7 @@ WORKER_RESTARTS = 3
 _RAY_TRAIN = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300"}
 _LOOK_S = 1.0  # between two looks at how far training has come
 _SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"  # Ray Train's own list of checkpoints
-_ENVIRONMENT = ("ray", "torch", "numpy", "pyarrow", "mlflow")
-SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(Array(DataType.string), "history")]),
-    outputs=Schema([ColSpec(Array(DataType.string), "content_ids"), ColSpec(Array(DataType.double), "probabilities")]),
-    params=ParamSchema([ParamSpec("k", DataType.integer, 10)]),
-)
+_ENVIRONMENT = ("ray", "torch", "xgboost", "lightgbm", "numpy", "pyarrow", "mlflow")
 
 
 class TrainingFailedError(ReelError):
@@ -129,7 +122,7 @@ def train(
     """
     task = load_task(model)
     configured = task.configure(configuration or {})
-    manifest = read_manifest(training_set)
+    manifest = read_manifest(training_set, task.needs)
     if manifest.purpose != task.purpose:
         raise PurposeMismatchError(
             f"{model} needs data that may be used for {task.purpose}: this training set was built for "
@@ -171,11 +164,12 @@ def _train_and_register(training: Training, run_id: str, report: StationReport) 
         best = outcome.curve[outcome.best_epoch - 1]
         tracking.log_epochs(run_id, {int(epoch["epoch"]): epoch for epoch in outcome.curve})
         tracking.log_metrics(run_id, {f"best_{name}": value for name, value in best.items()})
-        figure = learning_curve(outcome.curve, task.watched, task.baseline, outcome.best_epoch)
+        figure = learning_curve(outcome.curve, task.watched, task.baseline, outcome.best_epoch, task.loss)
         tracking.log_figure(run_id, figure, "plots/learning_curve.png")
         with last_checkpoint.as_directory() as checkpoint:
             saved = Path(checkpoint) / MODEL_FOLDER
-            tracking.register(task.name, run_id, saved, task.loader, SIGNATURE, _version_tags(training))
+            signature = mlflow_signature(task.signature)
+            tracking.register(task.name, run_id, saved, task.loader, signature, _version_tags(training))
     except (ModelError, ReelError) as error:
         tracking.log_tags(run_id, {"reel.failure": " ".join(str(error).split())})
         tracking.end_run(run_id, "FAILED")
@@ -201,7 +195,7 @@ def _version_tags(training: Training) -> dict[str, str]:
         "training": training.name,
         "training_set": str(training.training_set),
         "training_set_digest": training.manifest.digest,
-        "label_horizon_ms": str(training.manifest.validation_end_ms),
+        "label_horizon_ms": str(training.manifest.label_horizon_ms),
         "code_version": code_version(),
     }
 
@@ -222,7 +216,7 @@ def _fit(training: Training) -> tuple[Outcome, ray.train.Checkpoint]:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     callbacks: Any = [RecordEpochs(training.folder)]
     worker: Any = train_worker  # its type says that workers return nothing
-    trainer = TorchTrainer(
+    trainer = _trainer_of(training.task.library)(
         worker,
         train_loop_config={
             "model": training.task.name,
@@ -254,6 +248,21 @@ def _fit(training: Training) -> tuple[Outcome, ray.train.Checkpoint]:
     if isinstance(result.return_value, ModelError):
         raise result.return_value
     return result.return_value, result.checkpoint
+
+
+def _trainer_of(library: Library) -> Any:
+    """Ray Train's trainer whose workers find each other as the library wants it: gloo or NCCL, Rabit, sockets."""
+    if library == "xgboost":
+        from ray.train.xgboost import XGBoostTrainer
+
+        return XGBoostTrainer
+    if library == "lightgbm":
+        from ray.train.lightgbm import LightGBMTrainer
+
+        return LightGBMTrainer
+    from ray.train.torch import TorchTrainer
+
+    return TorchTrainer
 
 
 def _dataset(training: Training) -> ray.data.Dataset:

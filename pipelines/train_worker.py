@@ -20,7 +20,7 @@ import ray.train.torch
 import torch
 
 from models.errors import ModelError
-from models.task import Place, Training, load_task
+from models.task import Library, Place, Training, load_task
 from models.training_set import read_manifest
 
 ROWS, LEARNT_SPLITS = "rows", ("train", "validation")
@@ -55,16 +55,31 @@ def train_worker(order: dict[str, Any]) -> Outcome | ModelError:
 
 def _start(order: dict[str, Any]) -> Training:
     context = ray.train.get_context()
-    place = Place(context.get_world_rank(), context.get_world_size(), str(ray.train.torch.get_device()))
-    # Ray gives a worker one thread per CPU it reserves; while workers train, no one else uses this node's CPUs.
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size()))
     task = load_task(order["model"])
-    manifest = read_manifest(Path(order["training_set"]))
+    # Ray gives a worker one thread per CPU it reserves; while workers train, no one else uses this node's CPUs.
+    threads = max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size())
+    torch.set_num_threads(threads)
+    place = Place(
+        context.get_world_rank(),
+        context.get_world_size(),
+        str(ray.train.torch.get_device()),
+        threads,
+        _network(task.library),
+    )
+    manifest = read_manifest(Path(order["training_set"]), task.needs)
     # Every worker gets all rows: see `models.recommendation.training` for why.
     batches = ray.train.get_dataset_shard(ROWS).iter_batches(batch_size=None, batch_format="pyarrow")
     rows = pa.concat_tables(batches, promote_options="default")
     train, validation = (rows.filter(pc.equal(rows["split"], split)) for split in LEARNT_SPLITS)
     return task.start(task.configure(order["configuration"]), manifest, train, validation, place)
+
+
+def _network(library: Library) -> dict[str, Any]:
+    if library != "lightgbm":
+        return {}
+    from ray.train.lightgbm import get_network_params
+
+    return get_network_params()
 
 
 def _resume(training: Training, older: list[str]) -> int:

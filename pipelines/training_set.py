@@ -36,7 +36,7 @@ from pipelines.lakehouse.scans import read_all
 from pipelines.point_in_time.join import Request, join_within
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
-from pipelines.training_sets.built import folder_of, publish
+from pipelines.training_sets.built import folder_of, newest, point_to, publish
 from pipelines.version import code_version
 from pipelines.viewing import Viewing, excluded_in
 
@@ -88,7 +88,7 @@ def build_training_set(
         if not folder.exists():
             _build(settings, lakehouse, viewing, splits, inputs, folder, made)
         on_progress(1, 1)
-        _point_to(folder)
+        point_to(folder, inputs["name"])
         manifest = json.loads((folder / "manifest.json").read_text())
         made.wrote_folder(folder, SCHEMA, sum(manifest["rows"].values()))
         report.did = {f"rows left out: {reason}": n for reason, n in manifest["excluded"].items()}
@@ -98,10 +98,10 @@ def build_training_set(
 
 def latest_training_set(work_dir: Path) -> Path:
     """The folder of the newest training set. Raises EmptyTrainingSetError when none was built."""
-    pointer = work_dir / "training_sets" / "recommendation.latest"
-    if not pointer.exists():
+    folder = newest(work_dir, "recommendation")
+    if folder is None:
         raise EmptyTrainingSetError(f"no training set under {work_dir}; run `reel training-set` first")
-    return pointer.parent / pointer.read_text().strip()
+    return folder
 
 
 def _splits(settings: Settings, viewing: Viewing) -> Splits:
@@ -312,10 +312,3 @@ def _filled(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         place = np.where(np.asarray(column.is_valid()), np.arange(len(column)), len(column))
         column = together.take(pa.array(place))
     return column
-
-
-def _point_to(folder: Path) -> None:
-    pointer = folder.parent / "recommendation.latest"
-    draft = pointer.with_suffix(".draft")
-    draft.write_text(folder.name)
-    draft.replace(pointer)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipelines.training_sets.mlflow_dataset import TrainingSetDataset
 
 MANIFEST_FILE = "manifest.json"
+_POINTER_SUFFIX = ".latest"
 _NEEDED = ("format", "name", "declaration", "snapshots", "split_ms", "rows", "excluded", "counts", "files", "data_ms")
 
 
@@ -130,3 +131,17 @@ def publish(staged: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
     (staged / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1, sort_keys=True))
     shutil.rmtree(folder, ignore_errors=True)
     staged.rename(folder)
+
+
+def point_to(folder: Path, name: str) -> None:
+    """Make a folder the newest training set of that name."""
+    pointer = folder.parent / f"{name}{_POINTER_SUFFIX}"
+    draft = pointer.with_suffix(".draft")
+    draft.write_text(folder.name)
+    draft.replace(pointer)
+
+
+def newest(work_dir: Path, name: str) -> Path | None:
+    """The folder of the newest training set of that name, if one was built."""
+    pointer = work_dir / "training_sets" / f"{name}{_POINTER_SUFFIX}"
+    return pointer.parent / pointer.read_text().strip() if pointer.exists() else None

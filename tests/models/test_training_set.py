@@ -17,7 +17,7 @@ def folder(tmp_path: Path) -> Path:
 def test_reads_what_was_written(folder: Path) -> None:
     manifest = read_manifest(folder)
     assert manifest.catalogue[:2] == ("title000", "title001")
-    assert manifest.validation_end_ms == 1_700_000_000_000 + 9 * 86_400_000
+    assert manifest.label_horizon_ms == 1_700_000_000_000 + 9 * 86_400_000
     assert manifest.excluded == {"kids' profile": 3, "no consent": 2}
 
 
@@ -43,7 +43,14 @@ def test_the_digest_is_of_the_content_not_of_its_layout(folder: Path) -> None:
 def test_refuses_an_unknown_format(folder: Path, changes: dict[str, object], named: str) -> None:
     edit_manifest(folder, **changes)
     with pytest.raises(TrainingSetError, match=named):
-        read_manifest(folder)
+        read_manifest(folder, needs=("catalogue", "popularity"))
+
+
+def test_what_only_some_sets_hold_is_empty_where_nobody_needs_it(folder: Path) -> None:
+    edit_manifest(folder, catalogue=None, popularity=None, horizon_ms=86_400_000)
+    manifest = read_manifest(folder)
+    assert (manifest.catalogue, manifest.popularity) == ((), {})
+    assert manifest.label_horizon_ms == 1_700_000_000_000 + 10 * 86_400_000
 
 
 def test_refuses_what_is_no_manifest(folder: Path, tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ from mlflow.entities.model_registry import ModelVersion
 from models.errors import EmptyTrainingSetError
 from models.recommendation.model import RecommenderConfig
 from models.recommendation.recommender import Recommender
+from models.recommendation.task import TASK
 from models.recommendation.training import RecommenderTraining
 from models.task import Place
 from models.training_set import Manifest
 from pipelines.evaluate import TrainingSetChangedError, evaluate
 from pipelines.publish import NotEvaluatedError, publish
+from pipelines.signature import mlflow_signature
 from pipelines.tracking import ModelNotRegisteredError, Tracking
-from pipelines.train import SIGNATURE
 from tests.models.recommendation.conftest import SMALL, read_set
 from tests.models.recommendation.planted import DAY_MS, START_MS, Planted, edit_manifest, write_training_set
 
@@ -49,7 +50,7 @@ class Registry:
         training.best().save(saved)
         run_id = self.tracking.open_run(MODEL, f"run {len(list(self.folder.rglob('MLmodel')))}", {})
         return self.tracking.register(
-            MODEL, run_id, saved, "models.recommendation.pyfunc", SIGNATURE, tags(read.manifest, planted)
+            MODEL, run_id, saved, TASK.loader, mlflow_signature(TASK.signature), tags(read.manifest, planted)
         )
 
     def evaluate(self, version: ModelVersion | None = None) -> dict[str, object]:
@@ -72,7 +73,7 @@ def tags(manifest: Manifest, planted: Planted) -> dict[str, str]:
     return {
         "training_set": str(planted.folder),
         "training_set_digest": manifest.digest,
-        "label_horizon_ms": str(manifest.validation_end_ms),
+        "label_horizon_ms": str(manifest.label_horizon_ms),
     }
 
 
@@ -176,7 +177,7 @@ def test_the_first_champion_has_to_beat_popularity(registry: Registry, plant: Ca
     registry.evaluate()
     did = registry.publish()
     assert did["decision"] == "published"
-    assert float(did["ndcg_gain_low"]) > 0  # type: ignore[arg-type]
+    assert float(did["gain_low"]) > 0  # type: ignore[arg-type]
     assert registry.aliases == {"challenger": "1", "champion": "2"}
     assert registry.tags_of(learnt)["gate.opponent"] == "popularity"
     assert registry.publish()["reason"] == "it is the champion already"
@@ -236,4 +237,4 @@ def test_part_of_the_period_is_compared_where_part_is_late_enough(
     registry.publish()
     registry.register(plant(), LEARNT)
     registry.evaluate()
-    assert "on 120 rows of 120 viewers" in str(registry.publish()["reason"])
+    assert "on 120 rows of 120 profiles" in str(registry.publish()["reason"])

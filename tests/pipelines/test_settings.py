@@ -94,9 +94,9 @@ EVERY_KEY = {
     "training.seed": ("0", 0),
     "training.validation_share": ("0.2", 0.2),
     "training.test_share": ("0.3", 0.3),
-    "training.recommendation": (
-        "{epochs: 3, dropout: 0.1, device: cpu}",
-        {"epochs": 3, "dropout": 0.1, "device": "cpu"},
+    "training.models": (
+        "{recommendation: {epochs: 3, dropout: 0.1}}",
+        {"recommendation": {"epochs": 3, "dropout": 0.1}},
     ),
     "serving.host": ("0.0.0.0", "0.0.0.0"),
     "serving.port": ("9000", 9000),
@@ -265,7 +265,7 @@ def test_a_wrong_value_names_its_key_what_was_received_and_its_variable(tmp_path
 def test_a_wrong_value_deep_in_a_list_or_mapping_names_the_key_that_can_be_set(tmp_path: Path):
     for tree, key in (
         ({"kafka": {"topics": ["a", {}]}}, "kafka.topics"),
-        ({"training": {"recommendation": {"epochs": [1]}}}, "training.recommendation"),
+        ({"training": {"models": {"churn": {"epochs": [1]}}}}, "training.models"),
         ({"kafka": {"client": {"sasl.password": 31337}}}, "kafka.client"),
     ):
         message = refused(tmp_path, tree)
