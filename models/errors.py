@@ -45,6 +45,16 @@ class EmptyTrainingSetError(TrainingSetError):
         )
 
 
+class OneClassError(TrainingSetError):
+    """Every row of a split has the same label, so that nothing can be told apart."""
+
+    def __init__(self, split: str, label: str, rows: int, value: object) -> None:
+        super().__init__(
+            f"the training set's {split} split has one class only: {label} is {value} in all of its {rows} rows; widen "
+            "the period, or see whether the events that make the label are there"
+        )
+
+
 class UnknownLabelError(TrainingSetError):
     """A label is a title that the training set's own catalogue lacks."""
 

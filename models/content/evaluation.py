@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.content.titles import Title, Vocabulary
-from models.content.watches import Cold, Watches
+from models.content.watches import Cold
 from models.ranking import Scores
 from models.relevance import graded_ndcg_at, hit_among, recall_at
 
@@ -25,23 +25,6 @@ class ColdScorer(Protocol):
     def score(self, histories: Sequence[Sequence[str]], candidates: Sequence[Title]) -> Scores:
         """[len(histories), len(candidates)]; the higher, the likelier watched."""
         ...
-
-
-class GenrePopularity:
-    """The same list for everyone: the mean number of viewers of the titles learnt that share a genre, over genres."""
-
-    def __init__(self, titles: Mapping[str, Title], learnt: Watches) -> None:
-        counts = np.bincount(learnt.title, minlength=len(learnt.titles))
-        by_genre: dict[str, list[int]] = {}
-        for content_id, count in zip(learnt.titles.tolist(), counts.tolist(), strict=True):
-            for genre in titles[content_id].genres:
-                by_genre.setdefault(genre, []).append(count)
-        self._mean = {genre: float(np.mean(some)) for genre, some in by_genre.items()}
-
-    def score(self, histories: Sequence[Sequence[str]], candidates: Sequence[Title]) -> Scores:
-        """[len(histories), len(candidates)]; 0 where no genre is known."""
-        means = [[self._mean.get(genre, 0.0) for genre in title.genres] or [0.0] for title in candidates]
-        return np.tile(np.array([np.mean(some) for some in means], np.float32), (len(histories), 1))
 
 
 class TfIdfCosine:
@@ -60,7 +43,8 @@ class TfIdfCosine:
     def score(self, histories: Sequence[Sequence[str]], candidates: Sequence[Title]) -> Scores:
         """[len(histories), len(candidates)] from 0 to 1."""
         vectors = self._vectors(candidates)
-        profiles = [self._vectors([self._titles[name] for name in history]).sum(axis=0) for history in histories]
+        known = [[self._titles[name] for name in history if name in self._titles] for history in histories]
+        profiles = [self._vectors(history).sum(axis=0) for history in known]
         scores: Scores = (_unit(np.array(profiles)) @ vectors.T).astype(np.float32)
         return scores
 
@@ -82,6 +66,7 @@ class RandomOrder:
 def per_viewer(scorer: ColdScorer, cold: Cold, titles: Mapping[str, Title]) -> dict[str, npt.NDArray[np.float64]]:
     """NDCG@10, HR@10 and recall@10 of each viewer, [viewers] each, by name."""
     scores = scorer.score(cold.histories, [titles[content_id] for content_id in cold.candidates])
+    scores = np.where(cold.seen, np.float32(-np.inf), scores)
     return {
         f"ndcg_at_{CUT}": graded_ndcg_at(scores, cold.relevant.astype(np.float64), CUT),
         f"hr_at_{CUT}": hit_among(scores, cold.relevant, CUT),

@@ -24,12 +24,12 @@ from models.errors import ConfigurationError
 class ContentConfig:
     """Everything that decides what is learnt from a training set."""
 
-    dim: int = 64
+    dim: int = 32
     dropout: float = 0.5
     """Share of a history's titles of which only the metadata is seen in training."""
     hidden_share: float = 0.5
     """Share of a viewer's titles that has to be guessed from the rest."""
-    cold_share: float = 0.2
+    cold_share: float = 0.1
     """Share of the titles whose watches are not learnt from: what an epoch is judged by."""
     lr: float = 3e-3
     weight_decay: float = 0.1
@@ -44,8 +44,8 @@ class ContentConfig:
         for name in ("dim", "batch_size", "epochs", "patience"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
-        for name in ("hidden_share", "cold_share"):
-            _require(0 < getattr(self, name) < 1, name, getattr(self, name), "between 0 and 1")
+        _require(0 < self.hidden_share < 1, "hidden_share", self.hidden_share, "between 0 and 1")
+        _require(0 < self.cold_share <= 0.5, "cold_share", self.cold_share, "above 0, to 0.5")
         _require(self.lr > 0, "lr", self.lr, "above 0")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
 
@@ -77,7 +77,7 @@ def _require(holds: bool, name: str, received: object, expected: str) -> None:
 
 
 class TwoTowers(nn.Module):
-    """The model. Bags are (numbers of tokens, where each title's begin); histories (numbers of titles, where each's)."""
+    """The model. A bag: numbers of tokens, and where each title's begin; a history: titles, and where each viewer's."""
 
     def __init__(self, tokens: int, titles: int, config: ContentConfig) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.content.recommender import ContentRecommender
+from models.content.watches import HISTORY
 
 DEFAULT_TITLES = 10
 
@@ -15,13 +16,13 @@ class ServedContent:
         self.recommender = recommender
 
     def predict(
-        self, model_input: Mapping[str, Sequence[Sequence[str]]], params: Mapping[str, Any] | None = None
+        self, model_input: Mapping[str, Sequence[Sequence[str] | None]], params: Mapping[str, Any] | None = None
     ) -> dict[str, list[list[str]] | list[list[float]]]:
-        """For every list of content ids in the column `history`, titles and their probabilities.
+        """For every list of content ids in the column `HISTORY`, titles and their probabilities.
 
         `params["k"]` is how many titles (10).
         """
-        histories = [list(history) for history in model_input["history"]]
+        histories = [[] if history is None else list(history) for history in model_input[HISTORY]]
         answers = self.recommender.recommend(histories, int((params or {}).get("k", DEFAULT_TITLES)))
         return {
             "content_ids": [[content_id for content_id, _ in answer] for answer in answers],

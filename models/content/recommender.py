@@ -1,6 +1,7 @@
 """The content model as it is saved, loaded and asked: a folder of four files, readable without any code of ours.
 
-config.json       {"format": 1, "architecture": "two_towers", "config": {...}, "learnt": content ids in own-part order}
+config.json       {"format": 1, "architecture": "two_towers", "config": {...}, "learnt": content ids in own-part order,
+                   "viewers_by_genre": {...}}
 vocabulary.json   tokens, in the order of the model's rows
 titles.json       the titles it can tell of: what the catalogue said of each
 weights.pt        the state dict, loaded with weights_only=True
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from models.content.model import ContentConfig, TwoTowers
+from models.content.popularity import GenrePopularity
 from models.content.titles import Title, Vocabulary
 from models.errors import ConfigurationError, ModelFolderError
 from models.ranking import Scores, top_k
@@ -31,13 +33,21 @@ class ContentRecommender:
     """Answers which titles a viewer is likely to watch, also of those that nobody has watched yet."""
 
     def __init__(
-        self, model: TwoTowers, vocabulary: Vocabulary, learnt: Sequence[str], titles: Iterable[Title]
+        self,
+        model: TwoTowers,
+        vocabulary: Vocabulary,
+        learnt: Sequence[str],
+        titles: Iterable[Title],
+        popularity: GenrePopularity,
     ) -> None:
-        """`learnt`: ids of the titles that have a part of their own, in its order; `titles`: all that are described."""
+        """`learnt`: ids of the titles that have a part of their own, in its order; `titles`: all that are described;
+        `popularity`: the baseline, from the same watching.
+        """
         self.model = model.cpu().eval()
         self.vocabulary = vocabulary
         self.learnt = tuple(learnt)
         self.titles: Mapping[str, Title] = {title.content_id: title for title in titles}
+        self.popularity = popularity
         self._own = {content_id: number for number, content_id in enumerate(self.learnt)}
         self.unknown_titles = 0
         """Titles of histories asked about so far that the model does not know; they were skipped."""
@@ -90,7 +100,8 @@ class ContentRecommender:
         (folder / VOCABULARY_FILE).write_text(json.dumps(self.vocabulary.tokens))
         (folder / TITLES_FILE).write_text(json.dumps([title.as_dict() for title in self.titles.values()]))
         description = {"format": FORMAT, "architecture": ARCHITECTURE, "config": self.model.config.as_dict()}
-        (folder / CONFIG_FILE).write_text(json.dumps({**description, "learnt": self.learnt}, indent=2))
+        told = {"learnt": self.learnt, "viewers_by_genre": self.popularity.viewers}
+        (folder / CONFIG_FILE).write_text(json.dumps({**description, **told}, indent=2))
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -112,7 +123,8 @@ class ContentRecommender:
                 )
             model = TwoTowers(len(tokens), len(described["learnt"]), ContentConfig.from_dict(described["config"]))
             model.load_state_dict(torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True))
-            return cls(model, Vocabulary(tokens), described["learnt"], map(Title.from_dict, titles))
+            popularity = GenrePopularity(described["viewers_by_genre"])
+            return cls(model, Vocabulary(tokens), described["learnt"], map(Title.from_dict, titles), popularity)
         except _BROKEN as error:
             reason = " ".join(str(error).split())[:200]
             raise ModelFolderError(

@@ -1,8 +1,9 @@
 """Training of the content model, one epoch at a time: pure torch, in one process of possibly several.
 
 A share of the titles is held out: nobody's watching of them is learnt. An epoch is judged by how well these, and titles
-that are watched for the first time in the validation period, are ranked by their metadata alone, as they were watched in
-that period. The random numbers of an epoch are a function of (seed, epoch) alone.
+that are new in the validation period, are ranked by their metadata alone for who watched them then. Another share is
+never looked at here: `models.content.judging` judges by it. The random numbers of an epoch are a function of
+(seed, epoch) alone.
 """
 
 import copy
@@ -16,11 +17,12 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from models.content.evaluation import CUT, GenrePopularity, per_viewer
+from models.content.evaluation import CUT, per_viewer
 from models.content.model import ContentConfig, TwoTowers
+from models.content.popularity import GenrePopularity
 from models.content.recommender import ContentRecommender
-from models.content.titles import Title, Vocabulary, titles_of
-from models.content.watches import Cold, Watches, is_held_out
+from models.content.titles import Vocabulary, titles_of
+from models.content.watches import TEST_SHARE, Cold, Watches, lots
 from models.errors import CheckpointMismatchError, DivergedError, EmptyTrainingSetError
 from models.task import Place
 from models.training_set import Manifest
@@ -45,18 +47,17 @@ class ContentTraining:
         self.config, self.place = config, place
         self.device = torch.device(place.device)
         self.titles = {title.content_id: title for rows in (train, validation) for title in titles_of(rows)}
-        watched, later = Watches.of(train), Watches.of(validation)
-        if len(watched) == 0:
-            raise EmptyTrainingSetError("train")
-        held_out = is_held_out(watched.titles.tolist(), config.cold_share, config.seed)
-        self.learnt = watched.of_titles(watched.titles[~held_out])
+        watched = Watches.of(train)
+        self.learnt = watched.of_titles(watched.titles[self._is_learnt(watched.titles)])
         if len(self.learnt) == 0:
             raise EmptyTrainingSetError("train")
-        new = later.titles[~np.isin(later.titles, watched.titles[~held_out])]
-        self._cold = Cold.of(self.learnt, later.of_titles(new))
+        later = np.array(sorted(set(validation["content_id"].to_pylist())), dtype=str)
+        new = later[(lots(later.tolist()) >= TEST_SHARE) & ~np.isin(later, self.learnt.titles)]
+        self._cold = Cold.of(validation, new)
         if len(self._cold) == 0:
             raise EmptyTrainingSetError("validation")
-        self._popularity_metrics = self._judge(GenrePopularity(self.titles, self.learnt), "validation_popularity")
+        self._popularity = GenrePopularity.of(self.titles, self.learnt)
+        self._popularity_metrics = self._judge(self._popularity, "validation_popularity")
 
         known = [self.titles[name] for name in self.learnt.titles.tolist()]
         self.vocabulary = Vocabulary.of(known)
@@ -140,6 +141,11 @@ class ContentTraining:
         self.best_epoch = state["best_epoch"]
         self.curve = list(state["curve"])
 
+    def _is_learnt(self, titles: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
+        """[titles] which are learnt from: neither for judging a model nor for choosing its epoch."""
+        drawn = lots(titles.tolist())
+        return (drawn >= TEST_SHARE) & (drawn < 1 - self.config.cold_share)
+
     def _learn(self, epoch: int) -> float:
         """One pass over the viewers; the mean loss of a viewer over all workers."""
         chance = np.random.default_rng([self.config.seed, epoch])
@@ -184,10 +190,8 @@ class ContentTraining:
     def _recommender(self, weights: dict[str, torch.Tensor]) -> ContentRecommender:
         model = TwoTowers(len(self.vocabulary), len(self.learnt.titles), self.config)
         model.load_state_dict(weights)
-        return ContentRecommender(model, self.vocabulary, self.learnt.titles.tolist(), self._described())
-
-    def _described(self) -> list[Title]:
-        return [self.titles[name] for name in sorted(self.titles)]
+        described = [self.titles[name] for name in sorted(self.titles)]
+        return ContentRecommender(model, self.vocabulary, self.learnt.titles.tolist(), described, self._popularity)
 
     def _judge(self, scorer: Any, name: str) -> dict[str, float]:
         """Mean metrics of `scorer` over the viewers of the new titles."""

@@ -53,6 +53,13 @@ GENRES, TITLE = "content_genres", "content_id"
 _NUMBERS = {**VIEWER_NUMBERS, **TITLE_NUMBERS, **CONTEXT_NUMBERS}
 COLUMNS = (TITLE, GENRES, RECENT_TITLES, *SHARES.values(), *_NUMBERS.values())
 """Columns that rows must have."""
+KINDS: Mapping[str, pa.DataType] = {
+    TITLE: pa.string(),
+    **dict.fromkeys((GENRES, RECENT_TITLES), pa.list_(pa.string())),
+    **dict.fromkeys(SHARES.values(), pa.map_(pa.string(), pa.float64())),
+    **dict.fromkeys((*_NUMBERS.values(), *STAGE_SCORES.values()), pa.float64()),
+}
+"""The columns and those of `STAGE_SCORES`, by type; in a row all but the title's id may be null."""
 NAMES = (
     *_NUMBERS,
     *STAGE_SCORES,

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from models.ranker.features import KINDS, TITLE
 from models.ranker.ranker import Ranker
 
 
@@ -15,11 +17,17 @@ class ServedRanker:
         self.ranker = ranker
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> dict[str, list[float]]:
-        """The column `score` of the candidates in the columns of `models.ranker.features`: an Arrow table, or
-        columns by name.
-        """
-        rows = model_input if isinstance(model_input, pa.Table) else pa.table({k: list(model_input[k]) for k in model_input})
-        return {"score": self.ranker.score(rows).tolist()}
+        """The column `score` of candidates in columns by name, as in `KINDS`; the higher, the earlier to be shown."""
+        ids = list(model_input[TITLE])
+        columns = {name: pa.nulls(len(ids), kind) for name, kind in KINDS.items()}
+        columns |= {name: _array(model_input[name], kind) for name, kind in KINDS.items() if name in model_input}
+        return {"score": self.ranker.score(pa.table(columns)).tolist()}
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    """A column of a frame or of a mapping; NaN is null, an array a list."""
+    plain = [one.tolist() if isinstance(one, np.ndarray) else one for one in values]
+    return pa.array([None if isinstance(one, float) and np.isnan(one) else one for one in plain], kind)
 
 
 def _load_pyfunc(path: str) -> ServedRanker:

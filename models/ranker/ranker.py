@@ -1,12 +1,14 @@
-"""The ranker as it is saved, loaded and asked: a folder of one file, readable without any code of ours.
+"""The ranker as it is saved, loaded and asked: a folder of two files, readable without any code of ours.
 
-ranker.json       {"format": 1, "features": names of the matrix's columns, "trees": LightGBM's own text}
+ranker.json       {"format": 1, "features": names of the matrix's columns}
+trees.txt         LightGBM's own text
 """
 
 import json
 from pathlib import Path
 from typing import Any, Self
 
+import lightgbm
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -15,13 +17,11 @@ from models.errors import ModelFolderError
 from models.ranker.features import NAMES, matrix
 
 FORMAT = 1
-RANKER_FILE = "ranker.json"
+RANKER_FILE, TREES_FILE = "ranker.json", "trees.txt"
 
 
 def booster_of(trees: str) -> Any:
     """LightGBM's model from its own text."""
-    import lightgbm  # brings pandas with it, which whoever only asks what models there are shall not load
-
     return lightgbm.Booster(params={"verbosity": -1}, model_str=trees)
 
 
@@ -44,9 +44,10 @@ class Ranker:
         return scores
 
     def save(self, folder: Path) -> None:
-        """Writes the model's file into `folder`."""
+        """Writes the model's files into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RANKER_FILE).write_text(json.dumps({"format": FORMAT, "features": NAMES, "trees": self.trees}))
+        (folder / TREES_FILE).write_text(self.trees)
+        (folder / RANKER_FILE).write_text(json.dumps({"format": FORMAT, "features": NAMES}))
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -55,18 +56,19 @@ class Ranker:
         Raises:
             ModelFolderError: the file is missing or broken, or of features or a format that this version does not have.
         """
-        path = Path(folder) / RANKER_FILE
+        folder = Path(folder)
         try:
-            content = json.loads(path.read_text())
-            received, features, trees = content["format"], tuple(content["features"]), content["trees"]
+            content = json.loads((folder / RANKER_FILE).read_text())
+            received, features = content["format"], tuple(content["features"])
+            trees = (folder / TREES_FILE).read_text()
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelFolderError(f"{path} does not hold a ranker ({error}); fetch or train it again") from error
+            raise ModelFolderError(f"{folder} does not hold a ranker ({error}); fetch or train it again") from error
         if (received, features) != (FORMAT, NAMES):
             raise ModelFolderError(
-                f"{path} holds a ranker of format {received} and {len(features)} features; this version reads format "
+                f"{folder} holds a ranker of format {received} and {len(features)} features; this version reads format "
                 f"{FORMAT} with the {len(NAMES)} of models/ranker/features.py; train it again"
             )
         # LightGBM ends the process, not just the call, on some texts that were cut short.
-        if not isinstance(trees, str) or not trees.startswith("tree") or "end of trees" not in trees:
-            raise ModelFolderError(f"{path} holds no whole text of trees; fetch or train it again")
+        if not trees.startswith("tree\n") or "end of trees" not in trees:
+            raise ModelFolderError(f"{folder / TREES_FILE} is no whole text of trees; fetch or train it again")
         return cls(trees)

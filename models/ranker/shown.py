@@ -52,7 +52,9 @@ class Requests:
         at_ms = rows["event_timestamp"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()).to_numpy()
         order = np.lexsort((at_ms, session, viewer))
         viewer, session, at_ms = viewer[order], session[order], at_ms[order]
-        begins = np.append(True, (viewer[1:] != viewer[:-1]) | (session[1:] != session[:-1]) | (np.diff(at_ms) > PAUSE_MS))
+        begins = np.append(
+            True, (viewer[1:] != viewer[:-1]) | (session[1:] != session[:-1]) | (np.diff(at_ms) > PAUSE_MS)
+        )
         starts = np.flatnonzero(begins[: len(order)])
         taken = rows.take(pa.array(order))
         watched = np.array([bool(one) for one in taken[LABEL].to_pylist()], np.float64)

@@ -6,6 +6,7 @@ all rows (they are deterministic), so that a run's result does not depend on the
 
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pyarrow as pa
 
@@ -13,7 +14,7 @@ from models.errors import CheckpointMismatchError, DivergedError, EmptyTrainingS
 from models.ranker.features import NAMES
 from models.ranker.model import RankerConfig
 from models.ranker.ranker import Ranker, booster_of
-from models.ranker.shown import Requests
+from models.ranker.shown import LABEL, Requests
 from models.task import Place
 from models.training_set import Manifest
 
@@ -37,8 +38,7 @@ class RankerTraining:
         """
         self.config, self.place = config, place
         self._learnt, self._judged = _requests(train, "train"), _requests(validation, "validation")
-        shown = self._ndcg(self._judged.as_shown())
-        self._shown_metrics = {BASELINE: shown}
+        self._shown_metrics = {BASELINE: self._ndcg(self._judged.as_shown())}
         self._dataset: Any = None
         self._trees: list[str] = []
         self._identity = {"training_set": manifest.digest, "features": " ".join(NAMES), **config.as_dict()}
@@ -47,12 +47,13 @@ class RankerTraining:
 
     @property
     def facts(self) -> dict[str, int]:
-        """What was read: requests and tiles, and how many of these were watched."""
+        """What was read: requests and tiles, how many of these were watched, features that are null throughout."""
         return {
             "train_requests": len(self._learnt),
             "train_tiles": len(self._learnt.watched),
             "train_watched": int(self._learnt.watched.sum()),
             "validation_requests": len(self._judged),
+            "features_without_a_value": int(np.isnan(self._learnt.features).all(axis=0).sum()),
         }
 
     @property
@@ -101,7 +102,7 @@ class RankerTraining:
         """Goes on from what `state` returned.
 
         Raises:
-            CheckpointMismatchError: it was made with another configuration, other features or from another training set.
+            CheckpointMismatchError: it was made with another configuration, other features or another training set.
         """
         theirs = state["identity"]
         differing = [name for name, value in self._identity.items() if theirs.get(name) != value]
@@ -113,8 +114,6 @@ class RankerTraining:
 
     def _grow(self, epoch: int) -> Any:
         """All trees up to those of this block. From the text of those before, as a resumed training has them."""
-        import lightgbm  # see models.ranker.ranker
-
         if self._dataset is None:
             self._dataset = lightgbm.Dataset(
                 self._learnt.features,
@@ -138,5 +137,5 @@ def _requests(rows: pa.Table, split: str) -> Requests:
     requests = Requests.of(rows)
     watched = int(requests.watched.sum())
     if watched in (0, len(requests.watched)):
-        raise OneClassError(split, "watched", bool(watched), len(requests.watched))
+        raise OneClassError(split, LABEL, len(requests.watched), bool(watched))
     return requests
