@@ -1,4 +1,4 @@
-"""From everything on offer to the few titles of a page, in three steps of which each looks at fewer titles more closely.
+"""From everything on offer to the few titles of a page, in three steps: each looks at fewer titles more closely.
 
 1. Retrieve: the sequential recommender's likeliest next titles, and the content model's of those it does not know.
 2. Rank: the ranker's order of these, by viewer, title and moment.
@@ -87,7 +87,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Page:
-    """Titles to show, first to last, with the score they were ranked by; what could not be done as it should, and why."""
+    """Titles to show, first to last, with the score they were ranked by; what could not be done as it should."""
 
     titles: list[tuple[str, float]]
     reasons: tuple[str, ...] = ()
@@ -144,7 +144,7 @@ class Cascade:
         return [self._joined(*each) for each in zip(histories, known, new, strict=True)]
 
     def _described(self, histories: Sequence[Sequence[str]]) -> list[list[tuple[str, float]]]:
-        """(id, score) of the new titles likeliest by what is written of them; of all titles if nothing else retrieves."""
+        """(id, score) of new titles, likeliest first by what is written of them; of all if nothing else retrieves."""
         wanted = self.config.new_titles if self.retrieval is not None else self.config.retrieved
         names = self._new
         if self.content is None or not names or not wanted:

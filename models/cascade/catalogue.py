@@ -13,7 +13,7 @@ VIEWERS = TITLE_NUMBERS["title_viewers_day"]
 
 @dataclass(frozen=True)
 class Offer:
-    """A title on offer, and the numbers that the ranker wants to know of it, by column; what is not there is unknown."""
+    """A title on offer, and the numbers that the ranker wants to know of it, by column; others are unknown."""
 
     title: Title
     numbers: Mapping[str, float] = field(default_factory=dict)

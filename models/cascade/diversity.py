@@ -43,7 +43,7 @@ def rerank(relevance: Floats, similarity: Floats, k: int, weight: float) -> npt.
 
 
 def genre_similarity(genres: Sequence[Sequence[str]]) -> Floats:
-    """[titles, titles] shared genres over all genres of a pair (Jaccard); 0 where neither has one, 1 on the diagonal."""
+    """[titles, titles] shared genres over all genres of a pair (Jaccard); 0 if neither has one, 1 on the diagonal."""
     names = sorted({genre for some in genres for genre in some})
     has = np.array([[name in some for name in names] for some in genres], np.float64).reshape(len(genres), len(names))
     shared = has @ has.T

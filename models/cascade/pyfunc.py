@@ -20,7 +20,7 @@ class ServedCascade:
         self.cascade = cascade
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-        """A page for every viewer: `content_ids`, the `scores` they were ranked by, and `reasons` if it could be better.
+        """A page for every viewer: `content_ids`, the `scores` they were ranked by, `reasons` if it could be better.
 
         The column `history` lists content ids, oldest first; any other columns are features of the viewer and the
         moment as the ranker calls them. `params["k"]` is how many titles (10).

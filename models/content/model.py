@@ -27,7 +27,7 @@ class ContentConfig:
     dim: int = 32
     dropout: float = 0.5
     """Share of a history's titles of which only the metadata is seen in training."""
-    hidden_share: float = 0.5
+    hidden_share: float = 0.3
     """Share of a viewer's titles that has to be guessed from the rest."""
     cold_share: float = 0.1
     """Share of the titles whose watches are not learnt from: what an epoch is judged by."""
