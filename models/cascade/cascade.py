@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from models.cascade.catalogue import Catalogue
@@ -117,7 +118,9 @@ class Cascade:
         self.catalogue, self.config = catalogue, config
         self.retrieval, self.content, self.ranker = retrieval, content, ranker
         known = set(retrieval.vocabulary.content_ids) if retrieval is not None else set()
-        self._new = sorted(catalogue.offers.keys() - known)
+        self._names = sorted(catalogue.offers)
+        self._place = {name: place for place, name in enumerate(self._names)}
+        self._new = [place for place, name in enumerate(self._names) if name not in known]
         self._known = sorted(catalogue.offers.keys() & known)
         self._popular = catalogue.popular()
 
@@ -140,44 +143,46 @@ class Cascade:
         known: list[list[tuple[str, float]]] = [[] for _ in asked]
         if self.retrieval is not None and self._known:
             known = self.retrieval.recommend(histories, self.config.retrieved, allowed=self._known)
-        new = self._described(histories)
-        return [self._joined(*each) for each in zip(histories, known, new, strict=True)]
-
-    def _described(self, histories: Sequence[Sequence[str]]) -> list[list[tuple[str, float]]]:
-        """(id, score) of new titles, likeliest first by what is written of them; of all if nothing else retrieves."""
-        wanted = self.config.new_titles if self.retrieval is not None else self.config.retrieved
-        names = self._new
-        if self.content is None or not names or not wanted:
-            return [[] for _ in histories]
-        scores = self.content.score(histories, [self.catalogue.offers[name].title for name in names])
-        best = []
-        for history, row in zip(histories, scores, strict=True):
-            seen = set(history)
-            order = [at for at in np.argsort(-row, kind="stable").tolist() if names[at] not in seen][:wanted]
-            best.append([(names[at], float(row[at])) for at in order])
-        return best
+        described = np.full((len(asked), len(self._names)), np.nan)
+        if self.content is not None:
+            described = self.content.score(histories, [self.catalogue.offers[name].title for name in self._names])
+        return [self._joined(*each) for each in zip(histories, known, described, strict=True)]
 
     def _joined(
-        self, history: Sequence[str], known: Sequence[tuple[str, float]], new: Sequence[tuple[str, float]]
+        self, history: Sequence[str], known: Sequence[tuple[str, float]], described: npt.NDArray[np.floating]
     ) -> _Candidates:
-        """Known titles in their order, with a new one at every so-manieth place."""
-        every, ids, waiting = self.config.new_title_every, [], [name for name, _ in new]
+        """Known titles in their order, with a new one at every so-manieth place.
+
+        Args:
+            history: content ids.
+            known: what the sequential recommender retrieved.
+            described: [titles on offer] what the content model says of each; NaN where there is none.
+        """
+        every, ids, waiting = self.config.new_title_every, [], self._best_new(history, described)
         for name, _ in known:
             if waiting and (len(ids) + 1) % every == 0:
                 ids.append(waiting.pop(0))
             ids.append(name)
         ids += waiting
         by_retrieval = {name: float(np.log(max(probability, 1e-12))) for name, probability in known}
-        by_content = dict(new)
         missing = [NO_RETRIEVAL] if self.retrieval is None else []
         if self.content is None and self._new:
             missing.append(NO_CONTENT)
         return _Candidates(
             ids,
             [by_retrieval.get(name, np.nan) for name in ids],
-            [by_content.get(name, np.nan) for name in ids],
+            [float(described[self._place[name]]) for name in ids],
             (*missing, *([] if self._knows_one(history) else [NO_HISTORY])),
         )
+
+    def _best_new(self, history: Sequence[str], described: npt.NDArray[np.floating]) -> list[str]:
+        """New titles, likeliest first by what is written of them; all titles are new if nothing else retrieves."""
+        if self.content is None:
+            return []
+        wanted = self.config.new_titles if self.retrieval is not None else self.config.retrieved
+        seen, places = set(history), np.array(self._new, np.int64)
+        order = places[np.argsort(-described[places], kind="stable")]
+        return [name for name in (self._names[place] for place in order) if name not in seen][:wanted]
 
     def _knows_one(self, history: Sequence[str]) -> bool:
         by_retrieval = self.retrieval is not None and bool(self.retrieval.vocabulary.columns(list(history)).size)

@@ -22,7 +22,7 @@ RANKER_FILE, TREES_FILE = "ranker.json", "trees.txt"
 
 def booster_of(trees: str) -> Any:
     """LightGBM's model from its own text."""
-    return lightgbm.Booster(params={"verbosity": -1}, model_str=trees)
+    return lightgbm.Booster(model_str=trees)
 
 
 class Ranker:
