@@ -42,14 +42,16 @@ def graded_ndcg_at(scores: Floats, gains: Floats, k: int) -> npt.NDArray[np.floa
     """
     found = _cumulated(np.take_along_axis(gains, order_of(scores, k), axis=1))
     best = _cumulated(-np.sort(-gains, axis=1)[:, :k])
-    return np.divide(found, best, out=np.full(len(best), np.nan), where=best > 0)
+    ndcg: npt.NDArray[np.float64] = np.divide(found, best, out=np.full(len(best), np.nan), where=best > 0)
+    return ndcg
 
 
 def recall_at(scores: Floats, relevant: npt.NDArray[np.bool_], k: int) -> npt.NDArray[np.float64]:
     """Share of each row's relevant titles that are among its first k; NaN where it has none."""
     found = np.take_along_axis(relevant, order_of(scores, k), axis=1).sum(axis=1)
     wanted = relevant.sum(axis=1)
-    return np.divide(found, wanted, out=np.full(len(wanted), np.nan), where=wanted > 0)
+    recall: npt.NDArray[np.float64] = np.divide(found, wanted, out=np.full(len(wanted), np.nan), where=wanted > 0)
+    return recall
 
 
 def hit_among(scores: Floats, relevant: npt.NDArray[np.bool_], k: int) -> npt.NDArray[np.float64]:

@@ -158,7 +158,8 @@ class Cascade:
             known: what the sequential recommender retrieved.
             described: [titles on offer] what the content model says of each; NaN where there is none.
         """
-        every, ids, waiting = self.config.new_title_every, [], self._best_new(history, described)
+        every, waiting = self.config.new_title_every, self._best_new(history, described)
+        ids: list[str] = []
         for name, _ in known:
             if waiting and (len(ids) + 1) % every == 0:
                 ids.append(waiting.pop(0))

@@ -49,7 +49,7 @@ def genre_similarity(genres: Sequence[Sequence[str]]) -> Floats:
     shared = has @ has.T
     sizes = has.sum(axis=1)
     either = sizes[:, None] + sizes[None, :] - shared
-    similarity = np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
+    similarity: Floats = np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
     np.fill_diagonal(similarity, 1.0)
     return similarity
 

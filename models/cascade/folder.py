@@ -18,17 +18,18 @@ from models.recommendation.recommender import Recommender
 
 FORMAT = 1
 CASCADE_FILE, CATALOGUE_FILE = "cascade.json", "catalogue.json"
-_LOADERS: dict[str, Any] = {
+LOADERS: dict[str, Any] = {
     "retrieval": Recommender.load,
     "content": ContentRecommender.load,
     "ranker": Ranker.load,
 }
+"""The parts there may be, and what reads each."""
 
 
 def save(cascade: Cascade, folder: Path) -> None:
     """Writes the cascade and the parts it has into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = {name: getattr(cascade, name) for name in _LOADERS if getattr(cascade, name) is not None}
+    parts = {name: getattr(cascade, name) for name in LOADERS if getattr(cascade, name) is not None}
     for name, part in parts.items():
         part.save(folder / name)
     offers = [offer.as_dict() for offer in cascade.catalogue.offers.values()]
@@ -54,8 +55,8 @@ def load(folder: Path | str) -> Cascade:
         config, names = CascadeConfig.from_dict(described["config"]), list(described["parts"])
     except (OSError, ValueError, KeyError, TypeError, ConfigurationError) as error:
         raise ModelFolderError(f"{folder} does not hold one whole cascade ({error}); make it again") from error
-    unknown = sorted(set(names) - _LOADERS.keys())
+    unknown = sorted(set(names) - LOADERS.keys())
     if unknown:
         raise ModelFolderError(f"{folder} has parts that this version does not know: {', '.join(unknown)}")
-    parts = {name: _LOADERS[name](folder / name) for name in names}
+    parts = {name: LOADERS[name](folder / name) for name in names}
     return Cascade(Catalogue({offer.title.content_id: offer for offer in offers}), config, **parts)

@@ -7,10 +7,10 @@ import numpy as np
 
 from models.cascade.cascade import Asked, Cascade
 from models.cascade.folder import load
+from models.cascade.signature import HISTORY
 from models.ranker.features import KINDS
 
 DEFAULT_TITLES = 10
-HISTORY = "history"
 
 
 class ServedCascade:

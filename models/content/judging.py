@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from models.content.evaluation import CUT, ColdScorer, RandomOrder, TfIdfCosine, per_viewer
 from models.content.recommender import ContentRecommender
 from models.content.titles import Title, titles_of
-from models.content.watches import LABEL, VIEWER, Cold, test_titles
+from models.content.watches import LABEL, VIEWER, Cold, judged_titles
 from models.errors import EmptyTrainingSetError
 from models.intervals import bootstrap_means
 from models.judged import Figure, Judged, Slice
@@ -89,7 +89,7 @@ def _of_rows(scorer: ColdScorer, rows: pa.Table) -> npt.NDArray[np.float64]:
 
 def _cold(rows: pa.Table) -> tuple[Cold, dict[str, Title]]:
     titles = {title.content_id: title for title in titles_of(rows)}
-    return Cold.of(rows, test_titles(list(titles))), titles
+    return Cold.of(rows, judged_titles(list(titles))), titles
 
 
 def _slice(values: Mapping[str, npt.NDArray[np.float64]], chosen: npt.NDArray[np.bool_], rows: int, seed: int) -> Slice:

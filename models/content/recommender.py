@@ -138,7 +138,7 @@ class ContentRecommender:
 
     def _viewers(self, histories: Sequence[Sequence[str]]) -> torch.Tensor:
         watched = [name for history in histories for name in history]
-        starts = np.concatenate([[0], np.cumsum([len(history) for history in histories])[:-1]]).astype(np.int64)
+        starts = np.cumsum([0, *map(len, histories)])[:-1].astype(np.int64)
         if not watched:
             return self.model.viewers(torch.zeros(0, self.model.config.dim), torch.from_numpy(starts))
         embeddings, _ = self._tower([self.titles[name] for name in watched])

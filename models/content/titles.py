@@ -113,7 +113,7 @@ class Vocabulary:
     def bags(self, titles: Sequence[Title]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """(numbers of the known tokens of all titles one after another, where each title's begin, [titles])."""
         numbers = [[self._number[token] for token in title.tokens if token in self._number] for title in titles]
-        starts = np.concatenate([[0], np.cumsum([len(bag) for bag in numbers])[:-1]]) if numbers else np.empty(0)
+        starts = np.cumsum([0, *map(len, numbers)])[:-1]
         return np.array([number for bag in numbers for number in bag], np.int64), starts.astype(np.int64)
 
     def matrix(self, titles: Sequence[Title]) -> npt.NDArray[np.float32]:

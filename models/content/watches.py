@@ -125,7 +125,7 @@ def lots(content_ids: Sequence[str]) -> npt.NDArray[np.float64]:
     return np.array([int.from_bytes(digest, "big") / 2**64 for digest in hashed], np.float64)
 
 
-def test_titles(content_ids: Sequence[str]) -> npt.NDArray[np.str_]:
+def judged_titles(content_ids: Sequence[str]) -> npt.NDArray[np.str_]:
     """Those of these titles, each once, that content models are judged by."""
     names = np.unique(np.array(content_ids, dtype=str))
     return names[lots(names.tolist()) < TEST_SHARE]

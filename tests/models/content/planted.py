@@ -38,7 +38,7 @@ def genre_of(title: int) -> str:
     return GENRES[title % len(GENRES)]
 
 
-def write_training_set(folder: Path, *, viewers: int = 60, titles: int = 120, length: int = 20, seed: int = 1) -> None:
+def write_training_set(folder: Path, *, viewers: int = 200, titles: int = 120, length: int = 20, seed: int = 1) -> None:
     """Writes it as `reel training-set build content` does: half of the time train, a quarter each for the others."""
     random = np.random.default_rng(seed)
     bounds = (START_MS + length // 2 * DAY_MS, START_MS + length * 3 // 4 * DAY_MS)

@@ -16,7 +16,7 @@ from models.content.popularity import GenrePopularity
 from models.content.recommender import ContentRecommender
 from models.content.titles import Title, Vocabulary, titles_of
 from models.content.training import WATCHED, ContentTraining
-from models.content.watches import HISTORY, Cold, Watches, lots, test_titles
+from models.content.watches import HISTORY, Cold, Watches, lots, judged_titles
 from models.errors import ConfigurationError, DivergedError, EmptyTrainingSetError, ModelFolderError, TrainingSetError
 from models.intervals import Interval
 from models.task import Place
@@ -63,15 +63,15 @@ def test_of_several_rows_of_a_title_the_last_counts(planted: tuple[Manifest, dic
 
 def test_the_titles_that_are_judged_by_depend_on_their_ids_alone() -> None:
     names = [f"title{number}" for number in range(5_000)]
-    assert 0.08 < len(test_titles(names)) / len(names) < 0.12
-    assert test_titles(names[::-1]).tolist() == test_titles(names).tolist()
+    assert 0.08 < len(judged_titles(names)) / len(names) < 0.12
+    assert judged_titles(names[::-1]).tolist() == judged_titles(names).tolist()
     assert lots(["vod-00001"]).tolist() == lots(["vod-00001", "x"]).tolist()[:1]
 
 
 def test_no_model_learns_from_the_titles_that_it_is_judged_by(trained: ContentTraining) -> None:
-    assert not set(test_titles(list(trained.titles))) & set(trained.learnt.titles.tolist())
+    assert not set(judged_titles(list(trained.titles))) & set(trained.learnt.titles.tolist())
     assert not set(trained._cold.candidates) & set(trained.learnt.titles.tolist())
-    assert not set(trained._cold.candidates) & set(test_titles(list(trained.titles)))
+    assert not set(trained._cold.candidates) & set(judged_titles(list(trained.titles)))
 
 
 def test_watches_of_a_later_period_become_histories_and_what_was_watched_of_new_titles() -> None:
@@ -119,7 +119,7 @@ def test_new_titles_are_offered_to_those_who_keep_to_their_genre(
     assert isinstance(by_chance, Interval)
     assert ndcg.low > max(popular.high, by_chance.high)
     # The best that anybody can do: the viewer's genre first, in any order within it.
-    cold = Cold.of(tables["test"], test_titles(list(trained.titles)))
+    cold = Cold.of(tables["test"], judged_titles(list(trained.titles)))
     titles = {title.content_id: title for title in titles_of(tables["test"])}
     best = np.mean(per_viewer(_OwnGenre(), cold, titles)["ndcg_at_10"])
     assert ndcg.mean > 0.9 * best
@@ -215,6 +215,7 @@ def test_a_bag_holds_the_tokens_that_are_known() -> None:
 
 
 @pytest.mark.realdata
+@pytest.mark.slow
 def test_on_real_people_new_films_are_ranked_better_than_by_any_baseline(shared_data: Path) -> None:
     rows, judged = rows_of(shared_data / "ml-100k")
     manifest = Manifest("ml-100k", "personalization", {}, 0, "tests", [], {}, {}, {"validation_end": 0}, "0", "0" * 64)
