@@ -1,5 +1,6 @@
-"""Bootstrap intervals of means whose rows are not independent: whole viewers are drawn, not rows."""
+"""Bootstrap intervals of rows that are not independent: whole viewers are drawn, not rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,3 +65,45 @@ def bootstrap_means(
         Interval(float(mean), float(at_low), float(at_high))
         for mean, at_low, at_high in zip(values.mean(axis=0), low, high, strict=True)
     ]
+
+
+def bootstrap(
+    statistics: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
+    units: npt.NDArray[np.generic],
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> list[Interval]:
+    """Percentile intervals of statistics that are no means (AUC, calibration error), under the same cluster bootstrap.
+
+    Args:
+        statistics: [rows] how often each row counts, to the statistics, [columns].
+        units: [rows], who each row belongs to.
+        seed: of the draws.
+        resamples: how many draws.
+
+    Returns:
+        One interval per column around the statistic of the rows as they are. Draws without a value (an AUC where one
+        class was not drawn) are left out; NaN where none has one.
+    """
+    _, unit_of_row = np.unique(units, return_inverse=True)
+    whole = statistics(np.ones(len(unit_of_row)))
+    count = int(unit_of_row.max(initial=-1)) + 1
+    if count == 0:
+        return [Interval(float("nan"), float("nan"), float("nan"))] * len(whole)
+    generator = np.random.default_rng(seed)
+    drawn = np.stack(
+        [
+            statistics(generator.multinomial(count, np.full(count, 1 / count))[unit_of_row].astype(np.float64))
+            for _ in range(resamples)
+        ]
+    )
+    return [
+        _percentiles(float(value), column[np.isfinite(column)]) for value, column in zip(whole, drawn.T, strict=True)
+    ]
+
+
+def _percentiles(value: float, drawn: npt.NDArray[np.float64]) -> Interval:
+    if not len(drawn):
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(value, float(low), float(high))

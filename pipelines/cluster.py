@@ -19,7 +19,7 @@ import ray
 
 from pipelines.errors import ReelError
 from pipelines.report import not_counted
-from pipelines.settings import Settings
+from pipelines.settings import PROJECT_ROOT, Settings
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,6 +28,9 @@ Result = TypeVar("Result")
 IN_FLIGHT_PER_CPU = 2
 ROWS_PER_BUCKET = 500_000  # of silver's width, some 400 MB while a task works on them
 CONNECT_TIMEOUT_S = 10
+PACKAGES = ("features", "models", "pipelines", "serving")
+# What Ray sets for a job that is submitted to it: the cluster's address, and how it was submitted.
+RAY_ADDRESS, SUBMITTED_JOB = "RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 class ClusterError(ReelError):
@@ -93,13 +96,20 @@ def join_cluster() -> None:
         "object_store_memory": settings.ray.object_store_mb * 1024 * 1024,
         "include_dashboard": False,
     }
+    address = settings.ray_address or os.environ.get(RAY_ADDRESS)
+    joining: dict[str, Any] = {"address": address, "runtime_env": travelling_code()} if address else local
     with not_counted(), _as_cluster_errors(settings), _own_signals_kept():
-        ray.init(
-            address=settings.ray_address,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **({} if settings.ray_address else local),
-        )
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **joining)
+
+
+def travelling_code() -> dict[str, Any]:
+    """The runtime environment that brings this code to a cluster's workers, whatever version their image has.
+
+    Nothing where the process is a job that was submitted to the cluster: its working directory has travelled already.
+    """
+    if SUBMITTED_JOB in os.environ:
+        return {}
+    return {"py_modules": [str(PROJECT_ROOT / name) for name in PACKAGES]}
 
 
 @contextmanager

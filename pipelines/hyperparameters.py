@@ -1,6 +1,7 @@
 """What a training is configured with: settings, files and `key=value`, each over the one before."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,13 @@ def hyperparameters(settings: Settings, model: str, given: Sequence[str]) -> dic
     return found
 
 
-def _pair(text: str) -> dict[str, Any]:
+def _pair(text: str) -> dict[str, int | float]:
     key, _, written = text.partition("=")
-    try:
-        value = yaml.safe_load(written)
-    except yaml.YAMLError:
-        value = None
-    if not key.isidentifier() or isinstance(value, bool) or not isinstance(value, int | float):
+    value: int | float | None = None
+    for kind in (float, int):  # a whole number is left one
+        with suppress(ValueError):
+            value = kind(written)
+    if not key.isidentifier() or value is None:
         raise HyperparameterError(f"--config {text}: write a hyperparameter as key=number, such as epochs=5")
     return {key: value}
 

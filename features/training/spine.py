@@ -32,6 +32,9 @@ class Every:
 
     From an event that meets `ended_by` on there is no row, until one that meets `begun_by`; of both in the same
     millisecond the end holds. Everything is as known before the row's instant.
+
+    `keeps` names texts of the log that a row brings along, each as the newest event before it that has one says;
+    `days_known` a column that says how many whole days before the row the key's first event lies.
     """
 
     source: Source
@@ -40,26 +43,30 @@ class Every:
     seen_within_ms: int = 28 * DAY_MS
     ended_by: Where = None
     begun_by: Where = None
+    keeps: tuple[str, ...] = ()
+    days_known: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the rows."""
-        return (self.entity, INSTANT)
+        return (self.entity, INSTANT, *self.keeps, *((self.days_known,) if self.days_known else ()))
 
     @property
     def identity(self) -> tuple[str, ...]:
         """What tells rows apart."""
-        return self.columns
+        return (self.entity, INSTANT)
 
     @property
     def reads(self) -> tuple[str, ...]:
         """Columns of the log that are read."""
-        flags = (column_of(self.ended_by), column_of(self.begun_by))
-        return tuple(dict.fromkeys([self.entity, EVENT_TIME, EVENT_ID, *(name for name in flags if name)]))
+        flags = [name for name in (column_of(self.ended_by), column_of(self.begun_by)) if name]
+        return tuple(dict.fromkeys([self.entity, EVENT_TIME, EVENT_ID, *flags, *self.keeps]))
 
     def check(self) -> None:
         """Raise `DeclarationError` where there can be no such rows."""
-        _check_log(self.source, (self.entity,), self.ended_by, self.begun_by)
+        _check_log(self.source, (self.entity, *self.keeps), self.ended_by, self.begun_by)
+        if len(set(self.columns)) < len(self.columns):
+            raise DeclarationError(f"spine: two of the columns {', '.join(self.columns)} are called alike; rename one")
         if self.step_ms <= 0 or self.seen_within_ms <= 0:
             raise DeclarationError(
                 f"spine: a step of {self.step_ms} ms or a memory of {self.seen_within_ms} ms is none; give lengths"
@@ -69,17 +76,26 @@ class Every:
 
     def rows(self, log: pa.Table, until_ms: int, since_ms: int = _NEVER_MS) -> pa.Table:
         """(key, instant) of the keys of a log in any order, by key and instant: since `since_ms`, before `until_ms`."""
-        keys, owners, first, after = self._steps(log, until_ms)
+        keys, owners, first, after, log = self._steps(log, until_ms)
         first = np.maximum(first, -(-since_ms // self.step_ms))
         events, steps = expand(first, np.maximum(first, after))
-        return pa.table({
+        columns = {
             self.entity: keys.take(pa.array(owners[events])).cast(pa.string()),
             INSTANT: timestamps(steps * self.step_ms),
-        })  # fmt: skip
+        }
+        starts = run_starts(owners)
+        begins = starts[run_of_row(starts, len(owners))]
+        for name in self.keeps:
+            newest = _newest(np.asarray(flat(log[name]).is_valid()), begins)[events]
+            columns[name] = flat(log[name]).take(pa.array(newest, mask=newest < 0))
+        if self.days_known:
+            since_ms = milliseconds(log[EVENT_TIME], EVENT_TIME)[begins[events]]
+            columns[self.days_known] = pa.array((steps * self.step_ms - since_ms) // DAY_MS)
+        return pa.table(columns)
 
     def rows_by_instant(self, log: pa.Table, until_ms: int) -> dict[int, int]:
         """How many rows a log makes, by instant."""
-        _, _, first, after = self._steps(log, until_ms)
+        _, _, first, after, _ = self._steps(log, until_ms)
         made = after > first
         if not made.any():
             return {}
@@ -88,8 +104,8 @@ class Every:
         counts = np.cumsum(np.bincount(first - base, minlength=size) - np.bincount(after - base, minlength=size))
         return {(base + place) * self.step_ms: int(counts[place]) for place in np.flatnonzero(counts).tolist()}
 
-    def _steps(self, log: pa.Table, until_ms: int) -> tuple[pa.Array, Int64s, Int64s, Int64s]:
-        """(keys, whose each event is, steps `first[i]:after[i]` of which it is the last event before them)."""
+    def _steps(self, log: pa.Table, until_ms: int) -> tuple[pa.Array, Int64s, Int64s, Int64s, pa.Table]:
+        """(keys, whose each event is, steps `first[i]:after[i]` of which it is the last event before, events)."""
         log = log.filter(log[self.entity].is_valid())
         keys, owners = encode(log[self.entity])
         times_ms = milliseconds(log[EVENT_TIME], EVENT_TIME)
@@ -102,7 +118,7 @@ class Every:
         first, after = times_ms // self.step_ms + 1, upto_ms // self.step_ms + 1
         is_over = self._is_over(log, owners, times_ms)
         after[is_over] = first[is_over]
-        return keys, owners, first, after
+        return keys, owners, first, after, log
 
     def _is_over(self, log: pa.Table, owners: Int64s, times_ms: Int64s) -> np.ndarray:
         """[events] whether after each event the key has ended and not begun again."""

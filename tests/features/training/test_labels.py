@@ -177,6 +177,25 @@ def test_everybody_every_so_often_is_who_a_loop_finds(rows, memory, begins_again
     assert len(some) == sum(count for at, count in by_instant.items() if T0 + 3 * HOUR <= at < T0 + 8 * HOUR)
 
 
+@settings(max_examples=80, deadline=None)
+@given(events)
+def test_a_row_brings_along_what_was_last_said_and_for_how_long_its_key_is_known(rows):
+    spine = Every(LOG, "user_id", step_ms=HOUR, seen_within_ms=90 * HOUR, keeps=("content_id",), days_known="days")
+    spine.check()
+    found = spine.rows(log_of(rows), T0 + 40 * HOUR)
+    assert tuple(found.column_names) == spine.columns
+    for row in found.to_pylist():
+        at = round(row["event_timestamp"].timestamp() * 1000) - T0
+        before = [
+            (one["at"], f"e{number:04d}", one["content_id"])
+            for number, one in enumerate(rows)
+            if one["user_id"] == row["user_id"] and one["at"] < at
+        ]
+        said = [content for _, _, content in sorted(before, key=lambda one: one[:2]) if content is not None]
+        assert row["content_id"] == (said[-1] if said else None)
+        assert row["days"] == (at - min(before)[0]) // DAY
+
+
 def test_a_row_for_each_event_that_is_meant():
     chance = random.Random(3)
     rows = [
@@ -225,3 +244,7 @@ def test_a_spine_that_cannot_be_is_refused():
         Every(LOG, "user_id", begun_by=Is("event_name", "a")).check()
     with pytest.raises(DeclarationError, match="after their event"):
         PerEvent(LOG, "user_id", lead_ms=-1).check()
+    with pytest.raises(DeclarationError, match="no column contents; the nearest is content_id"):
+        Every(LOG, "user_id", keeps=("contents",)).check()
+    with pytest.raises(DeclarationError, match="called alike"):
+        Every(LOG, "user_id", keeps=("content_id",), days_known="content_id").check()

@@ -1,0 +1,1 @@
+"""Churn: which active subscribers will cancel within thirty days, how likely, and why."""

@@ -1,0 +1,174 @@
+"""Boosted trees on the same road: trained by Ray Train, killed and gone on with, judged, published, or refused."""
+
+import os
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow.pyfunc
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from mlflow import MlflowClient
+
+from models.churn.columns import EmptyFeatureError
+from models.errors import CheckpointMismatchError, OneClassError
+from pipelines.evaluate import evaluate
+from pipelines.publish import publish
+from pipelines.report import StationReport
+from pipelines.train import train
+from pipelines.train_epochs import recorded_epochs
+from tests.models.churn.planted import DAY_MS, START_MS, write_training_set
+
+MODEL = "churn"
+QUICK = {"epochs": 3, "patience": 3, "rounds_per_epoch": 10}
+MANY = 30  # epochs enough that a training that is killed after two has not come to its end meanwhile
+
+pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(300)]
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A training set, an MLflow and a place for checkpoints."""
+
+    folder: Path
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    def train(self, training_set: Path | None = None, workers: int = 1, **changes: float) -> StationReport:
+        return train(
+            MODEL,
+            training_set or self.folder / "set",
+            tracking_uri=self.uri,
+            storage=self.folder / "trainings",
+            configuration={**QUICK, **changes},
+            workers=workers,
+        )
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.uri, self.uri)
+
+    @property
+    def versions(self) -> int:
+        return len(self.client.search_model_versions(f"name = '{MODEL}'"))
+
+    def curve(self, report: StationReport, metric: str) -> list[float]:
+        history = self.client.get_metric_history(str(report.wrote["run"]), metric)
+        return [point.value for point in sorted(history, key=lambda point: point.step)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tuple[Shop, StationReport]:
+    shop = Shop(tmp_path_factory.mktemp("churn"))
+    write_training_set(shop.folder / "set")
+    return shop, shop.train()
+
+
+def test_the_whole_road_to_champion(trained: tuple[Shop, StationReport]) -> None:
+    shop, report = trained
+    assert report.did["epochs"] == 3
+    did = evaluate(MODEL, tracking_uri=shop.uri).did
+    assert did["accounts"] == 250
+    assert float(did["test_auc_pr"]) > float(did["test_logistic_auc_pr"])
+    metrics = shop.client.get_run(str(report.wrote["run"])).data.metrics
+    assert metrics["test_slice_market_US_rows"] == 252
+    assert metrics["test_slices_auc_least"] < metrics["test_slices_auc_greatest"]
+    plots = {one.path for one in shop.client.list_artifacts(str(report.wrote["run"]), "plots")}
+    assert {"plots/test_slices.png", "plots/test_calibration.png", "plots/test_lift.png"} <= plots
+
+    # A second test period that starts later than all that the first version has learnt from.
+    published = publish(MODEL, tracking_uri=shop.uri)
+    assert published.read["opponent"] == "logistic regression"
+    version = shop.client.get_model_version(MODEL, "1")
+    assert version.tags["gate.metric"] == "log_loss"
+    assert version.tags["gate.decision"] == published.did["decision"]
+    assert int(version.tags["label_horizon_ms"]) == START_MS + (82 + 30) * DAY_MS
+
+
+def test_mlflow_asks_it_by_its_signature(trained: tuple[Shop, StationReport]) -> None:
+    shop, _ = trained
+    served = mlflow.pyfunc.load_model(shop.client.get_model_version_download_uri(MODEL, "1"))
+    frame = pq.read_table(shop.folder / "set" / "split=test", partitioning=None).slice(0, 4).to_pandas()
+    asked = frame[served.metadata.get_input_schema().input_names()]
+    asked = asked.astype({"user_viewing_history__age_ms": float})  # MLflow makes no double of a whole number
+    answer = served.predict(asked, params={"reasons": 2})
+    assert all(0 < probability < 1 for probability in answer["probability"])
+    assert [len(reasons) for reasons in answer["reasons"]] == [2, 2, 2, 2]
+
+
+def test_two_workers_of_whom_one_is_killed_grow_nearly_the_trees_of_one(
+    trained: tuple[Shop, StationReport], tmp_path: Path
+) -> None:
+    shop, _ = trained
+    other = Shop(tmp_path)
+    killer = _kill_a_worker_after_two_epochs.remote(str(tmp_path / "trainings"))
+    together = other.train(shop.folder / "set", workers=2, epochs=MANY, patience=MANY)
+    assert ray.get(killer)
+    assert together.did["epochs"] == MANY
+    assert int(together.did["resumed from epoch"]) >= 2
+    alone = shop.train(epochs=MANY, patience=MANY)
+    for metric, near in (("train_loss", 0.03), ("validation_auc", 0.03)):
+        assert other.curve(together, metric) == pytest.approx(shop.curve(alone, metric), abs=near)
+
+
+@ray.remote(num_cpus=0)
+def _kill_a_worker_after_two_epochs(storage: str, timeout_s: float = 120) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if any(len(recorded_epochs(folder)) >= 2 for folder in Path(storage).glob("churn-*")):
+            break
+        time.sleep(0.02)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            name, own_session = path.read_text(), os.getsid(int(path.parent.name)) == os.getsid(0)
+        except OSError:
+            continue
+        if name.startswith("ray::RayTrainWorker") and own_session:
+            os.kill(int(path.parent.name), signal.SIGKILL)
+            return True
+    return False
+
+
+def test_rows_nothing_can_be_learnt_from_leave_no_version(trained: tuple[Shop, StationReport], tmp_path: Path) -> None:
+    done, _ = trained
+    shop = Shop(tmp_path)
+    write_training_set(tmp_path / "set", accounts=30)
+    _change(tmp_path / "set" / "split=train", "churned", lambda rows: pa.array([False] * rows))
+    with pytest.raises(OneClassError, match="train split has one class only"):
+        shop.train()
+    _change(tmp_path / "set" / "split=train", "churned", lambda rows: pa.array([True, False] * (rows // 2)))
+    trend = "churn_signals__engagement_trend"
+    _change(tmp_path / "set" / "split=train", trend, lambda rows: pa.nulls(rows, pa.float64()))
+    with pytest.raises(EmptyFeatureError, match=f"{trend}: null in all 300"):
+        shop.train(seed=1)
+    assert shop.versions == 0
+    runs = shop.client.search_runs([shop.client.get_experiment_by_name(MODEL).experiment_id])
+    assert {run.info.status for run in runs} == {"FAILED"}
+    assert all("\n" not in run.data.tags["reel.failure"] for run in runs)
+
+    # Checkpoints of another schema, where this training's would be.
+    (theirs,) = {path.parent for path in (done.folder / "trainings").glob("churn-*/checkpoint_*") if _epochs(path) == 3}
+    own = tmp_path / "trainings"
+    _change(tmp_path / "set" / "split=train", trend, lambda rows: pa.array([1.0] * rows))
+    for folder in own.iterdir():
+        shutil.rmtree(folder)
+        shutil.copytree(theirs, folder)
+    with pytest.raises(CheckpointMismatchError, match="belongs to another training"):
+        shop.train()
+    assert shop.versions == 0
+
+
+def _epochs(checkpoint: Path) -> int:
+    return len(recorded_epochs(checkpoint.parent))
+
+
+def _change(folder: Path, column: str, values) -> None:  # type: ignore[no-untyped-def]
+    path = folder / "part-0.parquet"
+    rows = pq.read_table(path, partitioning=None)
+    pq.write_table(rows.set_column(rows.column_names.index(column), column, values(len(rows))), path)
