@@ -234,6 +234,31 @@ def publish(
 
 
 @app.command()
+def assemble(
+    context: typer.Context,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Settings of the cascade: a YAML file, or key=number (may be repeated).", metavar="FILE|KEY=NUMBER"
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make one servable of the champions: retrieve, rank, diversify."""
+    from pipelines.assemble import CASCADE
+    from pipelines.assemble import assemble as run
+    from pipelines.hyperparameters import hyperparameters
+    from pipelines.lakehouse.catalog import Lakehouse
+
+    settings: Settings = context.obj
+    given = hyperparameters(settings, CASCADE, config or ())
+    given.pop("seed")  # nothing is drawn
+    lakehouse = Lakehouse.open(settings)
+    work = partial(run, lakehouse, tracking_uri=settings.tracking_uri, configuration=given)
+    show(_audited(settings, "assemble", RECOMMENDATION, work), as_json=as_json)
+
+
+@app.command()
 def demo(
     context: typer.Context,
     keep: Annotated[bool, typer.Option("--keep", help="Go on serving until stopped.")] = False,

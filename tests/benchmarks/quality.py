@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument("--task", required=True, choices=tasks())
     parser.add_argument("--data", type=Path, help="a folder of the task's format (its own in ../shared/data)")
     arguments = parser.parse_args()
-    folder: Path = arguments.data or DATA / arguments.task
     task = importlib.import_module(f"tests.benchmarks.judged.{arguments.task.replace('-', '_')}")
+    folder: Path = arguments.data or DATA / getattr(task, "DATA", arguments.task)
     needs_data = arguments.data is not None or not getattr(task, "MAKES_ITS_DATA", False)
     if needs_data and not folder.is_dir():
         parser.error(f"no data at {folder}; give the folder with --data")

@@ -16,7 +16,7 @@ from models.content.popularity import GenrePopularity
 from models.content.recommender import ContentRecommender
 from models.content.titles import Title, Vocabulary, titles_of
 from models.content.training import WATCHED, ContentTraining
-from models.content.watches import HISTORY, Cold, Watches, lots, judged_titles
+from models.content.watches import HISTORY, Cold, Watches, judged_titles, lots
 from models.errors import ConfigurationError, DivergedError, EmptyTrainingSetError, ModelFolderError, TrainingSetError
 from models.intervals import Interval
 from models.task import Place
