@@ -31,6 +31,6 @@ TASK = Task(
         outputs=(Column("content_ids", "string", many=True), Column("probabilities", "double", many=True)),
         parameters={"k": 10},
     ),
-    training_set="models.content.declared:CONTENT",
+    training_set="models.content.training_set:TRAINING_SET",
     loss="training loss (nats per viewer)",
 )

@@ -39,7 +39,7 @@ TASK = Task(
         ),
         outputs=(Column("score", "double"),),
     ),
-    training_set="models.ranker.declared:RANKER",
+    training_set="models.ranker.training_set:TRAINING_SET",
     library="lightgbm",
     loss="1 - NDCG@10 of what is learnt",
 )

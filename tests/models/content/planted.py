@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.content.declared import CONTENT
+from models.content.training_set import TRAINING_SET
 from models.content.watches import HISTORY
 
 GENRES = ("crime", "drama", "family", "horror", "news")
@@ -70,8 +70,8 @@ def write_training_set(folder: Path, *, viewers: int = 200, titles: int = 120, l
         "features": ["user_viewing_history:recent_titles"],
         "rows": {split: len(some) for split, some in rows.items()},
         "excluded": {},
-        "split_ms": {"train_end": bounds[0], "validation_end": bounds[1] - CONTENT.horizon_ms},
-        "horizon_ms": CONTENT.horizon_ms,
+        "split_ms": {"train_end": bounds[0], "validation_end": bounds[1] - TRAINING_SET.horizon_ms},
+        "horizon_ms": TRAINING_SET.horizon_ms,
         "schema_hash": "0" * 64,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

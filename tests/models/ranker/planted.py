@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.ranker.declared import RANKER
 from models.ranker.features import CONTEXT_NUMBERS, RECENT_TITLES, SHARES, TITLE_NUMBERS, VIEWER_NUMBERS
+from models.ranker.training_set import TRAINING_SET
 
 GENRES = ("crime", "drama", "family", "horror", "news", "sport")
 DAY_MS, START_MS, TILES, FIRST = 86_400_000, 1_700_000_000_000, 10, 2.0
@@ -72,8 +72,8 @@ def write_training_set(folder: Path, *, viewers: int = 40, days: int = 24, seed:
         "features": [],
         "rows": {split: len(some) for split, some in rows.items()},
         "excluded": {},
-        "split_ms": {"train_end": bounds[0], "validation_end": bounds[1] - RANKER.horizon_ms},
-        "horizon_ms": RANKER.horizon_ms,
+        "split_ms": {"train_end": bounds[0], "validation_end": bounds[1] - TRAINING_SET.horizon_ms},
+        "horizon_ms": TRAINING_SET.horizon_ms,
         "schema_hash": "0" * 64,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -12,7 +12,7 @@ STARTS = events_of(
     texts=("profile_id", "user_id", "content_id", "content_type", "content_title", "content_maturity_rating"),
     lists=("content_genres",),
 )
-CONTENT = TrainingSet(
+TRAINING_SET = TrainingSet(
     name="content",
     spine=PerEvent(STARTS, "profile_id", keeps=(
         "user_id", "content_id", "content_type", "content_title", "content_maturity_rating", "content_genres",

@@ -16,7 +16,7 @@ TILES = events_of(
     whole=("tile_position", "content_episode_number", "content_runtime_ms"),
     lists=("content_genres",),
 )
-RANKER = TrainingSet(
+TRAINING_SET = TrainingSet(
     name="ranker",
     spine=PerEvent(TILES, "profile_id", keeps=(
         "user_id", "session_id", "content_id", "rail_id", "tile_position", "content_genres", "content_episode_number",
