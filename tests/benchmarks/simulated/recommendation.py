@@ -47,6 +47,8 @@ from tests.benchmarks.simulated.world import World
 
 CUT = 10
 SEED = 17
+_Row = tuple[str, list[str], list[str]]
+"""A viewer, the history, the labels."""
 _REQUESTS = 12_000  # about so many the ranker learns from and is judged by: enough, and a minute's work
 
 
@@ -90,11 +92,11 @@ def judge(world: World) -> dict[str, Any]:
 
 def _retrieval(observed: Observed, learnt: int, chosen: int) -> Recommender:
     before, later = observed.sequences(0, learnt), observed.sequences(learnt, chosen)
-    train = [([], titles) for titles in before.values()]
-    validation = []
+    train: list[_Row] = [(viewer, [], titles) for viewer, titles in before.items()]
+    validation: list[_Row] = []
     for viewer, titles in later.items():
         history = before.get(viewer, [])
-        validation += [([*history, *titles[:at]][-100:], [title]) for at, title in enumerate(titles)]
+        validation += [(viewer, [*history, *titles[:at]][-100:], [title]) for at, title in enumerate(titles)]
     counts: dict[str, int] = {}
     for titles in before.values():
         for title in titles:
@@ -108,10 +110,17 @@ def _retrieval(observed: Observed, learnt: int, chosen: int) -> Recommender:
     return found
 
 
-def _sequences(rows: Sequence[tuple[list[str], list[str]]]) -> pa.Table:
+def _sequences(rows: Sequence[_Row]) -> pa.Table:
+    viewers, histories, labels = zip(*rows, strict=True)
     texts = pa.list_(pa.string())
-    history, label = (pa.array([row[place] for row in rows], texts) for place in (0, 1))
-    return pa.table({"row_id": np.arange(len(rows)), "history": history, "label": label})
+    return pa.table(
+        {
+            "row_id": np.arange(len(rows)),
+            "profile_id": pa.array(viewers),
+            "history": pa.array(histories, texts),
+            "label": pa.array(labels, texts),
+        }
+    )
 
 
 def _content(observed: Observed, learnt: int, chosen: int) -> ContentRecommender:
