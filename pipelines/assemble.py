@@ -11,12 +11,14 @@ import json
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from mlflow.entities.model_registry import ModelVersion
-from pyiceberg.expressions import GreaterThanOrEqual
+from pyiceberg.expressions import GreaterThanOrEqual, Reference
+from pyiceberg.expressions.literals import literal
 
 from features.groups.content_popularity import CONTENT_POPULARITY
 from features.windows import DAY_MS
@@ -85,7 +87,7 @@ def catalogue_of(lakehouse: Lakehouse) -> Catalogue:
     newest_ms = newest_event_ms(table)
     if table is None or newest_ms is None:
         return Catalogue.of(titles, pa.table({"content_id": pa.nulls(0, pa.string()), "event_timestamp": pa.nulls(0)}))
-    recent = GreaterThanOrEqual("event_timestamp", _iso(newest_ms - DAY_MS))
+    recent = GreaterThanOrEqual(term=Reference("event_timestamp"), value=literal(_iso(newest_ms - DAY_MS)))
     return Catalogue.of(titles, read_tasks(TableFiles.of(table), scan_tasks(table, recent), columns, recent))
 
 
@@ -113,4 +115,4 @@ def _register(
 
 
 def _iso(at_ms: int) -> str:
-    return pa.scalar(at_ms, pa.timestamp("ms", tz="UTC")).as_py().isoformat()
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()

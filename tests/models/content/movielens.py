@@ -1,7 +1,7 @@
 """MovieLens 100K as rows of the content model: every rating is a film watched; films are held out, whatever the time.
 
-A fifth of the films is for judging, a tenth for choosing the epoch; the history of every row is what its viewer watched
-of the others, oldest first.
+A fifth of the films is for judging, a tenth for choosing the epoch; the history of their rows is what the viewer watched
+of the others, oldest first. Rows of these others, which are learnt from, need none.
 """
 
 from collections import defaultdict
@@ -25,9 +25,13 @@ def rows_of(folder: Path) -> tuple[pa.Table, pa.Table]:
     drawn = dict(zip(films, lots(list(films)), strict=True))
     ratings = [line.split("\t") for line in (folder / "u.data").read_text().splitlines()]
     ratings.sort(key=lambda rating: int(rating[3]))
+
+    def is_learnt(item: str) -> bool:
+        return JUDGED_SHARE <= drawn[item] < 1 - COLD_SHARE
+
     histories: dict[str, list[str]] = defaultdict(list)
     for viewer, item, *_ in ratings:
-        if JUDGED_SHARE <= drawn[item] < 1 - COLD_SHARE:
+        if is_learnt(item):
             histories[viewer].append(item)
     table = pa.table(
         {
@@ -38,7 +42,9 @@ def rows_of(folder: Path) -> tuple[pa.Table, pa.Table]:
             "content_type": pa.repeat("vod", len(ratings)),
             "content_genres": pa.array([films[item][1] for _, item, *_ in ratings], pa.list_(pa.string())),
             "content_maturity_rating": pa.nulls(len(ratings), pa.string()),
-            HISTORY: pa.array([histories[viewer] for viewer, *_ in ratings], pa.list_(pa.string())),
+            HISTORY: pa.array(
+                [None if is_learnt(item) else histories[viewer] for viewer, item, *_ in ratings], pa.list_(pa.string())
+            ),
             "finished": pa.repeat(pa.scalar(True), len(ratings)),
         }
     )
