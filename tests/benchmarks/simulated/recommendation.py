@@ -49,6 +49,7 @@ CUT = 10
 SEED = 17
 _Row = tuple[str, list[str], list[str]]
 """A viewer, the history, the labels."""
+_WEIGHTS = (0.0, 0.2, 0.4)  # of diversity, beside the default: what variety costs
 _REQUESTS = 12_000  # about so many the ranker learns from and is judged by: enough, and a minute's work
 
 
@@ -172,7 +173,10 @@ def _pages(observed: Observed, day: int, models: Learnt) -> dict[str, Any]:
     parts = {"retrieval": models.retrieval, "content": models.content}
     cascades = {
         "cascade": Cascade(catalogue, CascadeConfig(), **parts, ranker=models.ranker),
-        "without_diversity": Cascade(catalogue, plain, **parts, ranker=models.ranker),
+        **{
+            f"diversity_{weight}": Cascade(catalogue, CascadeConfig(diversity=weight), **parts, ranker=models.ranker)
+            for weight in _WEIGHTS
+        },
         "retrieval": Cascade(catalogue, plain, **parts),
         "content": Cascade(catalogue, plain, content=models.content),
         "popularity": Cascade(catalogue, plain),

@@ -28,27 +28,40 @@ Floats = npt.NDArray[np.float64]
 def gains(world: World, day: int, viewer: npt.NDArray[np.int64], content: npt.NDArray[np.int64]) -> Floats:
     """[rows, titles] relative chance that a title not seen lately is watched past the half when it is shown.
 
-    A tile is clicked in proportion to affinity ^ 1.5. What was clicked is watched to the end with a chance that rises
-    with affinity, else up to a point that is Beta(1.1, 2.5) of its length; half of that time must pass without a stall
-    that makes the viewer leave, or an error.
-
     Args:
         world: the world.
         day: of which day the tastes are.
         viewer: [rows] numbers of viewers.
         content: [rows, titles] numbers of contents.
     """
+    return appeal(world, day, viewer, content) * past_half(world, day, viewer, content)
+
+
+def appeal(world: World, day: int, viewer: npt.NDArray[np.int64], content: npt.NDArray[np.int64]) -> Floats:
+    """[rows, titles] in proportion to which tiles are clicked, wherever they stand: affinity ^ 1.5."""
+    found: Floats = _affinity(world, day, viewer, content) ** 1.5
+    return found
+
+
+def past_half(world: World, day: int, viewer: npt.NDArray[np.int64], content: npt.NDArray[np.int64]) -> Floats:
+    """[rows, titles] the chance that what was clicked is watched past the half.
+
+    It is watched to the end with a chance that rises with affinity, else up to a point that is Beta(1.1, 2.5) of its
+    length; half of that time must pass without a stall that makes the viewer leave, or an error.
+    """
     platform = world.platform
-    match = affinity(world.taste_shares[day][viewer], platform.catalogue.genre_shares[content])
-    stays = 1 / (1 + np.exp(-(0.6 + 0.9 * np.log(12 * match))))
-    past_half = stays + (1 - stays) * _LEFT_EARLY_PAST_HALF
+    stays = 1 / (1 + np.exp(-(0.6 + 0.9 * np.log(12 * _affinity(world, day, viewer, content)))))
     quality = platform.network.quality(day).stalls_per_hour
     stalls = np.einsum("c,crh->r", ROUTING_SHARES, quality) / quality.shape[2]
     leaves = stalls[platform.viewer_market[viewer]] * CONNECTION_STALLS[platform.viewers.connection[viewer]]
     leaves = leaves * platform.viewers.impatience[viewer] + _ERRORS_AN_HOUR
     half_hours = platform.catalogue.runtime_ms[content] / HOUR_MS / 2
-    found: Floats = match**1.5 * past_half * np.exp(-leaves[:, None] * half_hours)
+    found: Floats = (stays + (1 - stays) * _LEFT_EARLY_PAST_HALF) * np.exp(-leaves[:, None] * half_hours)
     return found
+
+
+def _affinity(world: World, day: int, viewer: npt.NDArray[np.int64], content: npt.NDArray[np.int64]) -> Floats:
+    return affinity(world.taste_shares[day][viewer], world.platform.catalogue.genre_shares[content])
 
 
 def finished_lately(

@@ -1,7 +1,7 @@
 """MovieLens 100K as rows of the content model: every rating is a film watched; films are held out, whatever the time.
 
-A fifth of the films is for judging, a tenth for choosing the epoch; the history of their rows is what the viewer watched
-of the others, oldest first. Rows of these others, which are learnt from, need none.
+A fifth of the films is for judging, a tenth for choosing the epoch; the history of their rows is what the viewer
+watched of the others, oldest first. Rows of these others, which are learnt from, need none.
 """
 
 from collections import defaultdict
