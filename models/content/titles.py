@@ -1,7 +1,7 @@
 """Titles and what is known of them before anybody has watched them, as tokens.
 
-A title is a bag of tokens: `genre:drama`, `genres:crime+drama` (each pair of its genres), `type:vod`, `rating:PG`,
-`word:harbour`, `year:1995`, `decade:1990`. A year is read from the end of the title's name, "Toy Story (1995)". What is
+A title is a bag of tokens: `genre:drama`, `first:drama` (the first of several: catalogues begin with what it is most),
+`genres:crime+drama` (each pair), `type:vod`, `rating:PG`, `word:harbour`, `year:1995`, `decade:1990`. A year is read from the end of the title's name, "Toy Story (1995)". What is
 not known of a title gives no token.
 """
 
@@ -46,6 +46,8 @@ class Title:
         genres = sorted(set(self.genres))
         words = _WORD.findall(_YEAR.sub("", self.name or "").lower())
         tokens = [f"genre:{genre}" for genre in genres]
+        if len(genres) > 1:
+            tokens.append(f"first:{self.genres[0]}")
         tokens += [f"genres:{one}+{other}" for one, other in combinations(genres, 2)]
         tokens += [f"word:{word}" for word in words if len(word) >= _SHORTEST_WORD]
         if self.content_type is not None:

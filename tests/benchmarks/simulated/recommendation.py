@@ -2,7 +2,7 @@
 
 Models learn from what happened, and are measured by the truth (`truth.gains`):
 
-    days 0 to 2/3     the sequential recommender and the content model learn; a tenth of the titles is kept from both
+    the first half    the sequential recommender and the content model learn; a tenth of the titles is kept from both
     then, to 11/12    the ranker learns from tiles shown, with what the two would have said then
     the rest          is judged
 
@@ -65,7 +65,7 @@ class Learnt:
 def judge(world: World) -> dict[str, Any]:
     """Trains on what happened and measures against the truth."""
     days = world.config.days
-    learnt, chosen, judged = days * 2 // 3, days * 5 // 6, days * 11 // 12
+    learnt, chosen, judged = days // 2, days * 5 // 6, days * 11 // 12
     observed = Observed(world)
     retrieval = _retrieval(observed, learnt, chosen)
     content = _content(observed, learnt, chosen)
