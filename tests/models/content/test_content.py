@@ -47,8 +47,8 @@ def trained(planted: tuple[Manifest, dict[str, pa.Table]]) -> ContentTraining:
 def test_a_title_is_what_is_written_of_it() -> None:
     title = Title("m1", "The Godfather: Part II (1974)", "vod", ("drama", "crime"), "R")
     assert set(title.tokens) == {
-        "genre:crime", "genre:drama", "first:drama", "genres:crime+drama", "word:the", "word:godfather", "word:part", "type:vod",
-        "rating:R", "year:1974", "decade:1970",
+        "genre:crime", "genre:drama", "first:drama", "genres:crime+drama", "word:the", "word:godfather", "word:part",
+        "type:vod", "rating:R", "year:1974", "decade:1970",
     }  # fmt: skip
     assert Title("m2").tokens == ()
     assert Title.from_dict(json.loads(json.dumps(title.as_dict()))) == title
