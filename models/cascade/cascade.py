@@ -143,20 +143,28 @@ class Cascade:
         known: list[list[tuple[str, float]]] = [[] for _ in asked]
         if self.retrieval is not None and self._known:
             known = self.retrieval.recommend(histories, self.config.retrieved, allowed=self._known)
-        described = np.full((len(asked), len(self._names)), np.nan)
+        shape = (len(asked), len(self._names))
+        described, matches = np.full(shape, np.nan), np.full(shape, np.nan)
         if self.content is not None:
-            described = self.content.score(histories, [self.catalogue.offers[name].title for name in self._names])
-        return [self._joined(*each) for each in zip(histories, known, described, strict=True)]
+            titles = [self.catalogue.offers[name].title for name in self._names]
+            matches, popularity = self.content.parts(histories, titles)
+            described = matches + popularity
+        return [self._joined(*each) for each in zip(histories, known, described, matches, strict=True)]
 
     def _joined(
-        self, history: Sequence[str], known: Sequence[tuple[str, float]], described: npt.NDArray[np.floating]
+        self,
+        history: Sequence[str],
+        known: Sequence[tuple[str, float]],
+        described: npt.NDArray[np.floating],
+        matches: npt.NDArray[np.floating],
     ) -> _Candidates:
         """Known titles in their order, with a new one at every so-manieth place.
 
         Args:
             history: content ids.
             known: what the sequential recommender retrieved.
-            described: [titles on offer] what the content model says of each; NaN where there is none.
+            described: [titles on offer] how likely the content model takes each to be watched; NaN where there is none.
+            matches: [titles on offer] how well it takes each to suit the viewer.
         """
         every, waiting = self.config.new_title_every, self._best_new(history, described)
         ids: list[str] = []
@@ -172,7 +180,7 @@ class Cascade:
         return _Candidates(
             ids,
             [by_retrieval.get(name, np.nan) for name in ids],
-            [float(described[self._place[name]]) for name in ids],
+            [float(matches[self._place[name]]) for name in ids],
             (*missing, *([] if self._knows_one(history) else [NO_HISTORY])),
         )
 
@@ -218,7 +226,7 @@ class Cascade:
                 columns[name] = pa.array([given[name]] * count, kind)
             else:
                 columns[name] = pa.array([offer.numbers.get(name) for offer in offers], kind)
-        stages = {"retrieval_score": candidates.retrieval, "content_score": candidates.content}
+        stages = {"retrieval_score": candidates.retrieval, "content_match": candidates.content}
         columns |= {name: pa.array(values, pa.float64(), from_pandas=True) for name, values in stages.items()}
         columns[TITLE] = pa.array(candidates.ids, KINDS[TITLE])
         columns[GENRES] = pa.array([list(offer.title.genres) for offer in offers], KINDS[GENRES])

@@ -58,15 +58,21 @@ class ContentRecommender:
         Titles of a history that nothing is known of are skipped and counted in `unknown_titles`. Who has no history
         gets the candidates by the popularity of titles like them.
         """
+        matches, popularity = self.parts(histories, candidates)
+        return matches + popularity
+
+    def parts(self, histories: Sequence[Sequence[str]], candidates: Sequence[Title]) -> tuple[Scores, Scores]:
+        """What `score` is the sum of: [histories, candidates] how well each suits the viewer, [candidates] how popular
+        titles like it are, whoever asks.
+        """
         if not candidates:
-            return np.empty((len(histories), 0), np.float32)
+            return np.empty((len(histories), 0), np.float32), np.empty(0, np.float32)
         known = [[name for name in history if name in self.titles] for history in histories]
         self.unknown_titles += sum(map(len, histories)) - sum(map(len, known))
         with torch.inference_mode():
             embeddings, popularity = self._tower(candidates)
-            viewers = self._viewers(known)
-            scores: Scores = (viewers @ embeddings.T + popularity).numpy()
-        return scores
+            matches: Scores = (self._viewers(known) @ embeddings.T).numpy()
+            return matches, popularity.numpy()
 
     def recommend(
         self, histories: Sequence[Sequence[str]], k: int, allowed: Collection[str] | None = None

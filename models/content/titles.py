@@ -1,8 +1,8 @@
 """Titles and what is known of them before anybody has watched them, as tokens.
 
 A title is a bag of tokens: `genre:drama`, `first:drama` (the first of several: catalogues begin with what it is most),
-`genres:crime+drama` (each pair), `type:vod`, `rating:PG`, `word:harbour`, `year:1995`, `decade:1990`. A year is read from
-the end of the title's name, "Toy Story (1995)". What is not known of a title gives no token.
+`genres:crime+drama` (each pair), `type:vod`, `rating:PG`, `word:harbour`, `year:1995`, `decade:1990`. A year is read
+from the end of the title's name, "Toy Story (1995)". What is not known of a title gives no token.
 """
 
 import re

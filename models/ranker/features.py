@@ -40,8 +40,9 @@ CONTEXT_NUMBERS: Mapping[str, str] = {
     "weekday": f"{_SESSION}__day_of_week",
     "session_today": f"{_SESSION}__session_number_today",
 }
-STAGE_SCORES: Mapping[str, str] = {"retrieval_score": "retrieval_score", "content_score": "content_score"}
-"""What earlier stages say of a candidate. Rows may lack these columns: then no tree splits on them."""
+STAGE_SCORES: Mapping[str, str] = {"retrieval_score": "retrieval_score", "content_match": "content_match"}
+"""What earlier stages say of a candidate: its log-probability of being next, and how well it suits by its metadata.
+Rows may lack these columns: then no tree splits on them."""
 SHARES: Mapping[str, str] = {
     "watched": f"{_VIEWER}__last_30_day_genres",
     "clicked": f"{_SIGNALS}__genre_click_distribution",

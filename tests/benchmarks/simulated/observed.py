@@ -128,7 +128,7 @@ class Observed:
         columns |= self.features(TITLE_GROUP, contents, at_ms)
         columns |= self._told(contents)
         columns["retrieval_score"] = pa.array(by_retrieval[page, place], pa.float64(), from_pandas=True)
-        columns["content_score"] = pa.array(by_content[page, place], pa.float64())
+        columns["content_match"] = pa.array(by_content[page, place], pa.float64())
         columns |= {name: tiles[name] for name in _WHOSE}
         unknown = {name: pa.nulls(len(tiles), kind) for name, kind in KINDS.items() if name not in columns}
         return pa.table({**columns, **unknown, "watched": self.finished(viewers, contents, at_ms)})
@@ -150,7 +150,7 @@ class Observed:
         known = retrieval.score([retrieval.vocabulary.columns(history) for history in histories])
         spread = np.full((len(histories), len(self.titles)), np.nan)
         spread[:, [self.place[name] for name in retrieval.vocabulary.content_ids]] = np.log(np.maximum(known, 1e-12))
-        return spread, content.score(histories, [self.offers[name].title for name in self.titles]).astype(np.float64)
+        return spread, content.parts(histories, [self.offers[name].title for name in self.titles])[0].astype(np.float64)
 
 
 def times_ms(rows: pa.Table) -> npt.NDArray[np.int64]:

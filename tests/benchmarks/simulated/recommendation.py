@@ -232,10 +232,10 @@ def _new_titles(observed: Observed, day: int, content: ContentRecommender) -> di
         "random": RandomOrder(SEED),
     }
     truth = _gains_of_catalogue(observed, day, names)
-    values = {
-        name: graded_ndcg_at(one.score(histories, [titles[title] for title in names]), truth, CUT)
-        for name, one in scorers.items()
-    }
+    candidates = [titles[title] for title in names]
+    scores = {name: one.score(histories, candidates) for name, one in scorers.items()}
+    scores["content_match"], _ = content.parts(histories, candidates)
+    values = {name: graded_ndcg_at(one, truth, CUT) for name, one in scores.items()}
     return {"titles": len(names), **_intervals(values, np.array(observed.viewers))}
 
 
