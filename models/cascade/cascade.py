@@ -41,9 +41,9 @@ NO_HISTORY = "no title of the history is known: what anybody would start with"
 class CascadeConfig:
     """How many titles each step looks at, and how much a varied page is worth."""
 
-    retrieved: int = 200
+    retrieved: int = 500
     """Candidates of the sequential recommender."""
-    new_titles: int = 50
+    new_titles: int = 100
     """Candidates that it does not know, of the content model."""
     new_title_every: int = 10
     """Without a ranker, which places go to these."""
