@@ -21,18 +21,20 @@ from pyiceberg.expressions import GreaterThanOrEqual, Reference
 from pyiceberg.expressions.literals import literal
 
 from features.groups.content_popularity import CONTENT_POPULARITY
+from features.purposes import Purpose
 from features.windows import DAY_MS
 from models.cascade.cascade import Cascade, CascadeConfig
 from models.cascade.catalogue import Catalogue
 from models.cascade.folder import LOADERS, save
 from models.cascade.signature import SIGNATURE
 from pipelines.errors import ReelError
-from pipelines.lakehouse import tables
+from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.scans import newest_event_ms, read_all, read_tasks, scan_tasks
 from pipelines.publish import CHAMPION
 from pipelines.report import StationReport, timed
+from pipelines.settings import Settings
 from pipelines.signature import mlflow_signature
 from pipelines.tracking import Tracking
 from pipelines.version import code_version
@@ -46,9 +48,7 @@ class NothingToAssembleError(ReelError):
     """There is no title to recommend, or no model to recommend by."""
 
 
-def assemble(
-    lakehouse: Lakehouse, *, tracking_uri: str, configuration: Mapping[str, Any] | None = None
-) -> StationReport:
+def assemble(settings: Settings, *, configuration: Mapping[str, Any] | None = None) -> StationReport:
     """Put the champions together and register what comes of it, or find that this was done already.
 
     Raises:
@@ -56,21 +56,22 @@ def assemble(
         ConfigurationError: a setting is unknown or out of its range.
         ModelFolderError: a registered model is broken.
     """
-    with timed("assemble") as report:
-        catalogue = catalogue_of(lakehouse)
+    with timed("assemble") as report, lineage.run(settings, "assemble") as made:
+        made.serves(Purpose.PERSONALIZATION)
+        config = CascadeConfig.from_dict(configuration or {})
+        catalogue = catalogue_of(Lakehouse.open(settings))
         if not len(catalogue):
             raise NothingToAssembleError(
                 "the catalogue has no title on demand; run `reel ingest` and `reel clean` first"
             )
-        config = CascadeConfig.from_dict(configuration or {})
-        report.read = {"titles on offer": len(catalogue)}
-        tracking = Tracking(tracking_uri)
+        tracking = Tracking(settings.tracking_uri)
         found = {part: tracking.alias(model, CHAMPION) for part, model in PARTS.items()}
         champions = {part: version for part, version in found.items() if version is not None}
         if not champions:
             raise NothingToAssembleError(
                 f"none of {', '.join(PARTS.values())} has a champion; train, evaluate and publish one first"
             )
+        report.read = {"titles on offer": len(catalogue)}
         report.read |= {part: f"{PARTS[part]} {version.version}" for part, version in champions.items()}
         report.did = {f"without {part}": "answers say so" for part in PARTS if part not in champions}
         version = _register(tracking, catalogue, config, champions)

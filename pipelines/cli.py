@@ -248,14 +248,11 @@ def assemble(
     from pipelines.assemble import CASCADE
     from pipelines.assemble import assemble as run
     from pipelines.hyperparameters import hyperparameters
-    from pipelines.lakehouse.catalog import Lakehouse
 
     settings: Settings = context.obj
     given = hyperparameters(settings, CASCADE, config or ())
     given.pop("seed")  # nothing is drawn
-    lakehouse = Lakehouse.open(settings)
-    work = partial(run, lakehouse, tracking_uri=settings.tracking_uri, configuration=given)
-    show(_audited(settings, "assemble", RECOMMENDATION, work), as_json=as_json)
+    show(run(settings, configuration=given), as_json=as_json)
 
 
 @app.command()

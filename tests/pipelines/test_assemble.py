@@ -53,9 +53,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def lakehouse(tmp_path: Path) -> Lakehouse:
+def settings(tmp_path: Path) -> Settings:
     """A catalogue of thirty titles and a channel, of which one title was withdrawn, and two hours of popularity."""
-    opened = Lakehouse.open(Settings(work_dir=tmp_path / "work", lakehouse=LakehouseSettings(buckets=2)))
+    settings = Settings(work_dir=tmp_path / "work", lakehouse=LakehouseSettings(buckets=2))
+    opened = Lakehouse.open(settings)
     titles = [
         {
             "event_id": f"e{place}",
@@ -78,7 +79,7 @@ def lakehouse(tmp_path: Path) -> Lakehouse:
         for at_ms, viewers in ((50 * HOUR_MS, 40), (51 * HOUR_MS, 30), (1 * HOUR_MS, 99))
     ]
     append(opened, tables.TableSpec("features.content_popularity_by_content_id", schema), popularity)
-    return opened
+    return settings
 
 
 def append(lakehouse: Lakehouse, spec: tables.TableSpec, rows: list[dict[str, Any]]) -> None:
@@ -96,32 +97,27 @@ def publish(tracking: Tracking, name: str, folder: Path) -> str:
     return str(version.version)
 
 
-def test_without_a_champion_or_a_title_there_is_nothing_to_assemble(lakehouse: Lakehouse, tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+def test_without_a_champion_or_a_title_there_is_nothing_to_assemble(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(NothingToAssembleError, match="none of recommendation, content, ranker has a champion"):
-        assemble(lakehouse, tracking_uri=uri)
+        assemble(settings)
     with pytest.raises(ConfigurationError, match="diversity"):
-        assemble(lakehouse, tracking_uri=uri, configuration={"diversity": 3})
-    empty = Lakehouse.open(Settings(work_dir=tmp_path / "empty"))
+        assemble(settings, configuration={"diversity": 3})
     with pytest.raises(NothingToAssembleError, match="no title on demand"):
-        assemble(empty, tracking_uri=uri)
+        assemble(Settings(work_dir=tmp_path / "empty"))
 
 
-def test_champions_become_one_servable_and_what_is_missing_is_said(
-    lakehouse: Lakehouse, saved: dict[str, Path], tmp_path: Path
-) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    tracking = Tracking(uri)
+def test_champions_become_one_servable_and_what_is_missing_is_said(settings: Settings, saved: dict[str, Path]) -> None:
+    tracking = Tracking(settings.tracking_uri)
     publish(tracking, "recommendation", saved["recommendation"])
-    first = assemble(lakehouse, tracking_uri=uri)
+    first = assemble(settings)
     assert first.read["titles on offer"] == 29  # neither what was withdrawn nor the channel
     assert first.did == {"without content": "answers say so", "without ranker": "answers say so"}
     assert asked(tracking)["reasons"] == [[NO_CONTENT, NO_RANKER]]
-    assert assemble(lakehouse, tracking_uri=uri).wrote == first.wrote  # nothing has changed
+    assert assemble(settings).wrote == first.wrote  # nothing has changed
 
     publish(tracking, "ranker", saved["ranker"])
     publish(tracking, "content", saved["content"])
-    second = assemble(lakehouse, tracking_uri=uri, configuration={"diversity": 0.0})
+    second = assemble(settings, configuration={"diversity": 0.0})
     assert (first.wrote["version"], second.wrote["version"]) == ("1", "2")
     assert second.did == {}
     answers = asked(tracking)
@@ -135,8 +131,8 @@ def test_champions_become_one_servable_and_what_is_missing_is_said(
     }  # fmt: skip
 
 
-def test_the_catalogue_knows_what_was_watched_last(lakehouse: Lakehouse) -> None:
-    offers = catalogue_of(lakehouse).offers
+def test_the_catalogue_knows_what_was_watched_last(settings: Settings) -> None:
+    offers = catalogue_of(Lakehouse.open(settings)).offers
     assert offers[TITLES[7]].numbers == {VIEWERS: 30.0, "content_runtime_ms": 60_000.0}
     assert offers[TITLES[8]].numbers == {"content_runtime_ms": 60_000.0}
     assert offers[TITLES[7]].title.genres == ("crime",)
