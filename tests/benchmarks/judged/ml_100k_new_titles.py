@@ -17,7 +17,7 @@ from models.content.evaluation import RandomOrder, TfIdfCosine, per_viewer
 from models.content.model import ContentConfig
 from models.content.popularity import GenrePopularity
 from models.content.titles import titles_of
-from models.content.training import ContentTraining
+from models.content.training import WATCHED, ContentTraining
 from models.content.watches import Cold
 from models.intervals import bootstrap_means
 from models.task import Place
@@ -54,6 +54,7 @@ def judge(folder: Path) -> dict[str, Any]:
         "viewers": len(cold),
         "new_titles": len(cold.candidates),
         "epoch": training.best_epoch,
+        WATCHED: round(training.curve[training.best_epoch - 1][WATCHED], 4),
         **{
             name: {"mean": round(one.mean, 4), "low": round(one.low, 4), "high": round(one.high, 4)}
             for name, one in zip(values, intervals, strict=True)
