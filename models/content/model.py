@@ -88,7 +88,10 @@ class TwoTowers(nn.Module):
         self.viewer = nn.Linear(config.dim, config.dim)
         nn.init.normal_(self.token.weight, std=config.dim**-0.5)
         nn.init.zeros_(self.popularity.weight)
-        nn.init.normal_(self.own.weight, std=config.dim**-0.5)
+        # So that it begins by offering what shares most tokens with the history, and learns from there.
+        nn.init.zeros_(self.own.weight)
+        nn.init.eye_(self.viewer.weight)
+        nn.init.zeros_(self.viewer.bias)
 
     def titles(self, bags: torch.Tensor, starts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """([titles, dim], [titles]) embeddings and log-popularities of titles, by their metadata alone."""

@@ -19,12 +19,12 @@ class RankerConfig:
     """Trees a block."""
     patience: int = 5
     """Blocks without a better validation NDCG@10 after which training stops."""
-    leaves: int = 15
+    leaves: int = 7
     lr: float = 0.05
-    least_tiles_per_leaf: int = 50
+    least_tiles_per_leaf: int = 200
     features_per_tree: float = 0.8
     """Share of the features that a tree may use."""
-    l2: float = 1.0
+    l2: float = 20.0
     seed: int = 0
 
     def __post_init__(self) -> None:
