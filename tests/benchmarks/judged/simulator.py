@@ -22,7 +22,7 @@ from tests.benchmarks.simulated.world import World
 MAKES_ITS_DATA = True
 """Nothing is read from a folder but settings, if there is one."""
 JUDGES: dict[str, Callable[[World], dict[str, Any]]] = {"recommendation": recommendation.judge}
-CONFIG = SimulationConfig(households=300, days=60, heartbeat_s=600)
+CONFIG = SimulationConfig(households=600, days=60, heartbeat_s=600)
 
 
 def judge(folder: Path) -> dict[str, Any]:
