@@ -97,7 +97,7 @@ class Bins:
     def reliability(self, weights: Floats) -> Reliability:
         """The bins that have a row."""
         sizes, said, came = (
-            np.bincount(self._of_row, weights * values, minlength=self._bins)
+            np.bincount(self._of_row, weights * values, minlength=self._bins).astype(np.float64)
             for values in (np.ones_like(weights), self._probabilities, self._truth)
         )
         there = sizes > 0

@@ -181,8 +181,8 @@ def train(
     """Train a model on its newest training set; goes on from its last checkpoint if it was stopped."""
     from models.task import load_task
     from pipelines.hyperparameters import hyperparameters
+    from pipelines.model_training_set import latest_for
     from pipelines.train import train as run
-    from pipelines.training_sets.of_model import latest_for
 
     settings: Settings = context.obj
     if address is not None:

@@ -49,7 +49,7 @@ def build(
     if ":" not in name:
         from models.task import load_task
         from pipelines.cluster import connected
-        from pipelines.training_sets.of_model import build_for
+        from pipelines.model_training_set import build_for
 
         with connected(context.obj), progress_bar("joining", shown=not as_json) as bar:
             report = build_for(context.obj, load_task(name), bar.reach)

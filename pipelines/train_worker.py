@@ -64,7 +64,7 @@ def _start(order: dict[str, Any]) -> Training:
         context.get_world_size(),
         str(ray.train.torch.get_device()),
         threads,
-        _network(task.library),
+        _network(task.library, context.get_world_size()),
     )
     manifest = read_manifest(Path(order["training_set"]), task.needs)
     # Every worker gets all rows: see `models.recommendation.training` for why.
@@ -74,8 +74,8 @@ def _start(order: dict[str, Any]) -> Training:
     return task.start(task.configure(order["configuration"]), manifest, train, validation, place)
 
 
-def _network(library: Library) -> dict[str, Any]:
-    if library != "lightgbm":
+def _network(library: Library, workers: int) -> dict[str, Any]:
+    if library != "lightgbm" or workers == 1:
         return {}
     from ray.train.lightgbm import get_network_params
 

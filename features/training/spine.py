@@ -89,8 +89,8 @@ class Every:
             newest = _newest(np.asarray(flat(log[name]).is_valid()), begins)[events]
             columns[name] = flat(log[name]).take(pa.array(newest, mask=newest < 0))
         if self.days_known:
-            since_ms = milliseconds(log[EVENT_TIME], EVENT_TIME)[begins[events]]
-            columns[self.days_known] = pa.array((steps * self.step_ms - since_ms) // DAY_MS)
+            known_ms = milliseconds(log[EVENT_TIME], EVENT_TIME)[begins[events]]
+            columns[self.days_known] = pa.array((steps * self.step_ms - known_ms) // DAY_MS)
         return pa.table(columns)
 
     def rows_by_instant(self, log: pa.Table, until_ms: int) -> dict[int, int]:

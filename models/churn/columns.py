@@ -108,13 +108,14 @@ class Encoding:
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks()
         if name in self.places:
-            return _listed(column, self.places[name])
+            places = self.places[name]
+            if pa.types.is_null(column.type):
+                return np.full((len(column), places + 1), np.nan, np.float32)
+            return _listed(column, places)
         if name in self.categories:
             known = self.categories[name]
-            if not len(column) or pa.types.is_null(column.type):
-                return np.zeros((len(column), len(known)), np.float32)
             found = pc.index_in(column.cast(pa.string()), pa.array(known, pa.string())).fill_null(-1).to_numpy()
-            return (found[:, None] == np.arange(len(known))).astype(np.float32)
+            return np.asarray(found[:, None] == np.arange(len(known)), np.float32)
         numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
         return np.asarray(numbers, np.float32)[:, None]
 

@@ -68,16 +68,17 @@ class ChurnConfig:
         Raises:
             ConfigurationError: a key is unknown, or a value no number or outside its range.
         """
-        kinds = {one.name: type(one.default) for one in fields(cls)}
-        unknown = [name for name in values if name not in kinds]
+        is_whole = {one.name: isinstance(one.default, int) for one in fields(cls)}
+        unknown = [name for name in values if name not in is_whole]
         if unknown:
-            raise ConfigurationError(f"the churn model has no setting {', '.join(unknown)}; it has {', '.join(kinds)}")
-        read = {}
+            raise ConfigurationError(
+                f"the churn model has no setting {', '.join(unknown)}; it has {', '.join(is_whole)}"
+            )
         for name, value in values.items():
-            whole = kinds[name] is int
-            fits = isinstance(value, int | float) and not isinstance(value, bool) and (not whole or value == int(value))
-            _require(fits, name, value, "a whole number" if whole else "a number")
-            read[name] = kinds[name](value)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            _require(is_number, name, value, "a number")
+            _require(not is_whole[name] or value == int(value), name, value, "a whole number")
+        read: dict[str, Any] = {name: int(one) if is_whole[name] else float(one) for name, one in values.items()}
         return cls(**read)
 
     def as_dict(self) -> dict[str, int | float]:

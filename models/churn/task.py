@@ -3,7 +3,7 @@
 from features.purposes import Purpose
 from models.churn.judging import evaluate, logistic_log_loss, row_log_loss
 from models.churn.model import ChurnConfig
-from models.churn.training import ACCOUNT, BASELINE, COLUMNS, LABEL, WATCHED, WEIGHT, ChurnTraining
+from models.churn.training import ACCOUNT, BASELINE, COLUMNS, INSTANT, LABEL, WATCHED, WEIGHT, ChurnTraining
 from models.task import Column, Gate, Signature, Task, instants_ms
 
 _LISTS, _TEXTS = ("user_viewing_history__viewing_hours_per_dow",), ("user_viewing_history__preferred_content_type",)
@@ -13,7 +13,7 @@ TASK = Task(
     purpose=Purpose.PERSONALIZATION,
     watched=WATCHED,
     baseline=BASELINE,
-    columns=(ACCOUNT, *COLUMNS, WEIGHT, LABEL),
+    columns=(ACCOUNT, INSTANT, *COLUMNS, WEIGHT, LABEL),
     configure=ChurnConfig.from_dict,
     start=ChurnTraining,
     evaluate=evaluate,

@@ -26,7 +26,7 @@ from models.training_set import Manifest
 
 Floats = npt.NDArray[np.float64]
 
-LABEL, ACCOUNT, WEIGHT = "churned", "user_id", "weight"
+LABEL, ACCOUNT, INSTANT, WEIGHT = "churned", "user_id", "event_timestamp", "weight"
 HISTORY, ACCOUNT_SIGNS, INTERACTIONS, QUALITY = (
     "user_viewing_history", "churn_signals", "user_interaction_signals", "qoe_signals",
 )  # fmt: skip
@@ -62,6 +62,7 @@ class ChurnTraining:
             TrainingSetError: a column is missing, or holds no label.
         """
         self.config, self.place = config, place
+        train, validation = in_order(train, "train"), in_order(validation, "validation")
         truth, judged_truth = labels_of(train, "train"), labels_of(validation, "validation")
         weights = _weights_of(train)
         self._encoding = Encoding.of(train, COLUMNS)
@@ -184,6 +185,20 @@ class ChurnTraining:
         return float(sums[0] / sums[1])
 
 
+def in_order(rows: pa.Table, split: str) -> pa.Table:
+    """The rows by account and instant: they come in any order, and which of them a tree sees is drawn by their places.
+
+    Raises:
+        TrainingSetError: a column that every training set of this model has is missing.
+    """
+    missing = [name for name in (ACCOUNT, INSTANT, LABEL, WEIGHT) if name not in rows.column_names]
+    if missing:
+        raise TrainingSetError(
+            f"the {split} rows lack the columns {', '.join(missing)}; received {', '.join(rows.column_names)}"
+        )
+    return rows.sort_by([(ACCOUNT, "ascending"), (INSTANT, "ascending")])
+
+
 def labels_of(rows: pa.Table, split: str) -> Floats:
     """[rows] 1 for who cancelled, else 0.
 
@@ -192,12 +207,8 @@ def labels_of(rows: pa.Table, split: str) -> Floats:
         OneClassError: all have the same label.
         TrainingSetError: there is no label, or it is null somewhere.
     """
-    needed = (LABEL, ACCOUNT, WEIGHT)
-    missing = [name for name in needed if name not in rows.column_names]
-    if missing:
-        raise TrainingSetError(
-            f"the {split} rows lack the columns {', '.join(missing)}; received {', '.join(rows.column_names)}"
-        )
+    if LABEL not in rows.column_names:
+        raise TrainingSetError(f"the {split} rows lack the column {LABEL}; received {', '.join(rows.column_names)}")
     if len(rows) == 0:
         raise EmptyTrainingSetError(split)
     if rows[LABEL].null_count:
@@ -209,7 +220,7 @@ def labels_of(rows: pa.Table, split: str) -> Floats:
 
 
 def _weights_of(rows: pa.Table) -> Floats:
-    weights = rows[WEIGHT].to_numpy().astype(np.float64)
+    weights = np.asarray(rows[WEIGHT].to_numpy(), np.float64)
     wrong = ~(np.isfinite(weights) & (weights > 0))
     if wrong.any():
         raise TrainingSetError(

@@ -1,7 +1,6 @@
 """Boosted trees on the same road: trained by Ray Train, killed and gone on with, judged, published, or refused."""
 
 import os
-import shutil
 import signal
 import time
 from dataclasses import dataclass
@@ -14,8 +13,7 @@ import pytest
 import ray
 from mlflow import MlflowClient
 
-from models.churn.columns import EmptyFeatureError
-from models.errors import CheckpointMismatchError, OneClassError
+from models.errors import OneClassError
 from pipelines.evaluate import evaluate
 from pipelines.publish import publish
 from pipelines.report import StationReport
@@ -105,20 +103,20 @@ def test_mlflow_asks_it_by_its_signature(trained: tuple[Shop, StationReport]) ->
 def test_two_workers_of_whom_one_is_killed_grow_nearly_the_trees_of_one(
     trained: tuple[Shop, StationReport], tmp_path: Path
 ) -> None:
-    shop, _ = trained
+    shop, report = trained
     other = Shop(tmp_path)
     killer = _kill_a_worker_after_two_epochs.remote(str(tmp_path / "trainings"))
     together = other.train(shop.folder / "set", workers=2, epochs=MANY, patience=MANY)
     assert ray.get(killer)
     assert together.did["epochs"] == MANY
     assert int(together.did["resumed from epoch"]) >= 2
-    alone = shop.train(epochs=MANY, patience=MANY)
-    for metric, near in (("train_loss", 0.03), ("validation_auc", 0.03)):
-        assert other.curve(together, metric) == pytest.approx(shop.curve(alone, metric), abs=near)
+    for metric in ("train_loss", "validation_auc"):
+        alone = shop.curve(report, metric)
+        assert other.curve(together, metric)[: len(alone)] == pytest.approx(alone, abs=0.03)
 
 
 @ray.remote(num_cpus=0)
-def _kill_a_worker_after_two_epochs(storage: str, timeout_s: float = 120) -> bool:
+def _kill_a_worker_after_two_epochs(storage: str, timeout_s: float = 240) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if any(len(recorded_epochs(folder)) >= 2 for folder in Path(storage).glob("churn-*")):
@@ -135,40 +133,16 @@ def _kill_a_worker_after_two_epochs(storage: str, timeout_s: float = 120) -> boo
     return False
 
 
-def test_rows_nothing_can_be_learnt_from_leave_no_version(trained: tuple[Shop, StationReport], tmp_path: Path) -> None:
-    done, _ = trained
+def test_rows_nothing_can_be_learnt_from_leave_no_version(ray_session: None, tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     write_training_set(tmp_path / "set", accounts=30)
-    _change(tmp_path / "set" / "split=train", "churned", lambda rows: pa.array([False] * rows))
-    with pytest.raises(OneClassError, match="train split has one class only"):
-        shop.train()
-    _change(tmp_path / "set" / "split=train", "churned", lambda rows: pa.array([True, False] * (rows // 2)))
-    trend = "churn_signals__engagement_trend"
-    _change(tmp_path / "set" / "split=train", trend, lambda rows: pa.nulls(rows, pa.float64()))
-    with pytest.raises(EmptyFeatureError, match=f"{trend}: null in all 300"):
-        shop.train(seed=1)
-    assert shop.versions == 0
-    runs = shop.client.search_runs([shop.client.get_experiment_by_name(MODEL).experiment_id])
-    assert {run.info.status for run in runs} == {"FAILED"}
-    assert all("\n" not in run.data.tags["reel.failure"] for run in runs)
-
-    # Checkpoints of another schema, where this training's would be.
-    (theirs,) = {path.parent for path in (done.folder / "trainings").glob("churn-*/checkpoint_*") if _epochs(path) == 3}
-    own = tmp_path / "trainings"
-    _change(tmp_path / "set" / "split=train", trend, lambda rows: pa.array([1.0] * rows))
-    for folder in own.iterdir():
-        shutil.rmtree(folder)
-        shutil.copytree(theirs, folder)
-    with pytest.raises(CheckpointMismatchError, match="belongs to another training"):
-        shop.train()
-    assert shop.versions == 0
-
-
-def _epochs(checkpoint: Path) -> int:
-    return len(recorded_epochs(checkpoint.parent))
-
-
-def _change(folder: Path, column: str, values) -> None:  # type: ignore[no-untyped-def]
-    path = folder / "part-0.parquet"
+    path = tmp_path / "set" / "split=train" / "part-0.parquet"
     rows = pq.read_table(path, partitioning=None)
-    pq.write_table(rows.set_column(rows.column_names.index(column), column, values(len(rows))), path)
+    stayed = pa.array([False] * len(rows))
+    pq.write_table(rows.set_column(rows.column_names.index("churned"), "churned", stayed), path)
+    with pytest.raises(OneClassError, match="train split has one class only: churned is False in all of its 300 rows"):
+        shop.train()
+    assert shop.versions == 0
+    (run,) = shop.client.search_runs([shop.client.get_experiment_by_name(MODEL).experiment_id])
+    assert run.info.status == "FAILED"
+    assert run.data.tags["reel.failure"].startswith("the training set's train split has one class only")

@@ -32,6 +32,13 @@ def test_other_rows_have_the_same_columns() -> None:
     np.testing.assert_array_equal(encoding.values(other), np.array([[np.nan, 1, 1, 2, 43, 0, 0]], np.float32))
 
 
+def test_rows_of_which_nothing_is_known_are_unknown_throughout() -> None:
+    encoding = Encoding.of(ROWS, ROWS.column_names)
+    nothing = pa.table({name: pa.nulls(2) for name in ROWS.column_names})
+    nan = np.nan
+    np.testing.assert_array_equal(encoding.values(nothing), np.array([[nan] * 5 + [0, 0]] * 2, np.float32))
+
+
 def test_what_nothing_can_be_learnt_from_is_named() -> None:
     with pytest.raises(EmptyFeatureError, match="count: null in all 3 train rows"):
         Encoding.of(ROWS.set_column(0, "count", pa.nulls(3, pa.int64())), ROWS.column_names)

@@ -72,6 +72,15 @@ def test_comes_near_the_chances_themselves_and_past_a_line(shop: Shop) -> None:
     assert logistic_log_loss(shop.saved, shop.manifest, test).mean() == pytest.approx(figures["logistic_log_loss"])
 
 
+def test_the_order_in_which_rows_come_decides_nothing(shop: Shop) -> None:
+    def shuffled(rows: pa.Table) -> pa.Table:
+        return rows.take(pa.array(np.random.default_rng(2).permutation(len(rows))))
+
+    one, other = shop.start(epochs=2), shop.start(shuffled, epochs=2)
+    assert [one.epoch(), one.epoch()] == [other.epoch(), other.epoch()]
+    assert one.state()["trees"] == other.state()["trees"]
+
+
 def test_slices_cover_all_rows_by_market_platform_tier_and_age(shop: Shop) -> None:
     judged = evaluate(shop.saved, shop.manifest, shop.tables["test"], 3)
     for family, count in (("market", 3), ("platform", 2), ("tier", 2), ("known", 2)):

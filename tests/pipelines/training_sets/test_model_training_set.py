@@ -13,8 +13,8 @@ from pipelines.clean import clean
 from pipelines.contract.registry import open_registry
 from pipelines.ingest import ingest
 from pipelines.kafka.produce import Producer
+from pipelines.model_training_set import NoTrainingSetError, build_for, latest_for
 from pipelines.training_sets import BuiltTrainingSet
-from pipelines.training_sets.of_model import NoTrainingSetError, build_for, latest_for
 from tests.pipelines.training_sets.world import cancelled
 from tests.platform import DAY, HOUR, SALT, T0, Platform, described, event, hashed, title, watched
 
