@@ -246,6 +246,28 @@ def publish(
 
 
 @app.command()
+def assemble(
+    context: typer.Context,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Settings of the cascade: a YAML file, or key=number (may be repeated).", metavar="FILE|KEY=NUMBER"
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make one servable of the champions: retrieve, rank, diversify."""
+    from pipelines.assemble import CASCADE
+    from pipelines.assemble import assemble as run
+    from pipelines.hyperparameters import hyperparameters
+
+    settings: Settings = context.obj
+    given = hyperparameters(settings, CASCADE, config or ())
+    given.pop("seed")  # nothing is drawn
+    show(run(settings, configuration=given), as_json=as_json)
+
+
+@app.command()
 def demo(
     context: typer.Context,
     keep: Annotated[bool, typer.Option("--keep", help="Go on serving until stopped.")] = False,

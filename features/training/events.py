@@ -25,11 +25,17 @@ class Events:
     texts: tuple[str, ...]
     whole: tuple[str, ...]
     flags: tuple[str, ...]
+    lists: tuple[str, ...] = ()
 
     @property
     def schema(self) -> pa.Schema:
         """The log's columns."""
-        kinds = ((self.texts, pa.string()), (self.whole, pa.int64()), (self.flags, pa.bool_()))
+        kinds = (
+            (self.texts, pa.string()),
+            (self.whole, pa.int64()),
+            (self.flags, pa.bool_()),
+            (self.lists, pa.list_(pa.string())),
+        )
         fixed = {EVENT_ID: pa.string(), EVENT_NAME: pa.string(), EVENT_TIME: TIMESTAMP}
         return pa.schema(list((fixed | {name: kind for names, kind in kinds for name in names}).items()))
 
@@ -46,8 +52,10 @@ def events_of(
     texts: Sequence[str] = ("user_id",),
     whole: Sequence[str] = (),
     flags: Sequence[str] = (),
+    lists: Sequence[str] = (),
 ) -> Source:
-    """The source `name` of some events of a table of silver; `texts`, `whole` and `flags` are columns by type.
+    """The source `name` of some events of a table of silver; `texts`, `whole`, `flags` and `lists` (of texts) are
+    columns by type.
 
     The events and columns are checked against the contract when a training set is built.
 
@@ -58,7 +66,7 @@ def events_of(
         raise DeclarationError(f"events_of: a source is called {name} already; choose another name")
     if not events or not texts:
         raise DeclarationError(f"events_of: {name} needs at least one event, and one text column to be cut by")
-    make = Events(table, tuple(events), tuple(texts), tuple(whole), tuple(flags))
+    make = Events(table, tuple(events), tuple(texts), tuple(whole), tuple(flags), tuple(lists))
     return Source(
         name,
         make.schema,

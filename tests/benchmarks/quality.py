@@ -4,7 +4,8 @@
 
 A task is a module of `tests/benchmarks/judged/`: its docstring says the protocol and the published figures, its
 `judge(folder)` answers the metrics with their intervals, the baselines' beside them. `FOLDER` may hold any data of the
-same format; without it the task's own is read from `../shared/data`. The last line is one JSON object.
+same format; without it the task's own is read from `../shared/data`, or made, by a task with `MAKES_ITS_DATA`. The last
+line is one JSON object.
 """
 
 import argparse
@@ -28,12 +29,12 @@ def main() -> None:
     parser.add_argument("--task", required=True, choices=tasks())
     parser.add_argument("--data", type=Path, help="a folder of the task's format (its own in ../shared/data)")
     arguments = parser.parse_args()
-    folder: Path = arguments.data or DATA / arguments.task
-    if not folder.is_dir():
+    task = importlib.import_module(f"tests.benchmarks.judged.{arguments.task.replace('-', '_')}")
+    folder: Path = arguments.data or DATA / getattr(task, "DATA", arguments.task)
+    needs_data = arguments.data is not None or not getattr(task, "MAKES_ITS_DATA", False)
+    if needs_data and not folder.is_dir():
         parser.error(f"no data at {folder}; give the folder with --data")
-    judge: Callable[[Path], dict[str, Any]] = importlib.import_module(
-        f"tests.benchmarks.judged.{arguments.task.replace('-', '_')}"
-    ).judge
+    judge: Callable[[Path], dict[str, Any]] = task.judge
     print(json.dumps(judge(folder)))
 
 

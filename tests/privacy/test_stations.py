@@ -21,6 +21,7 @@ DECIDES = {
     "privacy/late_children": "rows of profiles that turn out to be a child's",
 }
 DECIDED_BEFORE = {
+    "assemble": "the catalogue, and how popular titles are with crowds",
     "build_features": "keys of tables that were built of decided rows",
     "feature_tables": "the same tables",
     "feature_statistics/record": "numbers of days",

@@ -1,0 +1,118 @@
+"""What the ranker sees of a viewer, a title and the moment: rows of a training set, or of a request, as numbers.
+
+Most columns are taken as they are; null becomes NaN, which LightGBM learns what to do with. What takes both viewer and
+title is worked out here, once for training and for serving: how well the title's genres match the shares of the
+viewer's watch time and of the viewer's clicks, and whether it is among the viewer's recent titles.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.errors import TrainingSetError
+
+_VIEWER = "user_viewing_history_by_profile_id"
+_SIGNALS = "user_interaction_signals_by_profile_id"
+_TITLE = "content_popularity"
+_ENGAGEMENT = "content_engagement"
+_SESSION = "session_context"
+
+VIEWER_NUMBERS: Mapping[str, str] = {
+    "viewer_completion_rate": f"{_VIEWER}__completion_rate",
+    "viewer_session_ms": f"{_VIEWER}__avg_session_duration",
+    "viewer_click_through_rate": f"{_SIGNALS}__click_through_rate",
+    "viewer_browse_depth": f"{_SIGNALS}__browse_depth",
+}
+TITLE_NUMBERS: Mapping[str, str] = {
+    "title_viewers_day": f"{_TITLE}__daily_unique_viewers",
+    "title_completion_rate": f"{_TITLE}__completion_rate",
+    "title_trend": f"{_TITLE}__trending_velocity",
+    "title_watch_ms": f"{_ENGAGEMENT}__avg_watch_time",
+    "title_binge_rate": f"{_ENGAGEMENT}__binge_rate",
+    "title_runtime_ms": "content_runtime_ms",
+    "title_episode": "content_episode_number",
+}
+CONTEXT_NUMBERS: Mapping[str, str] = {
+    "hour": f"{_SESSION}__time_of_day",
+    "weekday": f"{_SESSION}__day_of_week",
+    "session_today": f"{_SESSION}__session_number_today",
+}
+STAGE_SCORES: Mapping[str, str] = {"retrieval_score": "retrieval_score", "content_match": "content_match"}
+"""What earlier stages say of a candidate: its log-probability of being next, and how well it suits by its metadata.
+Rows may lack these columns: then no tree splits on them."""
+SHARES: Mapping[str, str] = {
+    "watched": f"{_VIEWER}__last_30_day_genres",
+    "clicked": f"{_SIGNALS}__genre_click_distribution",
+}
+"""Columns with the viewer's share of each genre (map of text to number)."""
+RECENT_TITLES = f"{_VIEWER}__recent_titles"
+GENRES, TITLE = "content_genres", "content_id"
+
+_NUMBERS = {**VIEWER_NUMBERS, **TITLE_NUMBERS, **CONTEXT_NUMBERS}
+COLUMNS = (TITLE, GENRES, RECENT_TITLES, *SHARES.values(), *_NUMBERS.values())
+"""Columns that rows must have."""
+KINDS: Mapping[str, pa.DataType] = {
+    TITLE: pa.string(),
+    **dict.fromkeys((GENRES, RECENT_TITLES), pa.list_(pa.string())),
+    **dict.fromkeys(SHARES.values(), pa.map_(pa.string(), pa.float64())),
+    **dict.fromkeys((*_NUMBERS.values(), *STAGE_SCORES.values()), pa.float64()),
+}
+"""The columns and those of `STAGE_SCORES`, by type; in a row all but the title's id may be null."""
+NAMES = (
+    *_NUMBERS,
+    *STAGE_SCORES,
+    *(f"{name}_{what}" for name in SHARES for what in ("match", "first_genre")),
+    "is_recent",
+    "recent_titles",
+)
+"""Names of the matrix's columns."""
+
+Matrix = npt.NDArray[np.float64]
+
+
+def matrix(rows: pa.Table) -> Matrix:
+    """[rows, len(NAMES)] the rows as numbers.
+
+    Raises:
+        TrainingSetError: a column is missing.
+    """
+    missing = [name for name in COLUMNS if name not in rows.column_names]
+    if missing:
+        raise TrainingSetError(
+            f"the ranker needs the columns {', '.join(missing)}; received {', '.join(rows.column_names)}"
+        )
+    columns = [_numbers(rows[column]) for column in _NUMBERS.values()]
+    for column in STAGE_SCORES.values():
+        known = column in rows.column_names
+        columns.append(_numbers(rows[column]) if known else np.full(len(rows), np.nan))
+    genres = rows[GENRES].to_pylist()
+    for column in SHARES.values():
+        columns += _matches(rows[column].to_pylist(), genres)
+    recent = rows[RECENT_TITLES].to_pylist()
+    columns.append(np.array([_is_recent(some, one) for some, one in zip(recent, rows[TITLE].to_pylist(), strict=True)]))
+    columns.append(np.array([len(some or ()) for some in recent], np.float64))
+    return np.stack(columns, axis=1).astype(np.float64).reshape(len(rows), len(NAMES))
+
+
+def _numbers(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    numbers: npt.NDArray[np.float64] = pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy()
+    return numbers
+
+
+def _matches(shares: Sequence[object], genres: Sequence[Sequence[str] | None]) -> list[npt.NDArray[np.float64]]:
+    """Mean share of a title's genres, and the share of its first, [rows] each; NaN where either is not known."""
+    mean, first = np.full(len(genres), np.nan), np.full(len(genres), np.nan)
+    for row, (one, own) in enumerate(zip(shares, genres, strict=True)):
+        if not one or not own:
+            continue
+        share = dict(one)  # type: ignore[call-overload]
+        found = [share.get(genre, 0.0) for genre in own]
+        mean[row], first[row] = sum(found) / len(found), found[0]
+    return [mean, first]
+
+
+def _is_recent(recent: Sequence[str] | None, content_id: str) -> float:
+    return float(content_id in (recent or ()))

@@ -1,0 +1,46 @@
+"""The training set of the ranker: every tile that a viewer was shown, and whether it was then watched past the half.
+
+Those that were shown and not watched are the negatives; none are drawn beside them.
+"""
+
+from features.playbacks import VIEWING_LOG
+from features.purposes import Purpose
+from features.training import Happened, Label, PerEvent, TrainingSet, events_of
+from features.windows import HOUR_MS
+
+TILES = events_of(
+    "tiles_shown",
+    "silver.browse",
+    ("tile.impression",),
+    texts=("profile_id", "user_id", "session_id", "content_id", "rail_id"),
+    whole=("tile_position", "content_episode_number", "content_runtime_ms"),
+    lists=("content_genres",),
+)
+TRAINING_SET = TrainingSet(
+    name="ranker",
+    spine=PerEvent(TILES, "profile_id", keeps=(
+        "user_id", "session_id", "content_id", "rail_id", "tile_position", "content_genres", "content_episode_number",
+        "content_runtime_ms",
+    )),
+    features=(
+        "user_viewing_history_by_profile_id.last_30_day_genres",
+        "user_viewing_history_by_profile_id.completion_rate",
+        "user_viewing_history_by_profile_id.avg_session_duration",
+        "user_viewing_history_by_profile_id.recent_titles",
+        "user_interaction_signals_by_profile_id.genre_click_distribution",
+        "user_interaction_signals_by_profile_id.click_through_rate",
+        "user_interaction_signals_by_profile_id.browse_depth",
+        "content_popularity.daily_unique_viewers",
+        "content_popularity.completion_rate",
+        "content_popularity.trending_velocity",
+        "content_engagement.avg_watch_time",
+        "content_engagement.binge_rate",
+        "session_context.time_of_day",
+        "session_context.day_of_week",
+        "session_context.session_number_today",
+    ),
+    purpose=Purpose.PERSONALIZATION,
+    label=Label("watched", Happened("is_finished"), VIEWING_LOG, by=("profile_id", "content_id")),
+    horizon_ms=6 * HOUR_MS,
+    description="A tile shown to a viewer, what was known then, and whether the title was watched past the half.",
+)  # fmt: skip
