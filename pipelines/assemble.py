@@ -27,12 +27,12 @@ from models.cascade.cascade import Cascade, CascadeConfig
 from models.cascade.catalogue import Catalogue
 from models.cascade.folder import LOADERS, save
 from models.cascade.signature import SIGNATURE
+from pipelines.champions import CHAMPION
 from pipelines.errors import ReelError
 from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.scans import newest_event_ms, read_all, read_tasks, scan_tasks
-from pipelines.publish import CHAMPION
 from pipelines.report import StationReport, timed
 from pipelines.settings import Settings
 from pipelines.signature import mlflow_signature
