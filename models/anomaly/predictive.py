@@ -13,6 +13,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 FREEDOM = 4.0
 LOG_NORMALIZER = math.lgamma(2.5) - math.lgamma(2.0) - 0.5 * math.log(FREEDOM * math.pi)
+_FARTHEST = 1e100  # its square is still a number
 CENTRAL_95 = 2.776445105197793
 """z within which 95 % lie."""
 
@@ -32,7 +33,7 @@ class Predictive:
 
     def tail(self, values: Floats) -> Floats:
         """[n] the probability of a value at least as far out, on either side; between 0 and 1."""
-        z = np.abs(values - self.location) / self.scale
+        z = np.minimum(np.abs(values - self.location) / self.scale, _FARTHEST)
         s = z / np.sqrt(1 + z * z / FREEDOM)
         # 1 - F loses its digits far out. It is (2 - s)^2 (4 + s) / 32, and 2 - s is (4 - s^2) / (2 + s).
         missing = 16 / (4 + z * z) / (2 + s)
