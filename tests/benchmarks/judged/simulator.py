@@ -5,8 +5,8 @@ put beside an oracle that knows the tastes, hazards and qualities behind these e
 oracle's metric, the goal within 1 %. A folder with a `config.json` of `SimulationConfig` settings simulates another
 platform: `--data FOLDER`.
 
-A judge takes the world and answers figures by name. To add one, write a module in `tests/benchmarks/simulated/` and
-name it in `JUDGES`.
+A judge takes that folder and answers figures by name; each simulates as large a platform as its model needs. Churn and
+routing are tasks of their own too. To add one, name it in `JUDGES`.
 """
 
 import json
@@ -16,18 +16,28 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.simulator import SimulationConfig
+from tests.benchmarks.judged import simulator_cdn, simulator_churn
 from tests.benchmarks.simulated import recommendation
 from tests.benchmarks.simulated.world import World
 
 MAKES_ITS_DATA = True
 """Nothing is read from a folder but settings, if there is one."""
-JUDGES: dict[str, Callable[[World], dict[str, Any]]] = {"recommendation": recommendation.judge}
 CONFIG = SimulationConfig(households=600, days=60, heartbeat_s=600)
 
 
-def judge(folder: Path) -> dict[str, Any]:
-    """Every judge's figures on one world."""
+def _recommendation(folder: Path) -> dict[str, Any]:
     settings = folder / "config.json"
     config = replace(CONFIG, **json.loads(settings.read_text())) if settings.exists() else CONFIG
-    world = World.of(config)
-    return {name: of_model(world) for name, of_model in JUDGES.items()}
+    return recommendation.judge(World.of(config))
+
+
+JUDGES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "recommendation": _recommendation,
+    "churn": simulator_churn.judge,
+    "cdn": simulator_cdn.judge,
+}
+
+
+def judge(folder: Path) -> dict[str, Any]:
+    """Every judge's figures."""
+    return {name: of_model(folder) for name, of_model in JUDGES.items()}
