@@ -41,4 +41,11 @@ TASK = Task(
     ),
     training_set="models.anomaly.training_set:TRAINING_SET",
     loss="training loss (nats per scaled value)",
+    cadence_hours=168,
+    search_space={
+        "lr": (1e-3, 3e-3, 1e-2),
+        "length": (24, 48, 96),
+        "channels": (8, 16, 32),
+        "weight_decay": (1e-3, 1e-2),
+    },
 )

@@ -42,4 +42,6 @@ TASK = Task(
     training_set="models.cdn.training_set:TRAINING_SET",
     library="lightgbm",
     loss="training loss (squared points of the score per playback)",
+    cadence_hours=1,
+    search_space={"lr": (0.03, 0.05, 0.1), "leaves": (15, 31, 63), "leaf_rows": (20, 50, 200), "ridge": (1.0, 10.0)},
 )

@@ -33,4 +33,10 @@ TASK = Task(
     ),
     training_set="models.content.training_set:TRAINING_SET",
     loss="training loss (nats per viewer)",
+    search_space={
+        "dim": (16, 32, 64),
+        "lr": (1e-3, 3e-3, 1e-2),
+        "dropout": (0.3, 0.5),
+        "weight_decay": (0.01, 0.1, 0.3),
+    },
 )

@@ -42,4 +42,11 @@ TASK = Task(
     training_set="models.ranker.training_set:TRAINING_SET",
     library="lightgbm",
     loss="1 - NDCG@10 of what is learnt",
+    cadence_hours=6,
+    search_space={
+        "leaves": (4, 7, 15, 31),
+        "lr": (0.03, 0.05, 0.1),
+        "least_tiles_per_leaf": (50, 200, 500),
+        "l2": (5.0, 20.0),
+    },
 )

@@ -28,7 +28,7 @@ def test_beats_popularity_on_a_later_period(shared_data: Path, tmp_path: Path) -
         paths = sorted((tmp_path / f"split={split}").glob("*.parquet"))
         return pa.concat_tables(pq.read_table(path, partitioning=None) for path in paths).sort_by("row_id")
 
-    config = RecommenderConfig(epochs=4, judged_rows=200)  # a tenth of the training that it is given in earnest
+    config = RecommenderConfig(epochs=2, judged_rows=200)  # a twentieth of the training that it is given in earnest
     training = RecommenderTraining(config, manifest, read("train"), read("validation"), Place())
     assert training.facts["train_labels"] == 79_999
     while not training.done:
