@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import ray
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nbclient import NotebookClient
 
 from features.purposes import Purpose
@@ -32,8 +33,10 @@ from pipelines.lakehouse.scans import read_tasks, row_count, scan_tasks
 from pipelines.privacy.erase import erase
 from pipelines.processes import find_free_port
 from pipelines.publish import publish
+from pipelines.quarantine import unseal
 from pipelines.report import StationReport
 from pipelines.retrain import retrain
+from pipelines.secrets import quarantine_key
 from pipelines.serve import serving
 from pipelines.settings import KafkaSettings, LakehouseSettings, ModelSettings, Settings, TrainingSettings
 from pipelines.simulator import SimulationConfig
@@ -230,7 +233,8 @@ def test_the_notebooks_run_from_top_to_bottom(road, project_root, monkeypatch, n
 
 PERSON = ("user_id", "profile_id", "session_id", "device_id")
 REGISTRIES = ("privacy.profiles", "privacy.consents", "privacy.erasures")
-OUTSIDE = ("privacy.tombstones", "privacy.erasures", "privacy.audit")  # what is written of erasures themselves
+# What is written of erasures themselves, and what is sealed: `sealed` looks into that.
+OUTSIDE = ("privacy.tombstones", "privacy.erasures", "privacy.audit", "quarantine.events")
 
 
 def rows_of(road: Road, name: str) -> pa.Table:
@@ -269,6 +273,18 @@ def others(road: Road, names: set[str]) -> dict[str, tuple[int, int]]:
     return found
 
 
+def sealed(road: Road) -> dict[tuple, bytes]:
+    """What was set aside, opened, by where it stood in Kafka."""
+    cipher, rows = AESGCM(quarantine_key(road.settings)), rows_of(road, "quarantine.events").to_pylist()
+    parts = ("encrypted_key", "encrypted_value", "encrypted_headers")
+    return {
+        (row["topic"], row["partition"], row["offset"]): b" ".join(
+            unseal(cipher, row[name]) for name in parts if row.get(name) is not None
+        )
+        for row in rows
+    }
+
+
 def test_a_hundred_erased_people_are_gone_and_nobody_else_is_touched(road):
     """The last test of the road: it takes people off it, while the service answers, and reads Kafka once more."""
     viewers = pq.read_table(road.settings.work_dir / "truth" / "viewers.parquet").to_pylist()
@@ -279,13 +295,17 @@ def test_a_hundred_erased_people_are_gone_and_nobody_else_is_touched(road):
     learnt_from = set()
     for file in latest_training_set(road.settings.work_dir).glob("split=train/*.parquet"):
         learnt_from |= set(pq.read_table(file, partitioning=None)["profile_id"].to_pylist())
-    before = others(road, names)
+    before, set_aside = others(road, names), sealed(road)
+    plain = [one[name].encode() for one in theirs for name in ("user_id", "profile_id")]
+    left = {at: message for at, message in set_aside.items() if not any(one in message for one in plain)}
+    assert 0 < len(left) < len(set_aside)
     assert len(files_with_hashes(road.settings.work_dir, names, skip=("truth",))) > 40
 
     receipts = erase(road.settings, users).receipts
     assert sum(one.rows for one in receipts) > 10_000
     assert files_with_hashes(road.settings.work_dir, names, skip=("truth",)) == {}
     assert others(road, names) == before
+    assert sealed(road) == left
     with road.client() as client:
         answer = client.get("/v1/recommendations", params={"profile_id": theirs[0]["profile_id"], "k": 3}).json()
         assert (answer["source"], answer["reason"]) == ("popular", "unknown_viewer")
