@@ -5,10 +5,7 @@ Generic Convolutional and Recurrent Networks for Sequence Modeling", 2018), each
 Student's t around a point between what the values and the seasonal baseline say, in the scale of the values.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,17 +14,18 @@ from torch.nn import functional
 
 from models.anomaly.contexts import SIDE, Contexts
 from models.anomaly.predictive import FREEDOM, LOG_NORMALIZER, Predictive
-from models.errors import ConfigurationError
+from models.configuration import Hyperparameters
 
 _KERNEL = 3
 _DILATIONS = (1, 2, 4, 8)
 _ROWS_AT_ONCE = 4_096
-_LEAST, _MOST = {"epochs": 1, "patience": 1, "length": 8, "channels": 1, "batch_size": 1, "seed": 0}, 1 << 20
 
 
 @dataclass(frozen=True)
-class ShapeConfig:
+class ShapeConfig(Hyperparameters):
     """Everything that decides what is learnt from given rows."""
+
+    of = "the anomaly model"
 
     epochs: int = 30
     patience: int = 4
@@ -41,39 +39,10 @@ class ShapeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if not least <= value <= _MOST:
-                raise ConfigurationError(f"{name} must be at least {least} and at most {_MOST}: received {value}")
-        if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
-            raise ConfigurationError(
-                f"lr must be above 0 and weight_decay not below it: received {self.lr} and {self.weight_decay}"
-            )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The configuration with these values over the defaults.
-
-        Raises:
-            ConfigurationError: a key is unknown, or a value no number or outside its range.
-        """
-        is_whole = {one.name: isinstance(one.default, int) for one in fields(cls)}
-        unknown = [name for name in values if name not in is_whole]
-        if unknown:
-            raise ConfigurationError(
-                f"the anomaly model has no setting {', '.join(unknown)}; it has {', '.join(is_whole)}"
-            )
-        for name, value in values.items():
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or (is_whole[name] and not float(value).is_integer()):
-                wanted = "a whole number" if is_whole[name] else "a number"
-                raise ConfigurationError(f"{name} must be {wanted}: received {value!r}")
-        read: dict[str, Any] = {name: (int if is_whole[name] else float)(value) for name, value in values.items()}
-        return cls(**read)
-
-    def as_dict(self) -> dict[str, int | float]:
-        """Plain numbers by name."""
-        return asdict(self)
+        self._at_least(1, "epochs", "patience", "channels", "batch_size")
+        self._at_least(8, "length")
+        self._at_least(0, "seed", "weight_decay")
+        self._require(self.lr > 0, "lr", "above 0")
 
 
 class ShapeNetwork(nn.Module):

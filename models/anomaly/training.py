@@ -5,7 +5,6 @@ depend on how many there are. The random numbers of an epoch are a function of (
 """
 
 import copy
-import math
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,8 @@ from models.anomaly.contexts import Contexts, Past, Prior, contexts_of
 from models.anomaly.forecaster import Forecaster
 from models.anomaly.predictive import Predictive
 from models.anomaly.shape import ShapeConfig, ShapeNetwork, log_density, predicted
-from models.errors import CheckpointMismatchError, DivergedError, EmptyTrainingSetError, TrainingSetError
+from models.epochs import EpochTraining
+from models.errors import EmptyTrainingSetError, TrainingSetError
 from models.task import Place
 from models.training_set import Manifest
 
@@ -29,7 +29,7 @@ _LARGEST_GRADIENT = 1.0
 Rows = tuple[npt.NDArray[np.object_], npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
 
-class AnomalyTraining:
+class AnomalyTraining(EpochTraining):
     """The network, the contexts it learns from and how far it has come."""
 
     def __init__(
@@ -42,6 +42,7 @@ class AnomalyTraining:
             TrainingSetError: a column is missing or has a null; a segment's value is the same in all rows.
             NotFiniteError: a value is infinite or not a number.
         """
+        super().__init__(WATCHED, config, manifest)
         self.config, self.place = config, place
         self.device = torch.device(place.device)
         learnt, judged = series_of(train, "train"), series_of(validation, "validation")
@@ -69,9 +70,6 @@ class AnomalyTraining:
             self.network = ShapeNetwork(config).to(self.device)
         self._replica = DistributedDataParallel(self.network) if place.workers > 1 else self.network
         self._optimizer = torch.optim.AdamW(self.network.parameters(), config.lr, weight_decay=config.weight_decay)
-        self._identity = {"training_set": manifest.digest, **config.as_dict()}
-        self.curve: list[dict[str, float]] = []
-        self.best_epoch = 0
         self._best_weights = copy.deepcopy(self.network.state_dict())
 
     @property
@@ -84,30 +82,13 @@ class AnomalyTraining:
             "segments": len(self._pasts),
         }
 
-    @property
-    def done(self) -> bool:
-        """Whether every epoch was taken, or none of the last `patience` was better than the best one."""
-        taken = len(self.curve)
-        return taken >= self.config.epochs or taken - self.best_epoch >= self.config.patience
+    def _validate(self) -> dict[str, float]:
+        """Log densities in nats per value."""
+        found = {WATCHED: self._score(predicted(self.network, self._judged, self.device))}
+        return found | {f"validation_{name}_log_density": score for name, score in self._baselines.items()}
 
-    def epoch(self) -> dict[str, float]:
-        """Takes one epoch and judges it: log densities in nats per value, the baselines' beside them.
-
-        Raises:
-            DivergedError: the loss is not finite, on every worker alike.
-        """
-        epoch = len(self.curve) + 1
-        loss = self._learn(epoch)
-        if not math.isfinite(loss):
-            raise DivergedError(epoch, loss, self.config.lr)
-        metrics = {"epoch": float(epoch), "train_loss": loss}
-        metrics[WATCHED] = self._score(predicted(self.network, self._judged, self.device))
-        metrics |= {f"validation_{name}_log_density": score for name, score in self._baselines.items()}
-        if not self.curve or metrics[WATCHED] > self.curve[self.best_epoch - 1][WATCHED]:
-            self.best_epoch = epoch
-            self._best_weights = copy.deepcopy(self.network.state_dict())
-        self.curve.append(metrics)
-        return metrics
+    def _keep(self) -> None:
+        self._best_weights = copy.deepcopy(self.network.state_dict())
 
     def best(self) -> Forecaster:
         """The network of the best epoch, with every segment's past up to the end of validation."""
@@ -115,32 +96,17 @@ class AnomalyTraining:
         network.load_state_dict({name: value.cpu() for name, value in self._best_weights.items()})
         return Forecaster(network, self._pasts, self._prior)
 
-    def state(self) -> dict[str, Any]:
-        """All that another process needs to go on from here: tensors, numbers and strings only."""
+    def _learnt(self) -> dict[str, Any]:
         return {
-            "identity": self._identity,
             "network": self.network.state_dict(),
             "best_weights": self._best_weights,
-            "best_epoch": self.best_epoch,
             "optimizer": self._optimizer.state_dict(),
-            "curve": self.curve,
         }
 
-    def resume(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state` returned.
-
-        Raises:
-            CheckpointMismatchError: it was made with another configuration or from another training set.
-        """
-        theirs = state["identity"]
-        differing = [name for name, value in self._identity.items() if theirs.get(name) != value]
-        if differing:
-            raise CheckpointMismatchError(differing)
-        self.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._best_weights = {name: value.to(self.device) for name, value in state["best_weights"].items()}
-        self.best_epoch = state["best_epoch"]
-        self.curve = list(state["curve"])
+    def _take_up(self, learnt: dict[str, Any]) -> None:
+        self.network.load_state_dict(learnt["network"])
+        self._optimizer.load_state_dict(learnt["optimizer"])
+        self._best_weights = {name: value.to(self.device) for name, value in learnt["best_weights"].items()}
 
     def _learn(self, epoch: int) -> float:
         """One pass over the contexts; the mean loss of a value over all workers, in nats of scaled values."""

@@ -8,9 +8,9 @@ booster.txt       LightGBM's own
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import lightgbm
 import numpy as np
@@ -19,7 +19,8 @@ import pyarrow as pa
 from models.cdn.off_policy import Floats
 from models.cdn.policy import inverse_gap
 from models.churn.columns import Encoding
-from models.errors import ConfigurationError, ModelFolderError
+from models.configuration import Hyperparameters
+from models.errors import ModelFolderError
 
 FORMAT = 1
 ARCHITECTURE = "lightgbm-quality"
@@ -31,8 +32,10 @@ _BROKEN = (OSError, ValueError, KeyError, TypeError, lightgbm.basic.LightGBMErro
 
 
 @dataclass(frozen=True)
-class QualityConfig:
+class QualityConfig(Hyperparameters):
     """Everything that decides what is learnt from a training set, and how greedily it is used."""
+
+    of = "the cdn model"
 
     epochs: int = 30
     """Blocks of boosting rounds, at most."""
@@ -48,34 +51,10 @@ class QualityConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "rounds_per_epoch", "patience", "leaf_rows"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("ridge", "gamma"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
-        _require(self.lr > 0, "lr", self.lr, "above 0")
-        _require(self.leaves >= 2, "leaves", self.leaves, "at least 2")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The configuration with these values over the defaults.
-
-        Raises:
-            ConfigurationError: a key is unknown, or a value no number or outside its range.
-        """
-        is_whole = {one.name: isinstance(one.default, int) for one in fields(cls)}
-        unknown = [name for name in values if name not in is_whole]
-        if unknown:
-            raise ConfigurationError(f"the cdn model has no setting {', '.join(unknown)}; it has {', '.join(is_whole)}")
-        for name, value in values.items():
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            _require(is_number, name, value, "a number")
-            _require(not is_whole[name] or value == int(value), name, value, "a whole number")
-        read: dict[str, Any] = {name: int(one) if is_whole[name] else float(one) for name, one in values.items()}
-        return cls(**read)
-
-    def as_dict(self) -> dict[str, int | float]:
-        """Plain numbers by name."""
-        return asdict(self)
+        self._at_least(1, "epochs", "rounds_per_epoch", "patience", "leaf_rows")
+        self._at_least(0, "ridge", "gamma")
+        self._at_least(2, "leaves")
+        self._require(self.lr > 0, "lr", "above 0")
 
 
 @dataclass(frozen=True)
@@ -154,8 +133,3 @@ class QualityModel:
             f"{folder} holds format {received[0]!r} of {received[1]!r}; this version reads format {FORMAT} of "
             f"{ARCHITECTURE}: train again, or use the version of Reel that wrote it"
         )
-
-
-def _require(holds: bool, name: str, received: object, wanted: str) -> None:
-    if not holds:
-        raise ConfigurationError(f"cdn setting {name} must be {wanted}: received {received!r}")

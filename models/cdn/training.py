@@ -3,7 +3,6 @@
 The trees are LightGBM's: with several workers each holds a share of the rows, and histograms are added up.
 """
 
-import math
 from typing import Any
 
 import lightgbm
@@ -14,14 +13,14 @@ from models.cdn.off_policy import Floats
 from models.cdn.quality import QualityConfig, QualityModel
 from models.cdn.rows import COLUMNS, NETWORK_REGION, prepared, running_policy, scores_of
 from models.churn.columns import Encoding
-from models.errors import CheckpointMismatchError, DivergedError
+from models.epochs import EpochTraining
 from models.task import Place
 from models.training_set import Manifest
 
 WATCHED, BASELINE = "validation_r2", "validation_network_mean_r2"
 
 
-class QualityTraining:
+class QualityTraining(EpochTraining):
     """Trees, the rows they grow on and how far they have come."""
 
     def __init__(
@@ -37,6 +36,7 @@ class QualityTraining:
         self.config, self.place = config, place
         train, validation = prepared(train, "train"), prepared(validation, "validation")
         self._encoding, self._running = Encoding.of(train, COLUMNS), running_policy(train)
+        super().__init__(WATCHED, config, manifest, columns=", ".join(self._encoding.names))
         truth, self._truth = scores_of(train), scores_of(validation)
         self._judged = self._encoding.values(validation)
         self._baseline = _r2(self._truth, _network_means(train, truth, validation))
@@ -56,13 +56,6 @@ class QualityTraining:
             "verbosity": -1,
             **({"tree_learner": "data", "pre_partition": True, **place.network} if place.workers > 1 else {}),
         }
-        self._identity = {
-            "training_set": manifest.digest,
-            "columns": ", ".join(self._encoding.names),
-            **config.as_dict(),
-        }
-        self.curve: list[dict[str, float]] = []
-        self.best_epoch = 0
         self._trees = self._best_trees = ""
 
     @property
@@ -75,65 +68,32 @@ class QualityTraining:
             "columns": len(self._encoding.names),
         }
 
-    @property
-    def done(self) -> bool:
-        """Whether every epoch was taken, or none of the last `patience` was better than the best one."""
-        taken = len(self.curve)
-        return taken >= self.config.epochs or taken - self.best_epoch >= self.config.patience
-
-    def epoch(self) -> dict[str, float]:
-        """Takes a block of rounds and judges the trees so far; the loss in squared points of the score.
-
-        Raises:
-            DivergedError: the loss is not finite.
-        """
-        epoch = len(self.curve) + 1
+    def _learn(self, epoch: int) -> float:
+        """Takes a block of rounds; the mean loss in squared points of the score."""
         before = lightgbm.Booster(model_str=self._trees) if self._trees else None
         rows = lightgbm.Dataset(self._values, self._targets, params=self._parameters)
         booster = lightgbm.train(self._parameters, rows, self.config.rounds_per_epoch, init_model=before)
-        loss = float(((np.asarray(booster.predict(self._values)) - self._targets) ** 2).mean())
-        if not math.isfinite(loss):
-            raise DivergedError(epoch, loss, self.config.lr)
         self._trees = booster.model_to_string()
-        metrics = {
-            "epoch": float(epoch),
-            "train_loss": loss,
-            WATCHED: _r2(self._truth, np.asarray(booster.predict(self._judged))),
-            BASELINE: self._baseline,
-        }
-        if not self.curve or metrics[WATCHED] > self.curve[self.best_epoch - 1][WATCHED]:
-            self.best_epoch, self._best_trees = epoch, self._trees
-        self.curve.append(metrics)
-        return metrics
+        return float(((np.asarray(booster.predict(self._values)) - self._targets) ** 2).mean())
+
+    def _validate(self) -> dict[str, float]:
+        predicted = np.asarray(lightgbm.Booster(model_str=self._trees).predict(self._judged))
+        return {WATCHED: _r2(self._truth, predicted), BASELINE: self._baseline}
+
+    def _keep(self) -> None:
+        self._best_trees = self._trees
+
+    def _learnt(self) -> dict[str, Any]:
+        return {"trees": self._trees, "best_trees": self._best_trees}
+
+    def _take_up(self, learnt: dict[str, Any]) -> None:
+        self._trees, self._best_trees = learnt["trees"], learnt["best_trees"]
 
     def best(self) -> QualityModel:
         """The trees of the epoch that explained the validation rows best."""
         assert self._best_trees, "an epoch comes first"
         booster = lightgbm.Booster(model_str=self._best_trees)
         return QualityModel(booster, self._encoding, self._running, self.config.gamma)
-
-    def state(self) -> dict[str, Any]:
-        """All that another process needs to go on from here: numbers and strings only."""
-        return {
-            "identity": self._identity,
-            "trees": self._trees,
-            "best_trees": self._best_trees,
-            "best_epoch": self.best_epoch,
-            "curve": self.curve,
-        }
-
-    def resume(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state` returned.
-
-        Raises:
-            CheckpointMismatchError: it was made with another configuration, other columns or another training set.
-        """
-        theirs = state.get("identity", {})
-        differing = [name for name, value in self._identity.items() if theirs.get(name) != value]
-        if differing or "trees" not in state:
-            raise CheckpointMismatchError(differing or ["its contents"])
-        self._trees, self._best_trees = state["trees"], state["best_trees"]
-        self.best_epoch, self.curve = state["best_epoch"], list(state["curve"])
 
 
 def _r2(truth: Floats, predicted: Floats) -> float:

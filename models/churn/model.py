@@ -9,7 +9,7 @@ booster.json      XGBoost's own
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,8 @@ import numpy.typing as npt
 import xgboost
 
 from models.churn.calibration import Calibration
-from models.errors import ConfigurationError, ModelFolderError
+from models.configuration import Hyperparameters
+from models.errors import ModelFolderError
 
 Floats = npt.NDArray[np.float64]
 Values = npt.NDArray[np.float32]
@@ -30,8 +31,10 @@ _BROKEN = (OSError, ValueError, KeyError, TypeError, xgboost.core.XGBoostError)
 
 
 @dataclass(frozen=True)
-class ChurnConfig:
+class ChurnConfig(Hyperparameters):
     """Everything that decides what is learnt from given rows."""
+
+    of = "the churn model"
 
     epochs: int = 30
     """Blocks of boosting rounds, at most."""
@@ -52,38 +55,12 @@ class ChurnConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "rounds_per_epoch", "patience", "depth"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        self._at_least(1, "epochs", "rounds_per_epoch", "patience", "depth")
+        self._at_least(0, "leaf_weight", "ridge")
+        self._at_least(2, "bins")
         for name in ("rows_share", "columns_share"):
-            _require(0 < getattr(self, name) <= 1, name, getattr(self, name), "above 0 and at most 1")
-        for name in ("leaf_weight", "ridge"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
-        _require(self.lr > 0, "lr", self.lr, "above 0")
-        _require(self.bins >= 2, "bins", self.bins, "at least 2")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The configuration with these values over the defaults.
-
-        Raises:
-            ConfigurationError: a key is unknown, or a value no number or outside its range.
-        """
-        is_whole = {one.name: isinstance(one.default, int) for one in fields(cls)}
-        unknown = [name for name in values if name not in is_whole]
-        if unknown:
-            raise ConfigurationError(
-                f"the churn model has no setting {', '.join(unknown)}; it has {', '.join(is_whole)}"
-            )
-        for name, value in values.items():
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            _require(is_number, name, value, "a number")
-            _require(not is_whole[name] or value == int(value), name, value, "a whole number")
-        read: dict[str, Any] = {name: int(one) if is_whole[name] else float(one) for name, one in values.items()}
-        return cls(**read)
-
-    def as_dict(self) -> dict[str, int | float]:
-        """Plain numbers by name."""
-        return asdict(self)
+            self._require(0 < getattr(self, name) <= 1, name, "above 0 and at most 1")
+        self._require(self.lr > 0, "lr", "above 0")
 
 
 @dataclass(frozen=True)
@@ -205,8 +182,3 @@ def take_rounds(
     for number in range(first, first + rounds):
         booster.update(rows, number)
     return booster
-
-
-def _require(holds: bool, name: str, received: object, wanted: str) -> None:
-    if not holds:
-        raise ConfigurationError(f"churn setting {name} must be {wanted}: received {received!r}")

@@ -5,7 +5,6 @@ workers' histograms of gradients up, so that all of them grow the same trees. Wh
 depends a little on who holds which rows, so N workers give nearly the trees of one, not to the bit.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,8 @@ from models.churn.logistic import LogisticRegression
 from models.churn.model import ChurnConfig, ChurnModel, booster_parameters, take_rounds
 from models.churn.scorer import LAST_ACTIVITY, ChurnScorer, LastActivity
 from models.classification import Ranking, log_loss
-from models.errors import CheckpointMismatchError, DivergedError, EmptyTrainingSetError, OneClassError, TrainingSetError
+from models.epochs import EpochTraining
+from models.errors import EmptyTrainingSetError, OneClassError, TrainingSetError
 from models.task import Place
 from models.training_set import Manifest
 
@@ -47,7 +47,7 @@ COLUMNS = (*(name.replace(".", "__") for name in FEATURES), LAST_ACTIVITY)
 WATCHED, BASELINE = "validation_auc_pr", "validation_logistic_auc_pr"
 
 
-class ChurnTraining:
+class ChurnTraining(EpochTraining):
     """Trees, the rows they grow on and how far they have come."""
 
     def __init__(
@@ -66,6 +66,7 @@ class ChurnTraining:
         truth, judged_truth = labels_of(train, "train"), labels_of(validation, "validation")
         weights = _weights_of(train)
         self._encoding = Encoding.of(train, COLUMNS)
+        super().__init__(WATCHED, config, manifest, columns=", ".join(self._encoding.names))
         values, self._judged = self._encoding.values(train), self._encoding.values(validation)
         self._judged_truth, self._judged_units = judged_truth, validation[ACCOUNT].to_numpy()
         self._logistic = LogisticRegression.fit(values, truth, weights)
@@ -82,13 +83,6 @@ class ChurnTraining:
         )
         rate = float(np.average(truth, weights=weights))
         self._parameters = booster_parameters(config, rate, place.threads, place.device)
-        self._identity = {
-            "training_set": manifest.digest,
-            "columns": ", ".join(self._encoding.names),
-            **config.as_dict(),
-        }
-        self.curve: list[dict[str, float]] = []
-        self.best_epoch = 0
         self._trees: bytes | None = None
         self._best_trees: bytes | None = None
 
@@ -103,35 +97,30 @@ class ChurnTraining:
             "columns": len(self._encoding.names),
         }
 
-    @property
-    def done(self) -> bool:
-        """Whether every epoch was taken, or none of the last `patience` was better than the best one."""
-        taken = len(self.curve)
-        return taken >= self.config.epochs or taken - self.best_epoch >= self.config.patience
-
-    def epoch(self) -> dict[str, float]:
-        """Takes a block of rounds and judges the trees so far: losses in nats per row, the baselines beside them.
-
-        Raises:
-            DivergedError: the loss is not finite.
-        """
-        epoch = len(self.curve) + 1
+    def _learn(self, epoch: int) -> float:
+        """Takes a block of rounds; the mean loss in nats a row."""
         seed = int(np.random.SeedSequence([self.config.seed, epoch]).generate_state(1)[0] >> 1)
         booster = take_rounds(self._parameters, self._matrix, self._trees, self.config.rounds_per_epoch, seed)
-        loss = self._train_loss(booster)
-        if not math.isfinite(loss):
-            raise DivergedError(epoch, loss, self.config.lr)
         self._trees = bytes(booster.save_raw("json"))
-        model = self._model(self._trees, Calibration())
-        given = model.probabilities(self._judged)
-        metrics = {"epoch": float(epoch), "train_loss": loss}
-        metrics |= {f"validation_{name}": value for name, value in self._ranked(given).items()}
+        return self._train_loss(booster)
+
+    def _validate(self) -> dict[str, float]:
+        assert self._trees is not None, "an epoch was learnt"
+        given = self._model(self._trees, Calibration()).probabilities(self._judged)
+        metrics = {f"validation_{name}": value for name, value in self._ranked(given).items()}
         for baseline, figures in self._baselines.items():
             metrics |= {f"validation_{baseline}_{name}": value for name, value in figures.items()}
-        if not self.curve or metrics[WATCHED] > self.curve[self.best_epoch - 1][WATCHED]:
-            self.best_epoch, self._best_trees = epoch, self._trees
-        self.curve.append(metrics)
         return metrics
+
+    def _keep(self) -> None:
+        self._best_trees = self._trees
+
+    def _learnt(self) -> dict[str, Any]:
+        return {"trees": (self._trees or b"").decode(), "best_trees": (self._best_trees or b"").decode()}
+
+    def _take_up(self, learnt: dict[str, Any]) -> None:
+        self._trees = learnt["trees"].encode() or None
+        self._best_trees = learnt["best_trees"].encode() or None
 
     def best(self) -> ChurnScorer:
         """The trees of the epoch that ranked the validation rows best, calibrated on these."""
@@ -140,30 +129,6 @@ class ChurnTraining:
         calibration, _ = chosen(raw.log_odds(self._judged), self._judged_truth, self._judged_units)
         model = self._model(self._best_trees, calibration)
         return ChurnScorer(model, self._encoding, self._logistic, self._last_activity)
-
-    def state(self) -> dict[str, Any]:
-        """All that another process needs to go on from here: numbers and strings only."""
-        return {
-            "identity": self._identity,
-            "trees": (self._trees or b"").decode(),
-            "best_trees": (self._best_trees or b"").decode(),
-            "best_epoch": self.best_epoch,
-            "curve": self.curve,
-        }
-
-    def resume(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state` returned.
-
-        Raises:
-            CheckpointMismatchError: it was made with another configuration, other columns or another training set.
-        """
-        theirs = state.get("identity", {})
-        differing = [name for name, value in self._identity.items() if theirs.get(name) != value]
-        if differing or "trees" not in state:
-            raise CheckpointMismatchError(differing or ["its contents"])
-        self._trees = state["trees"].encode() or None
-        self._best_trees = state["best_trees"].encode() or None
-        self.best_epoch, self.curve = state["best_epoch"], list(state["curve"])
 
     def _model(self, trees: bytes, calibration: Calibration) -> ChurnModel:
         booster = xgboost.Booster({"nthread": self.place.threads}, model_file=bytearray(trees))

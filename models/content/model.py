@@ -9,20 +9,20 @@ guessed among all titles, by the multinomial likelihood (Liang et al., "Variatio
 Filtering", WWW 2018). Two towers with in-tower metadata: Yi et al., RecSys 2019.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from models.errors import ConfigurationError
+from models.configuration import Hyperparameters
 
 
 @dataclass(frozen=True)
-class ContentConfig:
+class ContentConfig(Hyperparameters):
     """Everything that decides what is learnt from a training set."""
+
+    of = "the content model"
 
     dim: int = 32
     dropout: float = 0.5
@@ -41,39 +41,12 @@ class ContentConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("dim", "batch_size", "epochs", "patience"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
-        _require(0 < self.hidden_share < 1, "hidden_share", self.hidden_share, "between 0 and 1")
-        _require(0 < self.cold_share <= 0.5, "cold_share", self.cold_share, "above 0, to 0.5")
-        _require(self.lr > 0, "lr", self.lr, "above 0")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ContentConfig":
-        """The configuration with `values` in place of defaults.
-
-        Raises:
-            ConfigurationError: a key is unknown, or a value is of the wrong type or outside its range.
-        """
-        kinds = {field.name: field.type for field in fields(cls)}
-        unknown = sorted(values.keys() - kinds.keys())
-        if unknown:
-            raise ConfigurationError(f"unknown settings of the content model: {unknown}; it knows {sorted(kinds)}")
-        for name, value in values.items():
-            whole = kinds[name] is int
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                raise ConfigurationError(f"{name} must be a {'whole ' if whole else ''}number: received {value!r}")
-        return cls(**values)
-
-    def as_dict(self) -> dict[str, int | float]:
-        """The configuration as plain numbers."""
-        return asdict(self)
-
-
-def _require(holds: bool, name: str, received: object, expected: str) -> None:
-    if not holds:
-        raise ConfigurationError(f"{name} must be {expected}: received {received}")
+        self._at_least(1, "dim", "batch_size", "epochs", "patience")
+        self._at_least(0, "weight_decay")
+        self._require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
+        self._require(0 < self.hidden_share < 1, "hidden_share", "between 0 and 1")
+        self._require(0 < self.cold_share <= 0.5, "cold_share", "above 0, to 0.5")
+        self._require(self.lr > 0, "lr", "above 0")
 
 
 class TwoTowers(nn.Module):

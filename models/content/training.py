@@ -7,7 +7,6 @@ never looked at here: `models.content.judging` judges by it. The random numbers 
 """
 
 import copy
-import math
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,8 @@ from models.content.popularity import GenrePopularity
 from models.content.recommender import ContentRecommender
 from models.content.titles import Vocabulary, titles_of
 from models.content.watches import TEST_SHARE, Cold, Watches, lots
-from models.errors import CheckpointMismatchError, DivergedError, EmptyTrainingSetError
+from models.epochs import EpochTraining
+from models.errors import EmptyTrainingSetError
 from models.task import Place
 from models.training_set import Manifest
 
@@ -33,7 +33,7 @@ BASELINE = f"validation_popularity_ndcg_at_{CUT}"
 _LARGEST_GRADIENT = 1.0
 
 
-class ContentTraining:
+class ContentTraining(EpochTraining):
     """A model, its optimizer, who watched what and how far it has come."""
 
     def __init__(
@@ -44,6 +44,7 @@ class ContentTraining:
         Raises:
             TrainingSetError: no finished title to learn from, none of the new ones to choose by, or a missing column.
         """
+        super().__init__(WATCHED, config, manifest)
         self.config, self.place = config, place
         self.device = torch.device(place.device)
         self.titles = {title.content_id: title for rows in (train, validation) for title in titles_of(rows)}
@@ -70,10 +71,6 @@ class ContentTraining:
         self._replica = DistributedDataParallel(self.model) if place.workers > 1 else self.model
         self._optimizer = torch.optim.AdamW(self.model.parameters(), config.lr, weight_decay=config.weight_decay)
         self._of_viewer = np.split(self.learnt.title, np.flatnonzero(np.diff(self.learnt.viewer)) + 1)
-
-        self._identity = {"training_set": manifest.digest, **config.as_dict()}
-        self.curve: list[dict[str, float]] = []
-        self.best_epoch = 0
         self._best_weights = copy.deepcopy(self.model.state_dict())
 
     @property
@@ -86,60 +83,28 @@ class ContentTraining:
             "validation_titles": len(self._cold.candidates),
         }
 
-    @property
-    def done(self) -> bool:
-        """Whether every epoch was taken, or none of the last `patience` was better than the best one."""
-        taken = len(self.curve)
-        return taken >= self.config.epochs or taken - self.best_epoch >= self.config.patience
-
-    def epoch(self) -> dict[str, float]:
-        """Takes one epoch and judges it: mean loss in nats a viewer, validation metrics, popularity's beside them.
-
-        Raises:
-            DivergedError: the loss is not finite, on every worker alike.
-        """
-        epoch = len(self.curve) + 1
-        loss = self._learn(epoch)
-        if not math.isfinite(loss):
-            raise DivergedError(epoch, loss, self.config.lr)
+    def _validate(self) -> dict[str, float]:
         ranked = self._judge(self._recommender(self.model.state_dict()), "validation")
-        metrics = {"epoch": float(epoch), "train_loss": loss, **ranked, **self._popularity_metrics}
-        if not self.curve or metrics[WATCHED] > self.curve[self.best_epoch - 1][WATCHED]:
-            self.best_epoch = epoch
-            self._best_weights = copy.deepcopy(self.model.state_dict())
-        self.curve.append(metrics)
-        return metrics
+        return {**ranked, **self._popularity_metrics}
+
+    def _keep(self) -> None:
+        self._best_weights = copy.deepcopy(self.model.state_dict())
 
     def best(self) -> ContentRecommender:
         """The model of the epoch that ranked the new titles best."""
         return self._recommender(self._best_weights)
 
-    def state(self) -> dict[str, Any]:
-        """All that another process needs to go on from here: tensors, numbers and strings only."""
+    def _learnt(self) -> dict[str, Any]:
         return {
-            "identity": self._identity,
             "model": self.model.state_dict(),
             "best_weights": self._best_weights,
-            "best_epoch": self.best_epoch,
             "optimizer": self._optimizer.state_dict(),
-            "curve": self.curve,
         }
 
-    def resume(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state` returned.
-
-        Raises:
-            CheckpointMismatchError: it was made with another configuration or from another training set.
-        """
-        theirs = state["identity"]
-        differing = [name for name, value in self._identity.items() if theirs.get(name) != value]
-        if differing:
-            raise CheckpointMismatchError(differing)
-        self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._best_weights = {name: value.to(self.device) for name, value in state["best_weights"].items()}
-        self.best_epoch = state["best_epoch"]
-        self.curve = list(state["curve"])
+    def _take_up(self, learnt: dict[str, Any]) -> None:
+        self.model.load_state_dict(learnt["model"])
+        self._optimizer.load_state_dict(learnt["optimizer"])
+        self._best_weights = {name: value.to(self.device) for name, value in learnt["best_weights"].items()}
 
     def _is_learnt(self, titles: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
         """[titles] which are learnt from: neither for judging a model nor for choosing its epoch."""

@@ -2,16 +2,17 @@
 Microsoft Research, 2010), by LightGBM.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from models.errors import ConfigurationError
+from models.configuration import Hyperparameters
 
 
 @dataclass(frozen=True)
-class RankerConfig:
+class RankerConfig(Hyperparameters):
     """Everything that decides what is learnt from a training set."""
+
+    of = "the ranker"
 
     epochs: int = 30
     """Blocks of rounds at most."""
@@ -28,33 +29,11 @@ class RankerConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("rounds_per_epoch", 1), ("patience", 1), ("leaves", 2)):
-            _require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
-        _require(self.least_tiles_per_leaf >= 1, "least_tiles_per_leaf", self.least_tiles_per_leaf, "at least 1")
-        _require(self.lr > 0, "lr", self.lr, "above 0")
-        _require(0 < self.features_per_tree <= 1, "features_per_tree", self.features_per_tree, "above 0, to 1")
-        _require(self.l2 >= 0, "l2", self.l2, "at least 0")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "RankerConfig":
-        """The configuration with `values` in place of defaults.
-
-        Raises:
-            ConfigurationError: a key is unknown, or a value is of the wrong type or outside its range.
-        """
-        kinds = {field.name: field.type for field in fields(cls)}
-        unknown = sorted(values.keys() - kinds.keys())
-        if unknown:
-            raise ConfigurationError(f"unknown settings of the ranker: {unknown}; it knows {sorted(kinds)}")
-        for name, value in values.items():
-            whole = kinds[name] is int
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                raise ConfigurationError(f"{name} must be a {'whole ' if whole else ''}number: received {value!r}")
-        return cls(**values)
-
-    def as_dict(self) -> dict[str, int | float]:
-        """The configuration as plain numbers."""
-        return asdict(self)
+        self._at_least(1, "epochs", "rounds_per_epoch", "patience", "least_tiles_per_leaf")
+        self._at_least(2, "leaves")
+        self._at_least(0, "l2")
+        self._require(self.lr > 0, "lr", "above 0")
+        self._require(0 < self.features_per_tree <= 1, "features_per_tree", "above 0, to 1")
 
     def parameters(self, epoch: int) -> dict[str, Any]:
         """What LightGBM is told for the block `epoch`; the same whatever came before and however many threads."""
@@ -70,8 +49,3 @@ class RankerConfig:
             "force_row_wise": True,
             "verbosity": -1,
         }
-
-
-def _require(holds: bool, name: str, received: object, expected: str) -> None:
-    if not holds:
-        raise ConfigurationError(f"{name} must be {expected}: received {received}")

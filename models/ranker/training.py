@@ -10,7 +10,8 @@ import lightgbm
 import numpy as np
 import pyarrow as pa
 
-from models.errors import CheckpointMismatchError, DivergedError, EmptyTrainingSetError, OneClassError
+from models.epochs import EpochTraining
+from models.errors import EmptyTrainingSetError, OneClassError
 from models.ranker.features import NAMES
 from models.ranker.model import RankerConfig
 from models.ranker.ranker import Ranker, booster_of
@@ -25,7 +26,7 @@ BASELINE = f"validation_shown_ndcg_at_{CUT}"
 """The same of the order in which the titles were shown."""
 
 
-class RankerTraining:
+class RankerTraining(EpochTraining):
     """The trees so far, the requests they learn from and how far they have come."""
 
     def __init__(
@@ -36,89 +37,56 @@ class RankerTraining:
         Raises:
             TrainingSetError: no request to learn from or to choose by, nothing or everything watched, a missing column.
         """
+        super().__init__(WATCHED, config, manifest, features=" ".join(NAMES))
         self.config, self.place = config, place
-        self._learnt, self._judged = _requests(train, "train"), _requests(validation, "validation")
+        self._learnt_from, self._judged = _requests(train, "train"), _requests(validation, "validation")
         self._shown_metrics = {BASELINE: self._ndcg(self._judged.as_shown())}
         self._dataset: Any = None
         self._trees: list[str] = []
-        self._identity = {"training_set": manifest.digest, "features": " ".join(NAMES), **config.as_dict()}
-        self.curve: list[dict[str, float]] = []
-        self.best_epoch = 0
 
     @property
     def facts(self) -> dict[str, int]:
         """What was read: requests and tiles, how many of these were watched, features that are null throughout."""
         return {
-            "train_requests": len(self._learnt),
-            "train_tiles": len(self._learnt.watched),
-            "train_watched": int(self._learnt.watched.sum()),
+            "train_requests": len(self._learnt_from),
+            "train_tiles": len(self._learnt_from.watched),
+            "train_watched": int(self._learnt_from.watched.sum()),
             "validation_requests": len(self._judged),
-            "features_without_a_value": int(np.isnan(self._learnt.features).all(axis=0).sum()),
+            "features_without_a_value": int(np.isnan(self._learnt_from.features).all(axis=0).sum()),
         }
 
-    @property
-    def done(self) -> bool:
-        """Whether every block was taken, or none of the last `patience` was better than the best one."""
-        taken = len(self.curve)
-        return taken >= self.config.epochs or taken - self.best_epoch >= self.config.patience
-
-    def epoch(self) -> dict[str, float]:
-        """Grows a block of trees and judges all so far: 1 - NDCG@10 of what is learnt, metrics, the shown order's.
-
-        Raises:
-            DivergedError: a score is not finite.
-        """
-        epoch = len(self.curve) + 1
+    def _learn(self, epoch: int) -> float:
+        """Grows a block of trees; 1 - NDCG@10 of what is learnt, not a number if a score is none."""
         booster = self._grow(epoch)
-        learnt = booster.predict(self._learnt.features)
-        if not np.isfinite(learnt).all():
-            raise DivergedError(epoch, float("nan"), self.config.lr)
-        metrics = {
-            "epoch": float(epoch),
-            "train_loss": 1 - float(np.nanmean(self._learnt.ndcg_at(learnt, CUT))),
-            WATCHED: self._ndcg(booster.predict(self._judged.features)),
-            **self._shown_metrics,
-        }
         self._trees.append(booster.model_to_string())
-        if not self.curve or metrics[WATCHED] > self.curve[self.best_epoch - 1][WATCHED]:
-            self.best_epoch = epoch
-        self.curve.append(metrics)
-        return metrics
+        learnt = booster.predict(self._learnt_from.features)
+        if not np.isfinite(learnt).all():
+            return float("nan")
+        return 1 - float(np.nanmean(self._learnt_from.ndcg_at(learnt, CUT)))
+
+    def _validate(self) -> dict[str, float]:
+        return {WATCHED: self._ndcg(booster_of(self._trees[-1]).predict(self._judged.features)), **self._shown_metrics}
+
+    def _keep(self) -> None:
+        """Nothing: every block's trees are kept."""
 
     def best(self) -> Ranker:
         """The trees up to the block that ordered the validation requests best."""
         return Ranker(self._trees[self.best_epoch - 1])
 
-    def state(self) -> dict[str, Any]:
-        """All that another process needs to go on from here: numbers and strings only."""
-        return {
-            "identity": self._identity,
-            "trees": list(self._trees),
-            "best_epoch": self.best_epoch,
-            "curve": self.curve,
-        }
+    def _learnt(self) -> dict[str, Any]:
+        return {"trees": list(self._trees)}
 
-    def resume(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state` returned.
-
-        Raises:
-            CheckpointMismatchError: it was made with another configuration, other features or another training set.
-        """
-        theirs = state["identity"]
-        differing = [name for name, value in self._identity.items() if theirs.get(name) != value]
-        if differing:
-            raise CheckpointMismatchError(differing)
-        self._trees = list(state["trees"])
-        self.best_epoch = state["best_epoch"]
-        self.curve = list(state["curve"])
+    def _take_up(self, learnt: dict[str, Any]) -> None:
+        self._trees = list(learnt["trees"])
 
     def _grow(self, epoch: int) -> Any:
         """All trees up to those of this block. From the text of those before, as a resumed training has them."""
         if self._dataset is None:
             self._dataset = lightgbm.Dataset(
-                self._learnt.features,
-                self._learnt.watched,
-                group=self._learnt.sizes,
+                self._learnt_from.features,
+                self._learnt_from.watched,
+                group=self._learnt_from.sizes,
                 feature_name=list(NAMES),
                 free_raw_data=False,
                 params={"verbosity": -1, "min_data_in_leaf": self.config.least_tiles_per_leaf},

@@ -11,15 +11,13 @@ Differences from the paper, each for a reason:
 - a bias per title, which learns popularity so that the embeddings need not.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from models.errors import ConfigurationError
+from models.configuration import Hyperparameters
 from models.recommendation.softmax import cross_entropy, sampled_cross_entropy
 
 # Up to here every title is scored, above it a sample: all titles rank better (README.md). What it costs, in CPU seconds
@@ -29,8 +27,10 @@ FULL_SOFTMAX_TITLES = 20_000
 
 
 @dataclass(frozen=True)
-class RecommenderConfig:
+class RecommenderConfig(Hyperparameters):
     """Everything that decides what is learnt from a training set."""
+
+    of = "the recommender"
 
     dim: int = 64
     blocks: int = 2
@@ -58,47 +58,21 @@ class RecommenderConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = ("dim", "blocks", "heads", "recent", "batch_size", "epochs", "patience", "judged_rows", "negatives")
-        for name in counts:
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(self.max_length >= 2, "max_length", self.max_length, "at least 2")
-        _require(self.dim % self.heads == 0, "dim", self.dim, f"a multiple of heads ({self.heads})")
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
-        _require(self.lr > 0, "lr", self.lr, "above 0")
-        _require(0 <= self.averaging < 1, "averaging", self.averaging, "in [0, 1)")
-        _require(0 <= self.cooldown <= self.epochs, "cooldown", self.cooldown, f"from 0 to epochs ({self.epochs})")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "RecommenderConfig":
-        """The configuration with `values` in place of defaults.
-
-        Raises:
-            ConfigurationError: a key is unknown, or a value is of the wrong type or outside its range.
-        """
-        kinds = {field.name: field.type for field in fields(cls)}
-        unknown = sorted(values.keys() - kinds.keys())
-        if unknown:
-            raise ConfigurationError(f"unknown settings of the recommender: {unknown}; it knows {sorted(kinds)}")
-        for name, value in values.items():
-            whole = kinds[name] is int
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                raise ConfigurationError(f"{name} must be a {'whole ' if whole else ''}number: received {value!r}")
-        return cls(**values)
+        self._at_least(
+            1, "dim", "blocks", "heads", "recent", "batch_size", "epochs", "patience", "judged_rows", "negatives"
+        )
+        self._at_least(2, "max_length")
+        self._at_least(0, "weight_decay")
+        self._require(self.dim % self.heads == 0, "dim", f"a multiple of heads ({self.heads})")
+        self._require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
+        self._require(self.lr > 0, "lr", "above 0")
+        self._require(0 <= self.averaging < 1, "averaging", "in [0, 1)")
+        self._require(0 <= self.cooldown <= self.epochs, "cooldown", f"from 0 to epochs ({self.epochs})")
 
     def lr_of(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 1."""
         cooled = max(0, epoch - (self.epochs - self.cooldown))
         return self.lr * (1 - 0.9 * cooled / max(1, self.cooldown))
-
-    def as_dict(self) -> dict[str, int | float]:
-        """The configuration as plain numbers."""
-        return asdict(self)
-
-
-def _require(holds: bool, name: str, received: object, expected: str) -> None:
-    if not holds:
-        raise ConfigurationError(f"{name} must be {expected}: received {received}")
 
 
 class Block(nn.Module):

@@ -9,7 +9,6 @@ the batches, and what one of them teaches, do not depend on how many workers the
 """
 
 import copy
-import math
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,8 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from models.errors import CheckpointMismatchError, DivergedError, EmptyTrainingSetError
+from models.epochs import EpochTraining
+from models.errors import EmptyTrainingSetError
 from models.ranking import hit_at, ndcg_at
 from models.recommendation.averaging import AveragedWeights
 from models.recommendation.batches import Batch, Sequences, Vocabulary, encode, training_batches, windows
@@ -37,7 +37,7 @@ _BETAS = (0.9, 0.98)  # of Adam: a shorter memory of squared gradients than usua
 _LARGEST_GRADIENT = 1.0  # norm that gradients are clipped to: one odd batch cannot throw training off
 
 
-class RecommenderTraining:
+class RecommenderTraining(EpochTraining):
     """A model, its optimizer, the rows it learns from and how far it has come."""
 
     def __init__(
@@ -48,6 +48,7 @@ class RecommenderTraining:
         Raises:
             TrainingSetError: no label to learn from or to choose by, a missing column, a label outside the catalogue.
         """
+        super().__init__(WATCHED, config, manifest)
         self.config, self.place = config, place
         self.device = torch.device(place.device)
         self.vocabulary = Vocabulary(manifest.catalogue)
@@ -70,10 +71,6 @@ class RecommenderTraining:
             self.model.parameters(), config.lr, betas=_BETAS, weight_decay=config.weight_decay
         )
         self._averaged = AveragedWeights(self.model, config.averaging)
-
-        self._identity = {"training_set": manifest.digest, **config.as_dict()}
-        self.curve: list[dict[str, float]] = []
-        self.best_epoch = 0
         self._best_weights = copy.deepcopy(self.model.state_dict())
 
     @property
@@ -86,29 +83,12 @@ class RecommenderTraining:
             "unknown_history_titles": self._rows.unknown_titles + self._judged.unknown_titles,
         }
 
-    @property
-    def done(self) -> bool:
-        """Whether every epoch was taken, or none of the last `patience` was better than the best one."""
-        taken = len(self.curve)
-        return taken >= self.config.epochs or taken - self.best_epoch >= self.config.patience
+    def _validate(self) -> dict[str, float]:
+        averaged = Recommender(self._averaged.model, self.vocabulary, self.device)
+        return {**self._judge(averaged, "validation"), **self._popularity_metrics}
 
-    def epoch(self) -> dict[str, float]:
-        """Takes one epoch and judges it: mean loss in nats, validation metrics, and popularity's beside them.
-
-        Raises:
-            DivergedError: the loss is not finite, on every worker alike.
-        """
-        epoch = len(self.curve) + 1
-        loss = self._learn(epoch)
-        if not math.isfinite(loss):
-            raise DivergedError(epoch, loss, self.config.lr_of(epoch))
-        ranked = self._judge(Recommender(self._averaged.model, self.vocabulary, self.device), "validation")
-        metrics = {"epoch": float(epoch), "train_loss": loss, **ranked, **self._popularity_metrics}
-        if not self.curve or metrics[WATCHED] > self.curve[self.best_epoch - 1][WATCHED]:
-            self.best_epoch = epoch
-            self._best_weights = copy.deepcopy(self._averaged.model.state_dict())
-        self.curve.append(metrics)
-        return metrics
+    def _keep(self) -> None:
+        self._best_weights = copy.deepcopy(self._averaged.model.state_dict())
 
     def best(self) -> Recommender:
         """The model of the epoch that ranked the validation rows best."""
@@ -116,34 +96,19 @@ class RecommenderTraining:
         model.load_state_dict(self._best_weights)
         return Recommender(model, self.vocabulary)
 
-    def state(self) -> dict[str, Any]:
-        """All that another process needs to go on from here: tensors, numbers and strings only."""
+    def _learnt(self) -> dict[str, Any]:
         return {
-            "identity": self._identity,
             "model": self.model.state_dict(),
             "best_weights": self._best_weights,
-            "best_epoch": self.best_epoch,
             "optimizer": self._optimizer.state_dict(),
             "averaged": self._averaged.state(),
-            "curve": self.curve,
         }
 
-    def resume(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state` returned.
-
-        Raises:
-            CheckpointMismatchError: it was made with another configuration or from another training set.
-        """
-        theirs = state["identity"]
-        differing = [name for name, value in self._identity.items() if theirs.get(name) != value]
-        if differing:
-            raise CheckpointMismatchError(differing)
-        self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._averaged.resume(state["averaged"])
-        self._best_weights = {name: value.to(self.device) for name, value in state["best_weights"].items()}
-        self.best_epoch = state["best_epoch"]
-        self.curve = list(state["curve"])
+    def _take_up(self, learnt: dict[str, Any]) -> None:
+        self.model.load_state_dict(learnt["model"])
+        self._optimizer.load_state_dict(learnt["optimizer"])
+        self._averaged.resume(learnt["averaged"])
+        self._best_weights = {name: value.to(self.device) for name, value in learnt["best_weights"].items()}
 
     def _learn(self, epoch: int) -> float:
         """One pass over the rows; the mean loss per label over all workers."""

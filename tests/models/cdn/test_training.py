@@ -162,9 +162,9 @@ def test_bad_rows_are_named(splits: dict[str, pa.Table], manifest: Manifest, tra
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"leaf": 3}, "no setting leaf"),
+        ({"leaf": 3}, r"unknown settings of the cdn model: \['leaf'\]"),
         ({"leaves": 1}, "leaves must be at least 2: received 1"),
-        ({"gamma": -1}, "gamma must be at least 0: received -1"),
+        ({"gamma": -1}, "gamma must be at least 0: received -1.0"),
         ({"epochs": 1.5}, "epochs must be a whole number"),
     ],
 )

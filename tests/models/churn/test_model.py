@@ -109,7 +109,7 @@ def test_a_broken_folder_is_named(
 @pytest.mark.parametrize(
     ("values", "named"),
     [({"depth": 0}, "depth"), ({"lr": 0}, "lr"), ({"rows_share": 1.5}, "rows_share"), ({"epochs": 2.5}, "whole"),
-     ({"ridge": "much"}, "ridge must be a number"), ({"leaves": 3}, "no setting leaves")],
+     ({"ridge": "much"}, "ridge must be a number"), ({"leaves": 3}, "unknown settings of the churn model")],
 )  # fmt: skip
 def test_refuses_what_it_cannot_be_configured_with(values: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
