@@ -54,7 +54,14 @@ def test_a_port_in_use_is_one_line_and_1(tmp_path: Path) -> None:
 
 
 def test_an_address_of_another_machine_is_one_line_and_1(tmp_path: Path) -> None:
-    assert "cannot listen on 198.51.100.7" in one_line(start(tmp_path, {"host": "198.51.100.7"}, REEL_SALT="salt"), 1)
+    settings = {"host": "198.51.100.7", "tokens": {"algorithm": "HS256"}}
+    ended = start(tmp_path, settings, REEL_SALT="salt", REEL_TOKEN_SECRET="0123456789abcdef" * 2)
+    assert "cannot listen on 198.51.100.7" in one_line(ended, 1)
+
+
+def test_without_tokens_it_listens_to_this_machine_alone(tmp_path: Path) -> None:
+    ended = start(tmp_path, {"host": "0.0.0.0"}, REEL_SALT="salt")
+    assert "host 0.0.0.0 lets other machines ask" in one_line(ended, 2)
 
 
 def test_wrong_configuration_is_one_line_and_2(tmp_path: Path) -> None:

@@ -31,9 +31,18 @@ from serving.tokens import Caller, KeysUnavailableError, TokenRefusedError, Toke
 from tests.serving import platform
 
 SECRET = "0123456789abcdef0123456789abcdef"
-NOW_S = int(time.time())
+
 QUESTION = {"group": "user_viewing_history", "profile_id": "profile-adult"}
-GOOD: dict[str, Any] = {"sub": "portal", "aud": "reel", "exp": NOW_S + 600, "scope": "features"}
+
+
+def now_s() -> int:
+    return int(time.time())
+
+
+def good(**claims: Any) -> dict[str, Any]:
+    """Claims that are let in, less those given as None."""
+    told = {"sub": "portal", "aud": "reel", "exp": now_s() + 600, "scope": "features", **claims}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +62,7 @@ def jwks(*named: tuple[str, rsa.RSAPrivateKey]) -> str:
 
 
 def signed(key: rsa.RSAPrivateKey, key_id: str | None = "one", **claims: Any) -> str:
-    told = {name: value for name, value in {**GOOD, **claims}.items() if value is not None}
-    return jwt.encode(told, key, algorithm="RS256", headers={"kid": key_id} if key_id else None)
+    return jwt.encode(good(**claims), key, algorithm="RS256", headers={"kid": key_id} if key_id else None)
 
 
 @pytest.fixture
@@ -119,10 +127,10 @@ def test_everything_else_is_401(api, keys, tmp_path):
         "basic": "Basic cmVlbDpyZWVs",
         "no token": "Bearer",
         "rubbish": "Bearer rubbish",
-        "expired": f"Bearer {signed(one, exp=NOW_S - 120)}",
+        "expired": f"Bearer {signed(one, exp=now_s() - 120)}",
         "no end": f"Bearer {signed(one, exp=None)}",
-        "an end that is no time": f"Bearer {by_hand(header, {**GOOD, 'exp': 'never'}, None)}",
-        "not yet": f"Bearer {signed(one, nbf=NOW_S + 3600)}",
+        "an end that is no time": f"Bearer {by_hand(header, good(exp='never'), None)}",
+        "not yet": f"Bearer {signed(one, nbf=now_s() + 3600)}",
         "another service": f"Bearer {signed(one, aud='billing')}",
         "no service": f"Bearer {signed(one, aud=None)}",
         "nobody": f"Bearer {signed(one, sub=None)}",
@@ -130,15 +138,15 @@ def test_everything_else_is_401(api, keys, tmp_path):
         "the other key's name": f"Bearer {signed(one, 'two')}",
         "a key nobody knows": f"Bearer {signed(one, 'three')}",
         "no key, of two": f"Bearer {signed(one, None)}",
-        "alg none": f"Bearer {by_hand({**header, 'alg': 'none'}, GOOD, None)}",
-        "alg None": f"Bearer {by_hand({**header, 'alg': 'None'}, GOOD, None)}",
-        "signed with the public key": f"Bearer {by_hand({**header, 'alg': 'HS256'}, GOOD, public)}",
+        "alg none": f"Bearer {by_hand({**header, 'alg': 'none'}, good(), None)}",
+        "alg None": f"Bearer {by_hand({**header, 'alg': 'None'}, good(), None)}",
+        "signed with the public key": f"Bearer {by_hand({**header, 'alg': 'HS256'}, good(), public)}",
         "no signature": f"Bearer {signed(one).rpartition('.')[0]}.",
         "a changed word": f"Bearer {signed(one)[:-8]}AAAAAAAA",
         "a megabyte": f"Bearer {'a' * 1_000_000}",
         "a megabyte of claims": f"Bearer {signed(one, note='x' * 1_000_000)}",
         "a scope that is no text": f"Bearer {signed(one, scope=['features'])}",
-        "a key id that is no text": f"Bearer {by_hand({'alg': 'RS256', 'kid': ['one']}, GOOD, None)}",
+        "a key id that is no text": f"Bearer {by_hand({'alg': 'RS256', 'kid': ['one']}, good(), None)}",
     }
     for name, authorization in refused.items():
         answer = api(authorization)
@@ -158,8 +166,8 @@ def test_a_token_for_something_else_is_403(api, keys, scope):
 
 
 def test_clocks_may_be_half_a_minute_apart(api, keys):
-    assert api(f"Bearer {signed(keys[0], exp=NOW_S - 5)}").status_code == 200
-    assert api(f"Bearer {signed(keys[0], nbf=NOW_S + 5)}").status_code == 200
+    assert api(f"Bearer {signed(keys[0], exp=now_s() - 5)}").status_code == 200
+    assert api(f"Bearer {signed(keys[0], nbf=now_s() + 5)}").status_code == 200
 
 
 def test_the_api_page_says_that_a_token_is_needed(api):
@@ -177,9 +185,9 @@ def caller(verifier: TokenVerifier, token: str) -> Caller:
 def test_one_secret_for_both_ends(tmp_path, keys):
     settings = TokenSettings(algorithm="HS256", issuer="laptop")
     verifier = TokenVerifier(settings, {"REEL_TOKEN_SECRET": SECRET})
-    told = {**GOOD, "iss": "laptop"}
+    told = good(iss="laptop")
     assert caller(verifier, jwt.encode(told, SECRET, "HS256")) == Caller("portal", frozenset({"features"}))
-    for bad in (jwt.encode(GOOD, SECRET, "HS256"), signed(keys[0]), jwt.encode(told, SECRET[::-1], "HS256")):
+    for bad in (jwt.encode(good(), SECRET, "HS256"), signed(keys[0]), jwt.encode(told, SECRET[::-1], "HS256")):
         with pytest.raises(TokenRefusedError):
             caller(verifier, bad)
 
