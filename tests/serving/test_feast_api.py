@@ -18,6 +18,8 @@ from feast.infra.online_stores.remote import RemoteOnlineStore
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.groups.content_popularity import CONTENT_POPULARITY
 from features.groups.user_viewing_history import USER_VIEWING_HISTORY
@@ -55,16 +57,16 @@ def application(url: str, folder: Path) -> FastAPI:
     secret = folder / "secret"
     secret.write_text(SECRET)
     secret.chmod(0o600)
-    settings = ServingSettings(
+    chosen = ServingSettings(
         online_store_url=url, mlflow_tracking_uri="sqlite:///none", as_of="watermark", store_budget_ms=5000,
         tokens=TokenSettings(algorithm="HS256", secret_file=secret), max_keys=50,
     )  # fmt: skip
     app = FastAPI()
     problems.install(app)
     people = Pseudonymizer((platform.OLD_SALT, platform.NEW_SALT))
-    lookup = FeatureLookup(StoreReader(url, settings.store_budget_ms), people, settings)
-    app.include_router(feature_routes(lookup, settings, Access(settings)))
-    app.include_router(feast_routes(lookup, settings, Access(settings)))
+    lookup = FeatureLookup(StoreReader(url, chosen.store_budget_ms), people, chosen)
+    app.include_router(feature_routes(lookup, chosen, Access(chosen)))
+    app.include_router(feast_routes(lookup, chosen, Access(chosen)))
     return app
 
 
@@ -154,11 +156,66 @@ def test_a_service_of_several_views_and_a_list_with_full_names(ask: Ask) -> None
     assert listed.json()["metadata"]["feature_view_metadata"] == [{"name": VIEWING}, {"name": POPULARITY}]
 
 
-def test_an_entity_of_two_columns(ask: Ask, url: str) -> None:
-    answer = ask(
-        {"feature_service": "personalization_by_cdn_region", "entities": {"cdn": ["akamai"], "region": ["GB"]}}
+def test_an_entity_of_two_columns_has_one_key(tmp_path: Path) -> None:
+    url = f"lmdb://{tmp_path}/online"
+    with open_online_store(url) as store:
+        store.put_many("meta", [("watermark_ms", b"0")])
+        store.put_many("qoe_signals_by_cdn_region", [("a%2Fb/GB", b"damaged")])
+    ask = asker(application(url, tmp_path))
+    service = "personalization_by_cdn_region"
+    unknown = ask({"feature_service": service, "entities": {"cdn": ["a", "b"], "region": ["b/GB", "GB"]}})
+    assert columns(unknown, "statuses")["avg_qoe_score"] == ["NOT_FOUND", "NOT_FOUND"]
+    assert columns(unknown)["region"] == ["b/GB", "GB"]
+    stored = ask({"feature_service": service, "entities": {"region": ["GB"], "cdn": ["a/b"]}})
+    assert columns(stored, "statuses")["avg_qoe_score"] == ["INVALID"]
+
+
+def test_a_slow_store_or_none_is_said_and_nothing_is_made_up(tmp_path: Path) -> None:
+    ask = asker(application(f"lmdb://{tmp_path}/nowhere", tmp_path))
+    answer = ask({"feature_service": ONE_VIEW, "entities": {"profile_id": ["profile-adult"]}})
+    assert answer.json()["degraded"]
+    assert answer.json()["reasons"] == ["store_unavailable"]
+    assert columns(answer, "statuses")["recent_titles"] == ["INVALID"]
+    assert columns(answer)["recent_titles"] == [None]
+
+
+words = st.one_of(st.text(max_size=120), st.sampled_from([*SERVICES, f"{VIEWING}:recent_titles", "profile_id", "cdn"]))
+rubbish = st.one_of(st.none(), st.booleans(), st.integers(), words, st.lists(words, max_size=3))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    body=st.one_of(
+        rubbish,
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "entities": st.one_of(
+                    rubbish, st.dictionaries(words, st.one_of(rubbish, st.lists(rubbish)), max_size=3)
+                ),
+                "feature_service": rubbish,
+                "features": st.one_of(rubbish, st.lists(rubbish, max_size=3)),
+                "full_feature_names": rubbish,
+            },
+        ),
     )
-    assert columns(answer, "statuses")["avg_qoe_score"] == ["NOT_FOUND"]
+)
+def test_whatever_is_sent_is_an_answer_or_a_problem(ask: Ask, body: Any) -> None:
+    answer = ask(body, purpose="personalization")
+    assert answer.status_code in (200, 403, 404, 422), answer.text
+    assert answer.status_code == 200 or answer.json()["detail"]
+
+
+def test_a_key_that_is_no_text_in_utf_8_is_refused(app: FastAPI) -> None:
+    body = b'{"feature_service": "personalization_by_content_id", "entities": {"content_id": ["\\ud800"]}}'
+
+    async def once() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://reel") as client:
+            headers = {"Authorization": f"Bearer {token()}", "Content-Type": "application/json"}
+            return await client.post("/get-online-features", content=body, headers=headers)
+
+    assert asyncio.run(once()).status_code == 422
 
 
 PEOPLE = {"profile_id": ["profile-adult"]}
