@@ -129,8 +129,8 @@ class ReelOnlineStore(OnlineStore):
         require_purpose(
             purpose,
             [
-                Selection.of(view.projection.name_to_use(), ours.group, ours.entity, ours.key_columns, wanted)
-                for view, ours, wanted in views
+                Selection(view.projection.name_to_use(), one.group, one.entity, one.key_columns)
+                for view, one, _ in views
             ],
         )
         if on_demand:
@@ -139,14 +139,14 @@ class ReelOnlineStore(OnlineStore):
                 include_feature_view_version_metadata,
             )  # fmt: skip
         columns = _columnar(entity_rows)
+        texts = _texts(columns, {name: view.name for view, ours, _ in views for name in ours.key_columns})
         store, asked_ms = self._reader(config)
         answers = []
         for view, ours, wanted in views:
-            keys = key_of([_texts(view.name, columns, name) for name in ours.key_columns])
+            keys = key_of([texts[name] for name in ours.key_columns])
             name = view.projection.name_to_use()
             answers.append(_answer(store, asked_ms, ours, view, keys, wanted, name if full_feature_names else None))
-        needed = {name for _, ours, _ in views for name in ours.key_columns}
-        said = {name: list(values) for name, values in columns.items() if name in needed}
+        said = {name: list(values) for name, values in columns.items() if name in texts}
         return ColumnarResponse(said, answers, names_versions=include_feature_view_version_metadata)
 
     async def get_online_features_async(self, *arguments: Any, **named: Any) -> OnlineResponse:
@@ -301,14 +301,20 @@ def _columnar(entity_rows: list[dict[str, Any]] | Columns) -> Mapping[str, Seque
     return columns
 
 
-def _texts(view: str, columns: Mapping[str, Sequence[Any]], name: str) -> pa.Array:
-    if name not in columns:
-        raise NotReelsError(f"{view} needs the key {name}; the rows have {', '.join(columns) or 'none'}")
-    values = [one.string_val if isinstance(one, Value) else one for one in columns[name]]
-    wrong = next((one for one in values if one is not None and not isinstance(one, str)), None)
-    if wrong is not None:
-        raise NotReelsError(f"keys of {name} are texts; received {wrong!r}")
-    return pa.array(values, pa.string())
+def _texts(columns: Mapping[str, Sequence[Any]], needed_by: Mapping[str, str]) -> dict[str, pa.Array]:
+    """The columns that views need as keys."""
+    texts = {}
+    for name, view in needed_by.items():
+        if name not in columns:
+            raise NotReelsError(f"{view} needs the key {name}; the rows have {', '.join(columns) or 'none'}")
+        values = columns[name]
+        if not all(one is None or isinstance(one, str) for one in values):
+            values = [one.string_val if isinstance(one, Value) else one for one in values]
+        wrong = next((one for one in values if one is not None and not isinstance(one, str)), None)
+        if wrong is not None:
+            raise NotReelsError(f"keys of {name} are texts; received {wrong!r}")
+        texts[name] = pa.array(values, pa.string())
+    return texts
 
 
 def _keys_of(ours: _View, entity_keys: Sequence[EntityKey]) -> pa.Array:
