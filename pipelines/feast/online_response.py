@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,30 @@ class ViewAnswer:
         return instants
 
 
+def python_values(column: pa.Array) -> list[Any]:
+    """What `to_pylist(maps_as_pydicts="strict")` gives, several times quicker for numbers, and for lists and maps."""
+    kind = column.type
+    is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
+    if not is_number and not pa.types.is_list(kind) and not pa.types.is_map(kind):
+        values: list[Any] = column.to_pylist()
+        return values
+    if is_number:
+        values = np.asarray(column.fill_null(0) if column.null_count else column).tolist()
+    else:
+        edges = np.asarray(column.offsets).tolist()
+        parts = list(pairwise(edges))
+        if pa.types.is_map(kind):
+            keys, items = python_values(column.keys), python_values(column.items)
+            values = [dict(zip(keys[start:end], items[start:end], strict=True)) for start, end in parts]
+        else:
+            elements = python_values(column.values)
+            values = [elements[start:end] for start, end in parts]
+    if column.null_count == 0:
+        return values
+    is_there = np.asarray(column.is_valid()).tolist()
+    return [value if is_valid else None for value, is_valid in zip(values, is_there, strict=True)]
+
+
 class ColumnarResponse(OnlineResponse):
     """What `get_online_features` gives: the keys as they were asked for, then each view's features."""
 
@@ -63,7 +88,7 @@ class ColumnarResponse(OnlineResponse):
                 said[name + TIMESTAMP_POSTFIX] = [0] * len(values)
         for answer in self._answers:
             for name, (column, _) in answer.columns.items():
-                said[name] = column.to_pylist(maps_as_pydicts="strict")
+                said[name] = python_values(column)
                 if include_event_timestamps:
                     said[name + TIMESTAMP_POSTFIX] = [at_ms // 1000 for at_ms in answer.instants_ms()]
         return said
@@ -79,8 +104,7 @@ class ColumnarResponse(OnlineResponse):
         for answer in self._answers:
             instants = answer.instants_ms()
             for name, (column, kind) in answer.columns.items():
-                values = column.to_pylist(maps_as_pydicts="strict")
-                protos = python_values_to_proto_values(values, kind)
+                protos = python_values_to_proto_values(python_values(column), kind)
                 _add(response, name, protos, answer.statuses(column), instants)
             if self._names_versions:
                 response.metadata.feature_view_metadata.add().name = answer.view

@@ -42,7 +42,7 @@ from features.selection import Selection, require_purpose
 from features.source import EVENT_TIME
 from features.windows import Cadence
 from pipelines.feast.errors import NotReelsError
-from pipelines.feast.online_response import ColumnarResponse, ViewAnswer
+from pipelines.feast.online_response import ColumnarResponse, ViewAnswer, python_values
 from pipelines.feast.purposes import purpose_of_features, purpose_of_service
 from pipelines.feast.source import ReelSource
 from pipelines.online import OnlineTarget
@@ -169,7 +169,7 @@ class ReelOnlineStore(OnlineStore):
         wanted = requested_features or [feature.name for feature in ours.group.features]
         answer = _answer(store, asked_ms, ours, table, _keys_of(ours, entity_keys), wanted, None)
         values = {
-            name: python_values_to_proto_values(column.to_pylist(maps_as_pydicts="strict"), kind)
+            name: python_values_to_proto_values(python_values(column), kind)
             for name, (column, kind) in answer.columns.items()
         }
         flags = zip(answer.is_known.tolist(), answer.is_fresh.tolist(), answer.last_events_ms.tolist(), strict=True)

@@ -28,6 +28,7 @@ from features.packing import pack
 from features.services import Service, services_of
 from features.windows import DAY_MS, HOUR_MS, MINUTE_MS
 from pipelines.feast.errors import NotReelsError
+from pipelines.feast.online_response import python_values
 from serving.online_store import OnlineStore, StoreUnavailableError, open_online_store
 from tests.pipelines.feast.stocked import ASKED_MS, VIEWS, Stock, feasts, reels
 from tests.serving.conftest import redis_url  # noqa: F401  # a fixture
@@ -250,6 +251,28 @@ def test_an_on_demand_view_is_worked_out_of_what_is_stored(own: tuple[FeatureSto
     for rate, doubled in zip(plain["completion_rate"], said["doubled"], strict=True):
         assert doubled is None or np.isnan(doubled) if rate is None else doubled == 2 * rate
     assert any(rate is not None for rate in plain["completion_rate"])
+
+
+numbers = st.one_of(st.none(), st.floats(allow_nan=False))
+texts = st.one_of(st.none(), st.text(max_size=3))
+COLUMNS = {
+    pa.float64(): numbers,
+    pa.int64(): st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)),
+    pa.string(): texts,
+    pa.list_(pa.float64()): st.one_of(st.none(), st.lists(numbers, max_size=3)),
+    pa.list_(pa.string()): st.one_of(st.none(), st.lists(texts, max_size=3)),
+    pa.map_(pa.string(), pa.float64()): st.one_of(st.none(), st.dictionaries(st.text(max_size=3), numbers, max_size=3)),
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS, ids=str)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_columns_become_the_lists_that_arrow_makes_of_them(kind: pa.DataType, data: st.DataObject) -> None:
+    column = pa.array(data.draw(st.lists(COLUMNS[kind], max_size=8)), kind)
+    start = data.draw(st.integers(0, 8))
+    for part in (column, column.slice(start), column.slice(start, 2)):
+        assert python_values(part) == part.to_pylist(maps_as_pydicts="strict")
 
 
 def put_row(store: OnlineStore, boundary_ms: int, last_event_ms: int, viewers: int) -> None:
