@@ -218,6 +218,14 @@ def test_a_key_that_is_no_text_in_utf_8_is_refused(app: FastAPI) -> None:
     assert asyncio.run(once()).status_code == 422
 
 
+def test_the_api_page_describes_it(app: FastAPI) -> None:
+    described = app.openapi()["paths"]["/get-online-features"]["post"]
+    assert described["security"] == [{"HTTPBearer": []}]
+    assert {"200", "401", "403", "404", "422"} <= described["responses"].keys()
+    schema = described["responses"]["200"]["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/OnlineFeatures"}
+
+
 PEOPLE = {"profile_id": ["profile-adult"]}
 
 
