@@ -3,9 +3,9 @@
 python -m tests.benchmarks.lookup [--keys N] [--repeats N]
 
 Both sides get the same values of the same views and answer the same call, `get_online_features(...).to_dict()`; they
-are asked in turn, a few calls each. Embedded: LMDB against Feast's SQLite; shared: both in one Redis server. The floors read the same
-packed values with nothing around them. Every value is compared; Feast's stores obey no TTL, so nothing that is past
-one was given to them.
+are asked in turn, a few calls each. Embedded: LMDB against Feast's SQLite; shared: both in one Redis server. The
+floors read the same packed values with nothing around them. Every value is compared; Feast's stores obey no TTL, so
+nothing that is past one was given to them.
 """
 
 import argparse
