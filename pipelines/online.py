@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -50,6 +50,14 @@ class OnlineTarget:
             for key in stale:
                 store.delete_entity(key)
         return len(stale)
+
+    def drop(self, stored: Iterable[str]) -> int:
+        """Delete all that is stored under these names; how many values. The next build puts everything anew."""
+        with open_online_store(self.url) as store:
+            deleted = sum(store.delete_group(name) for name in stored)
+            anew = json.dumps(str(uuid.uuid4())).encode()
+            store.put_many("meta", [("identity", anew), ("built_from", b"null")])
+        return deleted
 
     def begin(self) -> "Begun":
         """Note that a build begins; what the store was like before."""

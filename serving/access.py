@@ -40,16 +40,17 @@ class Access:
         return (*(tokens if self._verifier else ()), *((HTTPStatus.TOO_MANY_REQUESTS,) if self._limit else ()))
 
     def to(self, scope: Scope) -> Sequence[Any]:
-        """Dependencies of endpoints that need `scope`."""
+        """Dependencies of endpoints that need `scope`: one, which gives the `Caller`."""
         if self._verifier is None:
             return [Depends(self._anybody)]
         return [Depends(self._with_token(self._verifier, scope))]
 
-    async def _anybody(self) -> None:
+    async def _anybody(self) -> Caller:
         self._count(ANYBODY)
+        return ANYBODY
 
-    def _with_token(self, verifier: TokenVerifier, scope: Scope) -> Callable[..., Coroutine[Any, Any, None]]:
-        async def check(credentials: Credentials) -> None:
+    def _with_token(self, verifier: TokenVerifier, scope: Scope) -> Callable[..., Coroutine[Any, Any, Caller]]:
+        async def check(credentials: Credentials) -> Caller:
             if credentials is None:
                 raise _refused("a bearer token is needed: `Authorization: Bearer TOKEN`", _REALM)
             try:
@@ -70,6 +71,7 @@ class Access:
                     headers={"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope.value}"'},
                 )
             self._count(caller)
+            return caller
 
         return check
 

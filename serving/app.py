@@ -1,7 +1,7 @@
 """The Serve application: an ingress that answers HTTP, and the champion model behind it.
 
-request -> HAProxy -> ingress (FastAPI: features_api, recommendations) -> online store
-                                                                      \\-> champion (batches) -> MLflow
+request -> HAProxy -> ingress (FastAPI: features_api, feast_api, recommendations) -> online store
+                                                                                 \\-> champion (batches) -> MLflow
 """
 
 from http import HTTPStatus
@@ -20,6 +20,7 @@ from serving.body_limit import BodyLimit
 from serving.champion import ChampionClient, ChampionDeployment
 from serving.errors import StoreUnavailableError
 from serving.fallback import PopularTitles
+from serving.feast_api import feast_routes
 from serving.features_api import FeatureLookup, feature_routes
 from serving.online_store import OnlineStore
 from serving.recommendations import Recommending, recommendation_routes
@@ -70,6 +71,7 @@ class Ingress:
         recommending = Recommending(self._store, self._champion, self._popular, self._pseudonymizer, self._settings)
         access = Access(self._settings)
         api.include_router(feature_routes(lookup, self._settings, access))
+        api.include_router(feast_routes(lookup, self._settings, access))
         api.include_router(recommendation_routes(recommending, self._settings, access))
         self._add_health(api)
         return api

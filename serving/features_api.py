@@ -77,9 +77,11 @@ class ManyKeysQuestion(BaseModel):
 
 @dataclass(frozen=True)
 class _Found:
+    """What the store gave: an instant, for each key why it is refused, and for each group the keys' packed values."""
+
     as_of_ms: int | None
     refusals: Sequence[Reason | None]
-    packed: Sequence[bytes | None]
+    packed: Sequence[Sequence[bytes | None]]
 
 
 class FeatureLookup:
@@ -95,19 +97,23 @@ class FeatureLookup:
         self, group: FeatureGroup, entity: Entity, keys: Sequence[str], purpose: Purpose, market: str | None
     ) -> tuple[int | None, list[FeatureRow]]:
         """The instant of the values, and a row for each key."""
+        as_of_ms, (rows,) = await self.rows_of([group], entity, keys, purpose, market)
+        return (None if _is_degraded(rows) else as_of_ms), rows
+
+    async def rows_of(
+        self, groups: Sequence[FeatureGroup], entity: Entity, keys: Sequence[str], purpose: Purpose, market: str | None
+    ) -> tuple[int | None, list[list[FeatureRow]]]:
+        """The instant of the values, and for each group a row for each key; consent is asked for once."""
         try:
-            found = await self._store.read(partial(self._read, group, entity, keys, purpose, market))
-            # Valuing is arithmetic: it has no part in the store's budget, and none on the event loop.
-            valued = await asyncio.to_thread(online.value, group, found.packed, found.as_of_ms or 0)
+            found = await self._store.read(partial(self._read, groups, entity, keys, purpose, market))
         except StoreUnavailableError as error:
-            nothing = online.value(group, [None] * len(keys), 0)
-            return None, [_row(key, one, Reason.of(error)) for key, one in zip(keys, nothing, strict=True)]
-        rows = zip(keys, valued, found.refusals, strict=True)
-        return found.as_of_ms, [_row(key, one, reason) for key, one, reason in rows]
+            return None, [_nothing(group, keys, Reason.of(error)) for group in groups]
+        # Valuing is arithmetic: it has no part in the store's budget, and none on the event loop.
+        return found.as_of_ms, await asyncio.to_thread(_valued, groups, keys, found)
 
     def _read(
         self,
-        group: FeatureGroup,
+        groups: Sequence[FeatureGroup],
         entity: Entity,
         keys: Sequence[str],
         purpose: Purpose,
@@ -115,17 +121,38 @@ class FeatureLookup:
         store: OnlineStore,
     ) -> _Found:
         as_of_ms = read_as_of_ms(store, self._as_of)
-        stored = group.stored_as(entity)
         if not known_entity(entity).is_personal:
-            return _Found(as_of_ms, [None] * len(keys), store.get_many(stored, keys))
+            values = [store.get_many(group.stored_as(entity), keys) for group in groups]
+            return _Found(as_of_ms, [None] * len(keys), values)
         people = [Person(**{entity: key}) for key in keys]
-        refusals = self._gate.refusals(store, people, {purpose, group.purpose}, market)
+        refusals = self._gate.refusals(store, people, {purpose, *(group.purpose for group in groups)}, market)
         hashes = [
             () if refusal else self._pseudonymizer.candidates(key) for key, refusal in zip(keys, refusals, strict=True)
         ]
-        flat = iter(store.get_many(stored, [entity_hash for few in hashes for entity_hash in few]))
-        values = [[next(flat) for _ in few] for few in hashes]
-        return _Found(as_of_ms, refusals, [next((value for value in few if value is not None), None) for few in values])
+        return _Found(as_of_ms, refusals, [_first_found(store, group.stored_as(entity), hashes) for group in groups])
+
+
+def _first_found(store: OnlineStore, stored: str, hashes: Sequence[Sequence[str]]) -> list[bytes | None]:
+    """For each person, the value under the first of their hashes that has one."""
+    flat = iter(store.get_many(stored, [entity_hash for few in hashes for entity_hash in few]))
+    values = [[next(flat) for _ in few] for few in hashes]
+    return [next((value for value in few if value is not None), None) for few in values]
+
+
+def _valued(groups: Sequence[FeatureGroup], keys: Sequence[str], found: _Found) -> list[list[FeatureRow]]:
+    rows = []
+    for group, packed in zip(groups, found.packed, strict=True):
+        try:
+            valued = online.value(group, packed, found.as_of_ms or 0)
+        except StoreUnavailableError as error:
+            rows.append(_nothing(group, keys, Reason.of(error)))
+        else:
+            rows.append([_row(*one) for one in zip(keys, valued, found.refusals, strict=True)])
+    return rows
+
+
+def _nothing(group: FeatureGroup, keys: Sequence[str], reason: Reason) -> list[FeatureRow]:
+    return [_row(key, one, reason) for key, one in zip(keys, online.value(group, [None] * len(keys), 0), strict=True)]
 
 
 def feature_routes(lookup: FeatureLookup, settings: ServingSettings, access: Access) -> APIRouter:

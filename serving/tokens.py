@@ -1,9 +1,10 @@
 """Who may ask: bearer tokens (RFC 6750) that are JSON Web Tokens (RFC 7519), and what each may ask for.
 
 A token says who it is for (`sub`), which service (`aud`), until when (`exp`) and what for (`scope`, words separated by
-spaces, RFC 8693 section 4.2). It is signed with RS256, checked against the keys of a JWKS (RFC 7517, a file or an
-address that an identity provider offers), or with HS256 and a secret that both ends have. The algorithm is the
-configured one, never what a token claims for itself (RFC 8725, section 3.1).
+spaces, RFC 8693 section 4.2); it may say the one purpose that its bearer has (`purpose`, a claim of Reel's own). It is
+signed with RS256, checked against the keys of a JWKS (RFC 7517, a file or an address that an identity provider offers),
+or with HS256 and a secret that both ends have. The algorithm is the configured one, never what a token claims for
+itself (RFC 8725, section 3.1).
 """
 
 import asyncio
@@ -52,10 +53,11 @@ class KeysUnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and what for they may."""
+    """Who asks, what for they may, and the one purpose that their token says, if it says one."""
 
     subject: str
     scopes: frozenset[str]
+    purpose: str | None = None
 
 
 class TokenVerifier:
@@ -89,7 +91,10 @@ class TokenVerifier:
         scopes = claims.get("scope", "")
         if not isinstance(scopes, str):
             raise TokenRefusedError("the token's scope is no text of words separated by spaces")
-        return Caller(claims["sub"], frozenset(scopes.split()))
+        purpose = claims.get("purpose")
+        if not isinstance(purpose, str | None):
+            raise TokenRefusedError("the token's purpose is no text")
+        return Caller(claims["sub"], frozenset(scopes.split()), purpose)
 
     async def _fetched(self, key_id: object) -> Any | None:
         # A thread of its own: whoever floods the service with tokens of unknown keys takes no other's.

@@ -1,1 +1,1 @@
-"""Feast is the interface, Reel is the engine: a repository made from the declarations, and a plug-in to answer it."""
+"""Feast is the interface, Reel is the engine: a repository made from the declarations, and plug-ins to answer it."""

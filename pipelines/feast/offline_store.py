@@ -25,23 +25,17 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
 from features.entities import entity
-from features.errors import PurposeNotAllowedError
 from features.groups import group
-from features.purposes import Purpose
 from features.selection import Selection, require_purpose
 from pipelines.cluster import connected
-from pipelines.errors import UsageError
-from pipelines.feast.repository import PURPOSE_TAG
+from pipelines.feast.errors import NotReelsError
+from pipelines.feast.purposes import purpose_of_features
 from pipelines.feast.source import ReelSource
 from pipelines.point_in_time.join import EventValues, Joined, Request, join
 from pipelines.point_in_time.left import parts_of, schema_of
 from pipelines.settings import Settings, load_settings
 
 INSTANT = "event_timestamp"
-
-
-class NotReelsError(UsageError):
-    """Feast asked for something that Reel's offline store does not do, or of a view that is not Reel's."""
 
 
 class ReelOfflineStoreConfig(FeastConfigBaseModel):
@@ -168,7 +162,7 @@ class ReelOfflineStore(OfflineStore):
         """
         if entity_df is None:
             raise NotReelsError("there are no rows to join to: give an entity_df; Reel values features at its instants")
-        purpose = _purpose(feature_refs, registry, project)
+        purpose = purpose_of_features(feature_refs, registry, project)
         selections, names = _selections(feature_views, feature_refs, full_feature_names)
         require_purpose(purpose, selections)
         left, columns = _left(entity_df)
@@ -213,37 +207,6 @@ class ReelOfflineStore(OfflineStore):
         bounds = [(timestamp_field, ">=", start_date), (timestamp_field, "<=", end_date)]
         filters = [bound for bound in bounds if bound[2] is not None]
         return _FileJob(lambda: pq.read_table(path, columns=columns, filters=filters or None))
-
-
-def _purpose(refs: Sequence[str], registry: BaseRegistry, project: str) -> Purpose:
-    """The purpose of the feature service that has just these features.
-
-    Feast tells an offline store which features are asked for, not through which service, so that is looked up.
-    """
-    asked = frozenset(refs)
-    on_demand = {view.name for view in registry.list_on_demand_feature_views(project)}
-    said = set()
-    for service in registry.list_feature_services(project):
-        projections: list[Any] = service.feature_view_projections  # Feast's own are not typed
-        own = {f"{one.name_to_use()}:{each.name}" for one in projections for each in one.features}
-        # What on-demand views read is asked for besides.
-        reads_more = any(one.name in on_demand for one in projections)
-        if own and (own == asked or (reads_more and own < asked)):
-            said.add(service.tags.get(PURPOSE_TAG))
-    if said == set() or said == {None}:
-        raise PurposeNotAllowedError(
-            "no purpose is given: ask through a feature service that has a tag `purpose`, such as those that "
-            "`reel features feast` makes, or apply one of your own"
-        )
-    if len(said) > 1:
-        raise PurposeNotAllowedError(
-            f"several feature services have just these features, for the purposes {', '.join(sorted(map(str, said)))}; "
-            "leave one of them"
-        )
-    (text,) = said
-    if text not in set(Purpose):
-        raise PurposeNotAllowedError(f"the feature service's purpose is {text!r}; there are {', '.join(Purpose)}")
-    return Purpose(text)
 
 
 def _selections(

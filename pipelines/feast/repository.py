@@ -4,7 +4,7 @@ entity    one for each column of an entity that a group has
 view      a group for one of its entities: `user_viewing_history_by_profile_id`
 service   what may be asked for together for one purpose, which its tag `purpose` says:
           `personalization_user_viewing_history_by_profile_id` for each view, and `personalization_by_profile_id`
-          for all views of an entity
+          for all views of an entity (`features/services.py`)
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,13 @@ from feast.value_type import ValueType
 from features.declarations import Feature, FeatureGroup
 from features.entities import entity
 from features.groups import GROUPS
+from features.services import services_of, views_of
 from features.words import aggregate_words, duration_words, range_words
 from pipelines.errors import ReelError, UsageError
+from pipelines.feast.purposes import PURPOSE_TAG
 from pipelines.feast.source import ReelSource
 from pipelines.quality.output import write_whole
 
-PURPOSE_TAG = "purpose"
 PROJECT = "reel"
 DEFINITIONS = '''"""Made by `reel features feast`: what `features/groups` declares, as it is declared there now."""
 
@@ -48,9 +49,8 @@ def feast_objects(groups: Sequence[FeatureGroup] = GROUPS) -> list[FeastObject]:
     keys = dict.fromkeys(key for group in groups for key in group.entities)
     entities = {column: _entity(key, column) for key in keys for column in entity(key).columns}
     views = [
-        _view(group, key, [entities[column] for column in entity(key).columns])
-        for group in groups
-        for key in group.entities
+        _view(view.group, view.entity, [entities[column] for column in entity(view.entity).columns])
+        for view in views_of(groups)
     ]
     return [*entities.values(), *views, *_services(groups, views)]
 
@@ -65,16 +65,17 @@ def write_repository(folder: Path, settings_file: Path | None) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder for the repository")
     folder.mkdir(parents=True, exist_ok=True)
+    settings = str(settings_file.resolve()) if settings_file else None
     configuration = {
         "project": PROJECT,
         "provider": "local",
         "registry": "registry.db",
         "offline_store": {
             "type": "pipelines.feast.offline_store.ReelOfflineStore",
-            "settings": str(settings_file.resolve()) if settings_file else None,
+            "settings": settings,
             "event_values": "exact",
         },
-        "online_store": None,
+        "online_store": {"type": "pipelines.feast.online_store.ReelOnlineStore", "settings": settings},
         "entity_key_serialization_version": 3,
     }
     texts = {"feature_store.yaml": yaml.safe_dump(configuration, sort_keys=False), "definitions.py": DEFINITIONS}
@@ -139,18 +140,12 @@ def _feast_type(where: str, arrow_type: pa.DataType) -> FeastType:
 
 def _services(groups: Sequence[FeatureGroup], views: Sequence[FeatureView]) -> list[FeatureService]:
     by_name = {view.name: view for view in views}
-    together: dict[str, tuple[FeatureGroup, list[FeatureView]]] = {}
-    for group in groups:
-        for key in group.entities:
-            view = by_name[group.stored_as(key)]
-            for name in (f"{group.purpose}_{view.name}", f"{group.purpose}_by_{key}"):
-                together.setdefault(name, (group, []))[1].append(view)
     return [
         FeatureService(
-            name=name,
-            features=list(members),
-            tags={PURPOSE_TAG: str(group.purpose)},
-            description=f"For {group.purpose}: {', '.join(view.name for view in members)}.",
+            name=service.name,
+            features=[by_name[view.name] for view in service.views],
+            tags={PURPOSE_TAG: str(service.purpose)},
+            description=f"For {service.purpose}: {', '.join(view.name for view in service.views)}.",
         )
-        for name, (group, members) in together.items()
+        for service in services_of(groups)
     ]

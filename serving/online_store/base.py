@@ -40,6 +40,10 @@ class OnlineStore(ABC):
         """Delete what every group holds of each; how many values that were."""
         return sum(self.delete_entity(entity) for entity in entities)
 
+    @abstractmethod
+    def delete_group(self, group: str) -> int:
+        """Delete all that `group` holds; how many values that were. What is written meanwhile may stay."""
+
     def scrub(self) -> None:
         """Leave no bytes of what was deleted, as far as that is the client's to do.
 

@@ -124,6 +124,14 @@ class LmdbStore(OnlineStore):
             deleted += self._run(partial(_delete, names=batch), write=True)
         return deleted
 
+    def delete_group(self, group: str) -> int:
+        """See OnlineStore; each 10,000 values are one transaction."""
+        prefix = _prefix(group)
+        deleted = 0
+        while page := self._run(partial(_delete_page, prefix=prefix), write=True):
+            deleted += page
+        return deleted
+
     def scrub(self) -> None:
         """See OnlineStore: what is there is written to a new store, for free pages and gaps keep what was deleted.
 
@@ -217,6 +225,10 @@ def _copy(transaction: Transaction, folder: Path, map_bytes: int) -> None:
 def _delete(transaction: Transaction, names: list[bytes]) -> int:
     prefixes = list(_prefixes(transaction))
     return sum(transaction.delete(prefix + name) for prefix in prefixes for name in names)
+
+
+def _delete_page(transaction: Transaction, prefix: bytes) -> int:
+    return sum(transaction.delete(key) for key in _page(transaction, prefix, prefix))
 
 
 def _page(transaction: Transaction, prefix: bytes, start: bytes) -> list[bytes]:

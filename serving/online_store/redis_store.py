@@ -7,6 +7,7 @@ so that an entity can be deleted from all of them without scanning. A batch is o
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -84,6 +85,16 @@ class RedisStore(OnlineStore):
             return 0
         keys = [_prefix(group.decode()) + name for group in groups]
         return int(self._run(lambda: self._client.delete(*keys)))
+
+    def delete_group(self, group: str) -> int:
+        """See OnlineStore; one DEL for each 5,000 keys."""
+        self._check_writable()
+        prefix = _prefix(group)
+        deleted = 0
+        found = iter(list(self.keys(group)))
+        while batch := [prefix + key.encode() for key in islice(found, ROWS_PER_BATCH)]:
+            deleted += int(self._run(partial(self._client.delete, *batch)))
+        return deleted
 
     def keys(self, group: str) -> Iterator[str]:
         """See OnlineStore; SCAN, whose repetitions are dropped."""

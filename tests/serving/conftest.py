@@ -5,6 +5,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,9 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed, so the Redis backend was not tested")
-    folder: Path = tmp_path_factory.mktemp("redis")
+@contextmanager
+def running_redis(binary: str, folder: Path) -> Iterator[str]:
+    """A Redis server that keeps nothing; its address."""
     port = free_port()
     arguments = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
     server = subprocess.Popen([binary, *arguments], stdout=subprocess.DEVNULL)
@@ -42,3 +40,12 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(10)
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed, so the Redis backend was not tested")
+    with running_redis(binary, tmp_path_factory.mktemp("redis")) as url:
+        yield url

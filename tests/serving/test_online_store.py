@@ -75,6 +75,16 @@ def test_an_entity_is_deleted_from_every_group_and_nobody_else_is(store: OnlineS
     assert sorted(store.keys("ab")) == ["view", "viewer2"]
 
 
+def test_a_group_is_deleted_whole_and_no_other_is(store: OnlineStore) -> None:
+    store.put_many("titles", [(f"title-{number}", b"1") for number in range(12_000)])
+    store.put_many("titles_by_day", [("a", b"2")])
+    store.put_many("title", [("a", b"3")])
+    assert store.delete_group("titles") == 12_000
+    assert list(store.keys("titles")) == []
+    assert store.get_many("titles_by_day", ["a"]) + store.get_many("title", ["a"]) == [b"2", b"3"]
+    assert store.delete_group("titles") == 0
+
+
 def test_keys_are_those_of_one_group_though_another_groups_name_starts_alike(store: OnlineStore) -> None:
     names = [f"title {number}" for number in range(25_001)]  # several pages, several batches
     store.put_many("titles", ((name, b"x") for name in names))

@@ -383,7 +383,13 @@ def test_health_and_readiness(client: httpx.Client) -> None:
 
 def test_the_description_has_every_endpoint_its_problems_and_examples(client: httpx.Client) -> None:
     described = client.get("/openapi.json").raise_for_status().json()
-    assert set(described["paths"]) == {"/v1/features", "/v1/recommendations", "/healthz", "/readyz"}
+    assert set(described["paths"]) == {
+        "/v1/features",
+        "/get-online-features",
+        "/v1/recommendations",
+        "/healthz",
+        "/readyz",
+    }
     recommending = described["paths"]["/v1/recommendations"]["get"]
     assert recommending["responses"]["422"]["content"].keys() == {"application/problem+json"}
     assert described["paths"]["/v1/features"]["get"]["responses"]["404"]["description"] == "Not Found"

@@ -27,7 +27,7 @@ from feast.types import Float64
 from features.errors import PurposeNotAllowedError, SelectionError
 from features.groups import GROUPS
 from features.purposes import Purpose
-from pipelines.feast.offline_store import NotReelsError
+from pipelines.feast.errors import NotReelsError
 from pipelines.feast.repository import feast_objects, write_repository
 from pipelines.point_in_time.join import Request, join
 from tests.pipelines.watched import LEAVER, VIEWERS
