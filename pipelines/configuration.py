@@ -44,6 +44,7 @@ class _EachKeyOnce(yaml.SafeLoader):
     """YAML, of which a mapping that says a key twice is refused: of the two, one would silently count for nothing."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As YAML has it. Raises ConstructorError for a key that stands there twice."""
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:

@@ -124,45 +124,60 @@ def tune(
         PurposeMismatchError: the training set was built for another purpose.
         TuningFailedError: no trial came to an end.
     """
-    task = load_task(model)
-    if not task.search_space:
-        raise NoSearchSpaceError(f"{model} declares no search space; name what to vary in models/{model}/task.py")
-    start = task.configure(configuration or {}).as_dict()
-    tried = configurations(start, task.search_space, trials, seed=int(start.get("seed", 0)))
-    for one in tried:
-        task.configure(one)
-    manifest = read_manifest(training_set, task.needs)
-    require_purpose(task, manifest)
-    read_splits(task, training_set)
+    tuning, manifest = _planned(model, training_set, storage, configuration or {}, trials)
     tracking = Tracking(tracking_uri)
-    tuning = Tuning(task, training_set.resolve(), tried, _name(task, manifest, tried), storage.resolve())
     with timed("tune") as report:
-        report.read = {"training set": training_set.name, "configurations": len(tried)}
+        report.read = {"training set": training_set.name, "configurations": len(tuning.tried)}
         tags = {"reel.model": model, "reel.code_version": code_version(), "reel.kind": "tuning"}
         run_id = tracking.open_run(model, tuning.name, tags)
         tracking.log_training_set(run_id, manifest, tuning.training_set)
         runs = TrialRuns(tracking, model, run_id, tuning.name)
         with _shown(tuning, runs, on_progress):
             resumed = _run(tuning, at_once)
-        trials_run = tuning.read()
-        runs.close(trials_run)
-        ranked = sorted((one for one in trials_run if one.epochs and not one.failure), key=lambda one: -one.figure)
-        if not ranked:
-            tracking.end_run(run_id, "FAILED")
-            raise TuningFailedError(f"no trial of {tuning.name} came to an end; the first: {trials_run[0].failure}")
-        best = ranked[0]
-        best_file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(best_file, _as_yaml(tuning, best))
-        _log(tracking, run_id, ranked, best_file)
-        tracking.end_run(run_id, "FINISHED")
-        ended = Counter(one.said for one in trials_run)
-        report.did = {"resumed": "yes" if resumed else "no", **{said: ended[said] for said in sorted(ended)}}
-        report.did |= {task.watched: best.figure}
-        if trials_run[0] in ranked:
-            report.did |= {"with the configuration begun with": trials_run[0].figure}
-        report.did |= {f"best {key}": best.configuration[key] for key in sorted(task.search_space)}
-        report.wrote = {"best": str(best_file), "run": run_id}
+        report.did = {"resumed": "yes" if resumed else "no"}
+        _conclude(tuning, tracking, run_id, runs, best_file, report)
     return report
+
+
+def _planned(
+    model: str, training_set: Path, storage: Path, configuration: Mapping[str, Any], trials: int
+) -> tuple[Tuning, Manifest]:
+    """What is going to be tried, after everything that can be wrong with it was looked for. Raises as `tune` does."""
+    task = load_task(model)
+    if not task.search_space:
+        raise NoSearchSpaceError(f"{model} declares no search space; name what to vary in models/{model}/task.py")
+    start = task.configure(configuration).as_dict()
+    tried = configurations(start, task.search_space, trials, seed=int(start.get("seed", 0)))
+    for one in tried:
+        task.configure(one)
+    manifest = read_manifest(training_set, task.needs)
+    require_purpose(task, manifest)
+    read_splits(task, training_set)
+    return Tuning(task, training_set.resolve(), tried, _name(task, manifest, tried), storage.resolve()), manifest
+
+
+def _conclude(
+    tuning: Tuning, tracking: Tracking, run_id: str, runs: TrialRuns, best_file: Path, report: StationReport
+) -> None:
+    """Step 3. Raises TuningFailedError."""
+    trials = tuning.read()
+    runs.close(trials)
+    ranked = sorted((one for one in trials if one.epochs and not one.failure), key=lambda one: -one.figure)
+    if not ranked:
+        tracking.end_run(run_id, "FAILED")
+        raise TuningFailedError(f"no trial of {tuning.name} came to an end; the first: {trials[0].failure}")
+    best = ranked[0]
+    best_file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(best_file, _as_yaml(tuning, best))
+    _log(tracking, run_id, ranked, best_file)
+    tracking.end_run(run_id, "FINISHED")
+    ended = Counter(one.said for one in trials)
+    report.did |= {said: ended[said] for said in sorted(ended)}
+    report.did |= {tuning.task.watched: best.figure}
+    if trials[0] in ranked:
+        report.did |= {"with the configuration begun with": trials[0].figure}
+    report.did |= {f"best {key}": best.configuration[key] for key in sorted(tuning.task.search_space)}
+    report.wrote = {"best": str(best_file), "run": run_id}
 
 
 def read_splits(task: Task, training_set: Path) -> tuple[pa.Table, pa.Table]:

@@ -30,6 +30,7 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: torch.Tensor, titles: torch.Tensor, bias: torch.Tensor, wanted: torch.Tensor
     ) -> torch.Tensor:
+        """The summed loss in nats; the gradients are worked out with it, while the scores are there."""
         loss = hidden.new_zeros(())
         by_hidden, by_titles, by_bias = torch.empty_like(hidden), torch.zeros_like(titles), torch.zeros_like(bias)
         for start in range(0, len(hidden), _PLACES_AT_ONCE):

@@ -72,6 +72,7 @@ class _View:
 
     @classmethod
     def of(cls, view: FeatureView) -> "_View":
+        """Raises NotReelsError for a view of another source."""
         source = view.batch_source
         if not isinstance(source, ReelSource):
             raise NotReelsError(f"{view.name} reads {type(source).__name__}, which is not Reel's")

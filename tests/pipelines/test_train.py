@@ -174,7 +174,7 @@ def test_a_diverged_training_registers_nothing_and_takes_no_other_checkpoint(
 
 
 def test_refuses_what_cannot_be_trained_on(shop: Shop, ray_session: None, tmp_path: Path) -> None:
-    with pytest.raises(UnknownModelError, match="there is .*recommendation"):
+    with pytest.raises(UnknownModelError, match=r"there is .*recommendation"):
         shop.train(model="recomendation")
     with pytest.raises(ConfigurationError, match="dimension"):
         shop.train(dimension=3)
