@@ -9,6 +9,7 @@ import pytest
 from pyiceberg.table.update.snapshot import ExpireSnapshots
 from typer.testing import CliRunner
 
+from models.errors import UnknownModelError
 from pipelines.clean import clean
 from pipelines.cli import app
 from pipelines.ingest import ingest
@@ -75,13 +76,15 @@ def test_the_command_line_builds_and_builds_again(platform, sets, tmp_path):
     one = BuiltTrainingSet.read(Path(built_now["folder"]))
     assert built_now["train rows"] == one.rows["train"] > 0
     for wrong, said in (
-        ("churn", "give MODULE:NAME"),
+        (":CHURN", "give MODULE:NAME"),
         ("no.module:CHURN", "No module named"),
         ("tests.platform:T0", "is a int, not a TrainingSet"),
         ("tests.platform:X", "no attribute"),
     ):
         with pytest.raises(NotDeclaredError, match=said):
             reel(platform, "build", wrong)
+    with pytest.raises(UnknownModelError, match=r"chrun.*churn"):
+        reel(platform, "build", "chrun")
 
 
 def test_it_is_told_to_mlflow(sets, tmp_path):
