@@ -13,6 +13,7 @@ from pathlib import Path
 
 import mlflow.pyfunc
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -32,6 +33,7 @@ from pipelines.report import StationReport
 from pipelines.tracking import Tracking
 from pipelines.train import PurposeMismatchError, TrainingRunsError, train
 from tests.models.recommendation.planted import edit_manifest, write_training_set
+from tests.pipelines.train_workers import kill_train_workers
 
 QUICK = {
     "dropout": 0,
@@ -45,6 +47,7 @@ QUICK = {
 }
 
 EPOCHS = 25  # enough that one that is killed after two has not come to its end meanwhile
+LONG = {"epochs": EPOCHS, "patience": EPOCHS}
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,7 @@ def _folders(storage: Path) -> list[Path]:
 
 def test_goes_on_when_a_worker_is_killed(shop: Shop, ray_session: None) -> None:
     killer = _kill_worker_after_two_epochs.remote(str(shop.storage))
-    report = shop.train(epochs=EPOCHS, patience=EPOCHS)
+    report = shop.train(**LONG)
     assert ray.get(killer) == 1
     assert report.did["epochs"] == EPOCHS
     assert int(report.did["resumed from epoch"]) >= 2
@@ -231,16 +234,7 @@ def test_goes_on_when_a_worker_is_killed(shop: Shop, ray_session: None) -> None:
 def _kill_worker_after_two_epochs(storage: str) -> int:
     """Waits for two epochs, then kills the process that trains; how many were killed."""
     _wait_for_epochs(Path(storage), 2)
-    killed = 0
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            name, own_session = path.read_text(), os.getsid(int(path.parent.name)) == os.getsid(0)
-        except OSError:
-            continue
-        if name.startswith("ray::RayTrainWorker") and own_session:
-            os.kill(int(path.parent.name), signal.SIGKILL)
-            killed += 1
-    return killed
+    return kill_train_workers()
 
 
 def _wait_for_epochs(storage: Path, epochs: int, timeout_s: float = 240) -> None:
@@ -256,31 +250,32 @@ def _wait_for_epochs(storage: Path, epochs: int, timeout_s: float = 240) -> None
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_it_goes_on(shop: Shop, tmp_path: Path, project_root: Path) -> None:
+def test_killed_in_the_middle_it_goes_on(shop: Shop, ray_session: None, tmp_path: Path, project_root: Path) -> None:
     order = tmp_path / "order.json"
-    configuration = {**QUICK, "epochs": EPOCHS, "patience": EPOCHS}
     order.write_text(
         json.dumps(
             {
                 "training_set": str(shop.training_set),
                 "tracking_uri": shop.tracking_uri,
                 "storage": str(shop.storage),
-                "configuration": configuration,
+                "configuration": {**QUICK, **LONG},
             }
         )
     )
     command = [sys.executable, "-m", "tests.pipelines.train_once", str(order)]
-    first = subprocess.Popen(command, cwd=project_root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        command, cwd=project_root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     _wait_for_epochs(shop.storage, 2)
     first.kill()
     assert first.wait() == -signal.SIGKILL
     assert shop.versions == 0
-    _wait_for_the_end_of(shop.storage)  # Ray's processes notice a moment later
+    _wait_for_the_end_of_session(first.pid)  # Ray's processes notice a moment later
 
     left_behind, store = tmp_path / "left behind", Path(shop.tracking_uri.removeprefix("sqlite:///"))
     shutil.copytree(shop.storage, left_behind / "trainings")
     shutil.copy(store, left_behind / "mlflow.db")
-    _goes_on(shop, command, project_root)
+    _goes_on(shop)
 
     # Once more from where it was killed, as if the kill had also cut short the writing of Ray's list of checkpoints.
     shutil.rmtree(shop.storage)
@@ -288,28 +283,29 @@ def test_killed_in_the_middle_it_goes_on(shop: Shop, tmp_path: Path, project_roo
     shutil.copy(left_behind / "mlflow.db", store)
     (snapshot,) = shop.storage.glob("*/checkpoint_manager_snapshot.json")
     snapshot.write_text(snapshot.read_text()[:100])
-    _goes_on(shop, command, project_root)
+    _goes_on(shop)
 
 
-def _wait_for_the_end_of(storage: Path) -> None:
-    """Until nothing under it has changed for a while."""
-    before: dict[Path, float] = {}
-    while True:
-        now = {path: path.stat().st_mtime for path in storage.rglob("*") if path.exists()}
-        if now == before:
-            return
-        before = now
-        time.sleep(5)
+def _wait_for_the_end_of_session(leader: int, timeout_s: float = 240) -> None:
+    """Until no process is left of those that a process and its children have started."""
+    deadline = time.monotonic() + timeout_s
+    while any(_session(process.pid) == leader for process in psutil.process_iter()):
+        assert time.monotonic() < deadline, "Ray did not notice that its driver was killed"
+        time.sleep(0.1)
 
 
-def _goes_on(shop: Shop, command: list[str], project_root: Path) -> None:
-    """The training that was killed, run again, comes to its end from where it was."""
+def _session(pid: int) -> int | None:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return None
+
+
+def _goes_on(shop: Shop) -> None:
+    """The training that was killed, run again in another process, comes to its end from where it was."""
     assert shop.versions == 0
-    second = subprocess.run(command, cwd=project_root, capture_output=True, text=True, check=False)
-    assert second.returncode == 0, second.stderr
-    report = json.loads(second.stdout.strip().splitlines()[-1])
-    assert 2 <= report["did"]["resumed from epoch"] < EPOCHS
-    assert report["did"]["epochs"] == EPOCHS
+    did = shop.train(**LONG).did
+    assert 2 <= int(did["resumed from epoch"]) < EPOCHS
+    assert did["epochs"] == EPOCHS
     assert shop.versions == 1
     experiment = shop.client.get_experiment_by_name("recommendation").experiment_id
     (run,) = shop.client.search_runs([experiment])
