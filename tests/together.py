@@ -1,8 +1,8 @@
 """Which test files run in one process, one after the other, when `make test` runs several processes at once.
 
-Each process has a Ray, a Kafka and whatever else its fixtures start of its own. Files of a folder that share something
-costly stay together; every other file goes to whoever is free, the long ones first, so that both end at about the
-same time.
+Each process has a Ray, a Kafka and whatever else its fixtures start of its own. Files that share something
+costly stay together; every other file goes to whoever is free, the long ones first, so that all end at about the same
+time.
 """
 
 from collections.abc import Sequence
@@ -11,25 +11,25 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 # They share a platform, servers or a backlog that is made once a process, or look at what the one before has left.
-FOLDERS = (
-    "tests/faults",
-    "tests/pipelines/training_sets",
-    "tests/pipelines/lakehouse",
-    "tests/pipelines/kafka",
-    "tests/pipelines/quality",
+TOGETHER = (
+    ("tests/faults/",),
+    ("tests/pipelines/contract/test_registry",),
+    ("tests/pipelines/feast/test_feast.py", "tests/pipelines/point_in_time/test_join.py"),
+    ("tests/pipelines/kafka/",),
+    ("tests/pipelines/training_sets/",),
 )
 # What takes minutes, the longest first.
 LONG = (
-    "tests/faults",
+    "tests/faults/",
     "tests/pipelines/test_train.py",
     "tests/end_to_end/test_road.py",
 )
 
 
 def unit_of(nodeid: str) -> str:
-    """What a test runs together with: its folder, if that is one of those, else its file."""
+    """What a test runs together with: the files that one of `TOGETHER` begins the names of, else its own."""
     file = nodeid.partition("::")[0]
-    return next((folder for folder in FOLDERS if file.startswith(f"{folder}/")), file)
+    return next((beginnings[0] for beginnings in TOGETHER if file.startswith(beginnings)), file)
 
 
 class TogetherScheduling(LoadScopeScheduling):
