@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -18,6 +19,9 @@ from pipelines.processes import find_free_port
 from tests.together import TogetherScheduling, long_ones_first
 
 OBJECT_STORE_BYTES = 500_000_000
+
+# Hypothesis's own: the same examples every time, and none of them fails because the machine is slow just then.
+hypothesis.settings.load_profile("ci")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TogetherScheduling:
