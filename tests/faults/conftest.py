@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import ray
 
+from pipelines.cluster import SUBMITTED_JOB
 from pipelines.feed import feed_traffic
 from pipelines.kafka.broker import LocalBroker
 from pipelines.traffic import TrafficConfig
@@ -87,6 +88,8 @@ def _environment(bootstrap: str, registry: Path, ray_address: str) -> dict[str, 
         "REEL_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
         "REEL_REGISTRY_URL": str(registry),
         "REEL_RAY_ADDRESS": ray_address,
+        # As in a job submitted to the cluster: its workers run this very code, which has not to be packed and sent.
+        SUBMITTED_JOB: "{}",
     }
 
 

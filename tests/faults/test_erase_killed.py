@@ -12,6 +12,7 @@ import pytest
 
 from pipelines.build_features import build_features
 from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.privacy.erase import erase
 from pipelines.privacy.receipts import checked
 from tests.faults.road import SEEDS, Road, ended, kill, wait_for_moment
 from tests.pipelines.privacy.bytes_scan import files_with, online_keys
@@ -107,5 +108,5 @@ def _go_on(road: Road, gone: list[str], victim: subprocess.Popen[bytes]) -> None
     """What was asked for is on record unless the kill came before; then it is asked for again."""
     if "receipt /" in road.said(victim):
         return
-    if "receipt /" not in road.reel("privacy", "erase", "--pending"):
-        road.reel("privacy", "erase", *gone)
+    if not erase(road.settings, []).receipts:
+        erase(road.settings, gone)
