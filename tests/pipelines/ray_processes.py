@@ -1,6 +1,7 @@
-"""Workers of Ray Train, for tests that kill them."""
+"""Processes of Ray's, for tests that kill them or wait for their end."""
 
 import os
+import time
 from contextlib import suppress
 
 import psutil
@@ -18,3 +19,20 @@ def kill_train_workers(at_most: int | None = None) -> int:
                 process.kill()
                 killed += 1
     return killed
+
+
+def wait_for_the_end_of_session(leader: int, timeout_s: float = 240) -> None:
+    """Until no process is left of those that a process, which was the leader of a session, and its children started.
+
+    Ray's notice a moment later that their driver was killed.
+    """
+    deadline = time.monotonic() + timeout_s
+    while any(_session(process.pid) == leader for process in psutil.process_iter()):
+        assert time.monotonic() < deadline, "Ray did not notice that its driver was killed"
+        time.sleep(0.1)
+
+
+def _session(pid: int) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return None

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import mlflow.pyfunc
 import pandas as pd
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -33,7 +31,7 @@ from pipelines.report import StationReport
 from pipelines.tracking import Tracking
 from pipelines.train import PurposeMismatchError, TrainingRunsError, train
 from tests.models.recommendation.planted import edit_manifest, write_training_set
-from tests.pipelines.train_workers import kill_train_workers
+from tests.pipelines.ray_processes import kill_train_workers, wait_for_the_end_of_session
 
 QUICK = {
     "dropout": 0,
@@ -270,7 +268,7 @@ def test_killed_in_the_middle_it_goes_on(shop: Shop, ray_session: None, tmp_path
     first.kill()
     assert first.wait() == -signal.SIGKILL
     assert shop.versions == 0
-    _wait_for_the_end_of_session(first.pid)  # Ray's processes notice a moment later
+    wait_for_the_end_of_session(first.pid)
 
     left_behind, store = tmp_path / "left behind", Path(shop.tracking_uri.removeprefix("sqlite:///"))
     shutil.copytree(shop.storage, left_behind / "trainings")
@@ -284,20 +282,6 @@ def test_killed_in_the_middle_it_goes_on(shop: Shop, ray_session: None, tmp_path
     (snapshot,) = shop.storage.glob("*/checkpoint_manager_snapshot.json")
     snapshot.write_text(snapshot.read_text()[:100])
     _goes_on(shop)
-
-
-def _wait_for_the_end_of_session(leader: int, timeout_s: float = 240) -> None:
-    """Until no process is left of those that a process and its children have started."""
-    deadline = time.monotonic() + timeout_s
-    while any(_session(process.pid) == leader for process in psutil.process_iter()):
-        assert time.monotonic() < deadline, "Ray did not notice that its driver was killed"
-        time.sleep(0.1)
-
-
-def _session(pid: int) -> int | None:
-    with contextlib.suppress(ProcessLookupError):
-        return os.getsid(pid)
-    return None
 
 
 def _goes_on(shop: Shop) -> None:

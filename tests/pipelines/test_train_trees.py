@@ -18,7 +18,7 @@ from pipelines.report import StationReport
 from pipelines.train import train
 from pipelines.train_epochs import recorded_epochs
 from tests.models.churn.planted import DAY_MS, START_MS, write_training_set
-from tests.pipelines.train_workers import kill_train_workers
+from tests.pipelines.ray_processes import kill_train_workers
 
 MODEL = "churn"
 QUICK = {"epochs": 3, "patience": 3, "rounds_per_epoch": 10}
