@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import ray
 
 from pipelines import cli
+from tests.joined import session_ray
 from tests.platform import SALT, T0, Platform, described, watched
 
 pytestmark = pytest.mark.timeout(300)
@@ -130,8 +130,7 @@ def test_a_port_in_use_is_one_line(tmp_path):
 def test_json_is_one_line_that_a_machine_can_read(ray_session, tmp_path):
     platform = Platform(tmp_path)
     platform.send(described("ann"), *watched("ann", "vod-1", T0))
-    variables = {"REEL_KAFKA_BOOTSTRAP_SERVERS": platform.bootstrap}
-    variables |= {"REEL_RAY_ADDRESS": ray.get_runtime_context().gcs_address}  # one of its own takes long to start
+    variables = session_ray() | {"REEL_KAFKA_BOOTSTRAP_SERVERS": platform.bootstrap}
     done = reel(tmp_path, "ingest", "--json", **variables)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
