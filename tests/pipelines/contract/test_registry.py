@@ -200,9 +200,7 @@ def test_a_server_that_stays_ill_is_given_up_within_its_patience(script: Script)
     ill_for_ever = (500, {"error_code": 50001, "message": "Error in the backend data store"})
     registry = script.registry(ill_for_ever, patience_s=1.0)
     started = time.monotonic()
-    with pytest.raises(
-        RegistryUnavailable, match=r"HTTP 500: Error in the backend data store; asked for 1 s"
-    ) as ill:
+    with pytest.raises(RegistryUnavailable, match=r"HTTP 500: Error in the backend data store; asked for 1 s") as ill:
         registry.register("t-n.E", schema("x"))
     assert time.monotonic() - started < 30
     assert ill.value.passes
