@@ -74,6 +74,14 @@ def compacted(column: pa.DictionaryArray) -> pa.DictionaryArray:
     return spread(column.dictionary, codes_of(column))
 
 
+def with_compacted_texts(rows: pa.Table) -> pa.Table:
+    """The rows, whose dictionaries hold nothing that no row has: a small part of a table is then small by itself."""
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_dictionary(field.type):
+            rows = rows.set_column(place, field, only_used(rows.column(place)))
+    return rows
+
+
 def is_one_of(column: pa.Array | pa.ChunkedArray, values: frozenset[str]) -> NDArray[np.bool_]:
     """Which rows have one of `values`, shape (n,); null has none."""
     column = encoded(column)

@@ -23,6 +23,7 @@ from pipelines.settings import PROJECT_ROOT, Settings
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Part = TypeVar("Part")
 
 # Twice the tasks that can run: enough to keep every processor fed, few enough to bound what is queued.
 IN_FLIGHT_PER_CPU = 2
@@ -169,13 +170,13 @@ def _call(work: Callable[[Item], Result], item: Item) -> Result:
 
 def regroup(
     items: Sequence[Item],
-    split: Callable[[Item], list[pa.Table]],
-    reduce: Callable[[int, list[pa.Table]], Result],
+    split: Callable[[Item], list[Part]],
+    reduce: Callable[[int, list[Part]], Result],
     buckets: int,
 ) -> list[ray.ObjectRef[Any]]:
     """Bring rows together by bucket; what `reduce` made of each bucket stays in the object store.
 
-    `split` cuts one item into `buckets` tables; `reduce` gets all tables of one bucket, in the order of `items`.
+    `split` cuts one item into `buckets` parts; `reduce` gets all parts of one bucket, in the order of `items`.
     """
     if not items:
         return []
@@ -189,12 +190,16 @@ def regroup(
 
 def shuffle(
     items: Sequence[Item],
-    split: Callable[[Item], list[pa.Table]],
-    reduce: Callable[[int, list[pa.Table]], Result],
+    split: Callable[[Item], list[Part]],
+    reduce: Callable[[int, list[Part]], Result],
     buckets: int,
 ) -> Iterator[Result]:
     """`regroup`, with what `reduce` returned for each bucket, as they finish."""
-    running = regroup(items, split, reduce, buckets)
+    yield from as_finished(regroup(items, split, reduce, buckets))
+
+
+def as_finished(running: list[ray.ObjectRef[Any]]) -> Iterator[Any]:
+    """The results of some tasks, as they finish; a failure's own error is raised."""
     while running:
         done, running = ray.wait(running, num_returns=1)
         yield result_of(done[0])
@@ -205,13 +210,13 @@ def as_list(returned: Any) -> list[ray.ObjectRef[Any]]:
     return list(returned) if isinstance(returned, list) else [returned]
 
 
-def _cut(split: Callable[[Item], list[pa.Table]], item: Item) -> list[pa.Table] | pa.Table:
-    tables = split(item)
-    return tables if len(tables) > 1 else tables[0]
+def _cut(split: Callable[[Item], list[Part]], item: Item) -> list[Part] | Part:
+    parts = split(item)
+    return parts if len(parts) > 1 else parts[0]
 
 
-def _gather(reduce: Callable[[int, list[pa.Table]], Result], bucket: int, *tables: pa.Table) -> Result:
-    return reduce(bucket, list(tables))
+def _gather(reduce: Callable[[int, list[Part]], Result], bucket: int, *parts: Part) -> Result:
+    return reduce(bucket, list(parts))
 
 
 def result_of(reference: ray.ObjectRef[Any]) -> Any:
@@ -251,10 +256,7 @@ def gather(
     """`reduce` for every bucket, over all of some tables in the store, as they finish."""
     task: Any = ray.remote(_gather)
     shared = ray.put(reduce)
-    running = [task.remote(shared, bucket, *tables) for bucket in range(buckets)]
-    while running:
-        done, running = ray.wait(running, num_returns=1)
-        yield result_of(done[0])
+    yield from as_finished([task.remote(shared, bucket, *tables) for bucket in range(buckets)])
 
 
 def _width() -> int:

@@ -79,16 +79,23 @@ class Viewing:
 
         Of those for aggregates, `child` and `child_known_at` say which are a child's: they count in crowds only.
         """
+        rows, excluded = self.allowed_encoded(files, columns)
+        return with_plain_texts(rows), excluded
+
+    def allowed_encoded(
+        self, files: Sequence[FileScanTask], columns: Sequence[str] | None = None
+    ) -> tuple[pa.Table, dict[str, int]]:
+        """The same, with texts as dictionaries where the files have them so."""
         wanted = self.table.arrow_schema.names if columns is None else columns
         if self.is_personal:
             rows = self._read(files, wanted)
             decision = decide(rows, self.purpose, self.known, self.at_ms)
-            return with_plain_texts(rows.filter(pa.array(decision.allowed))), decision.excluded
+            return rows.filter(pa.array(decision.allowed)), decision.excluded
         rows = self._read(files, tuple(dict.fromkeys((*wanted, VIEWER_TOKEN, "ingested_at"))))
         decision, is_child = decide_for_aggregates(rows, self.purpose, self.known, self.at_ms)
         for name, of in ((CHILD, VIEWER_TOKEN), (CHILD_KNOWN, "ingested_at")):
             rows = rows.append_column(name, pc.if_else(pa.array(is_child), _plain(rows[of]), None))
-        return with_plain_texts(rows.filter(pa.array(decision.allowed))), decision.excluded
+        return rows.filter(pa.array(decision.allowed)), decision.excluded
 
     def _read(self, files: Sequence[FileScanTask], columns: Sequence[str]) -> pa.Table:
         """Columns of some files, texts as dictionaries: what is decided is decided once for each value."""
