@@ -35,6 +35,7 @@ from pipelines.viewing import KnownPeople, Viewing, excluded_in, noted
 Kept = TypeVar("Kept")
 # Fewer are made into logs in less time than a task takes to start.
 ROWS_WORTH_A_TASK = 50_000
+ROWS_PER_VALUE = 8  # of a part that travels; where there are fewer, looking for values it does not need is worth it
 _TABLE = b"table"
 
 
@@ -223,7 +224,7 @@ class _Split:
         bucket = np.maximum(bucket_of(rows[self.together], self.buckets), 0)
         beside = () if viewing.is_personal else (CHILD, CHILD_KNOWN)
         parts = cut_by(rows.select([*columns, *beside]).unify_dictionaries(), bucket, self.buckets)
-        parts = [with_compacted_texts(part) for part in parts]
+        parts = [with_compacted_texts(part, most_values=part.num_rows // ROWS_PER_VALUE) for part in parts]
         return [_named(noted(part, excluded if place == 0 else {}), name) for place, part in enumerate(parts)]
 
 

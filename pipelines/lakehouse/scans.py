@@ -197,9 +197,10 @@ def _read_file(
 ) -> pa.Table:
     with _found(table), table.io.new_input(path).open() as stream:
         metadata = pq.read_metadata(stream)
-        present = {_field_id(field): field for field in metadata.schema.to_arrow_schema()}
+        schema = metadata.schema.to_arrow_schema()
+        present = {_field_id(field): field for field in schema}
         stored = {present[one].name: name for one, name in wanted.items() if one in present}
-        texts = [name for name in stored if _is_kept_encoded(name, metadata.schema.to_arrow_schema().field(name).type)]
+        texts = [name for name in stored if _is_kept_encoded(name, schema.field(name).type)]
         parquet = pq.ParquetFile(stream, metadata=metadata, read_dictionary=texts)
         groups = range(metadata.num_row_groups) if row_groups is None else row_groups
         rows = parquet.read_row_groups(groups, columns=list(stored), use_threads=False)
