@@ -40,7 +40,7 @@ from tests.benchmarks.warm_builds import WarmBuilds, warm_builds
 
 BOUNDARIES = 5
 EVENTS_PER_BUCKET = 500_000
-FIRST_EVENTS, FIRST_DAYS = 20_000, 40
+FIRST_EVENTS, FIRST_DAYS = 20_000, 3
 HOUR_MS = 3_600_000
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 from pipelines.build_features import build_features
@@ -60,7 +61,7 @@ def main() -> None:
     environ = {"REEL_SALT": os.environ["REEL_SALT"]}
     first = sys.stdin.readline()
     with connected(load_settings(Path(first.strip()), environ)):
-        for config in (first, *sys.stdin):
+        for config in chain([first], sys.stdin):
             report = build_features(load_settings(Path(config.strip()), environ))
             print(json.dumps(report.as_dict()), flush=True)
 
