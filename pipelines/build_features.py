@@ -47,6 +47,9 @@ from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
 from pipelines.viewing import PLAYBACK
 
+# Tasks that cut what others made tiles of: more would give more, and shorter, parts for every bucket.
+MOST_CUTS = 16
+
 
 class NothingToBuildError(ReelError):
     """Silver is empty."""
@@ -246,7 +249,9 @@ class _Work:
             cut *= -(-buckets_for(sum(self.reading.rows.values()), self.buckets) // self.buckets)
         builder = Builder(tuple(ours), part, self.buckets, cut, online, self.now_ms, self.least_viewers)
         nothing = Gathered({source.name: self._keep(source, source.schema.empty_table())}, {}, None)
-        return regroup(self.logs.gathered or [nothing], CutTiles(tuple(one.target for one in ours), cut), builder, cut)
+        tiled = self.logs.gathered or [nothing]
+        split = CutTiles(tuple(one.target for one in ours), cut)
+        return regroup(tiled, split, builder, cut, at_once=-(-len(tiled) // MOST_CUTS))
 
     def popular(self) -> Iterator[tuple[str, int]]:
         """(title, viewers of the last day) of the titles most viewed at the newest boundary."""

@@ -173,18 +173,21 @@ def regroup(
     split: Callable[[Item], list[Part]],
     reduce: Callable[[int, list[Part]], Result],
     buckets: int,
+    at_once: int = 1,
 ) -> list[ray.ObjectRef[Any]]:
     """Bring rows together by bucket; what `reduce` made of each bucket stays in the object store.
 
-    `split` cuts one item into `buckets` parts; `reduce` gets all parts of one bucket, in the order of `items`.
+    `split` cuts one item into `buckets` parts; `reduce` gets all parts of one bucket, in the order of `items`. One task
+    splits `at_once` items: many small ones in a task each would be parts that cost more than what is in them.
     """
     if not items:
         return []
     join_cluster()
     cut: Any = ray.remote(_cut).options(num_returns=buckets)
-    gather = ray.remote(_gather)
+    gather: Any = ray.remote(_gather_cut)
     split_ref, reduce_ref = ray.put(split), ray.put(reduce)
-    rows = [as_list(cut.remote(split_ref, item)) for item in items]
+    portions = [items[first : first + at_once] for first in range(0, len(items), at_once)]
+    rows = [as_list(cut.remote(split_ref, *portion)) for portion in portions]
     return [gather.remote(reduce_ref, bucket, *(row[bucket] for row in rows)) for bucket in range(buckets)]
 
 
@@ -210,13 +213,17 @@ def as_list(returned: Any) -> list[ray.ObjectRef[Any]]:
     return list(returned) if isinstance(returned, list) else [returned]
 
 
-def _cut(split: Callable[[Item], list[Part]], item: Item) -> list[Part] | Part:
-    parts = split(item)
-    return parts if len(parts) > 1 else parts[0]
+def _cut(split: Callable[[Item], list[Part]], *items: Item) -> list[list[Part]] | list[Part]:
+    by_bucket = [list(parts) for parts in zip(*map(split, items), strict=True)]
+    return by_bucket if len(by_bucket) > 1 else by_bucket[0]
 
 
-def _gather(reduce: Callable[[int, list[Part]], Result], bucket: int, *parts: Part) -> Result:
-    return reduce(bucket, list(parts))
+def _gather_cut(reduce: Callable[[int, list[Part]], Result], bucket: int, *cut: list[Part]) -> Result:
+    return reduce(bucket, [part for parts in cut for part in parts])
+
+
+def _gather(reduce: Callable[[int, list[pa.Table]], Result], bucket: int, *tables: pa.Table) -> Result:
+    return reduce(bucket, list(tables))
 
 
 def result_of(reference: ray.ObjectRef[Any]) -> Any:

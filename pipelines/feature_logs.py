@@ -7,6 +7,7 @@
 Sources that bring rows together by the same column, for the same answer to consent, share the reading.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -24,17 +25,21 @@ from features.errors import DeclarationError
 from features.names import nearest
 from features.purposes import Purpose
 from features.source import EVENT_ID, EVENT_TIME, Source
-from pipelines.cluster import buckets_for, regroup, result_of
+from pipelines.cluster import regroup, result_of
 from pipelines.contract.events import Contract
 from pipelines.feature_scope import Scope
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
-from pipelines.lakehouse.scans import bucket_of, cut_by, read_all
+from pipelines.lakehouse.scans import bucket_of, cut_by, file_groups, read_all
 from pipelines.viewing import KnownPeople, Viewing, excluded_in, noted
 
 Kept = TypeVar("Kept")
 # Fewer are made into logs in less time than a task takes to start.
 ROWS_WORTH_A_TASK = 50_000
+# A task holds some 2 KB of each row of silver while it makes logs of it. One that splits reads a portion at a time, and
+# the more it splits the longer are the parts that travel.
+ROWS_PER_LOG = 250_000
+ROWS_PER_SPLIT = 500_000
 ROWS_PER_VALUE = 8  # of a part that travels; where there are fewer, looking for values it does not need is worth it
 _TABLE = b"table"
 
@@ -114,9 +119,11 @@ class Reading:
         viewings = self.viewings
         if scope is not None:
             viewings = {name: replace(one, files=scope.files_of(name, one.files)) for name, one in viewings.items()}
-        items = [(name, files) for name, viewing in viewings.items() for files in viewing.file_groups()]
+        items = [
+            (name, files) for name, viewing in viewings.items() for files in file_groups(viewing.files, ROWS_PER_SPLIT)
+        ]
         rows = sum(viewing.rows for viewing in viewings.values())
-        cut = buckets_for(rows, min(at_least, 1 + rows // ROWS_WORTH_A_TASK))
+        cut = max(min(at_least, 1 + rows // ROWS_WORTH_A_TASK), -(-rows // ROWS_PER_LOG))
         split = _Split(viewings, self.columns, self.together, cut, scope)
         gathered = regroup(items, split, _MakeLogs(self.sources, shared, self.schemas, scope, keep), cut)
         logs = Logs(gathered, self.rows)
@@ -218,14 +225,19 @@ class _Split:
         columns, viewing = self.columns[name], self.viewings[name]
         if self.scope is not None:
             files = self.scope.with_rows(viewing.table, name, files, self.together)
-        rows, excluded = viewing.allowed_encoded(files, tuple(dict.fromkeys((*columns, *DECISION_COLUMNS))))
-        if self.scope is not None:
-            rows = rows.filter(pa.array(self.scope.is_read(rows, self.together)))
-        bucket = np.maximum(bucket_of(rows[self.together], self.buckets), 0)
         beside = () if viewing.is_personal else (CHILD, CHILD_KNOWN)
-        parts = cut_by(rows.select([*columns, *beside]).unify_dictionaries(), bucket, self.buckets)
-        parts = [with_compacted_texts(part, most_values=part.num_rows // ROWS_PER_VALUE) for part in parts]
-        return [_named(noted(part, excluded if place == 0 else {}), name) for place, part in enumerate(parts)]
+        split: list[list[pa.Table]] = [[] for _ in range(self.buckets)]
+        left_out: Counter[str] = Counter()
+        for rows, excluded in viewing.allowed_portions(files, tuple(dict.fromkeys((*columns, *DECISION_COLUMNS)))):
+            left_out.update(excluded)
+            if self.scope is not None:
+                rows = rows.filter(pa.array(self.scope.is_read(rows, self.together)))
+            bucket = np.maximum(bucket_of(rows[self.together], self.buckets), 0)
+            parts = cut_by(rows.select([*columns, *beside]).unify_dictionaries(), bucket, self.buckets)
+            for some, part in zip(split, parts, strict=True):
+                some.append(with_compacted_texts(part, most_values=part.num_rows // ROWS_PER_VALUE))
+        whole = [pa.concat_tables(some) for some in split]
+        return [_named(noted(part, left_out if place == 0 else {}), name) for place, part in enumerate(whole)]
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,24 @@ def read_row_groups(table: TableFiles, path: str, row_groups: Sequence[int], col
     return _read_file(table, path, {schema.find_field(name).field_id: name for name in columns}, row_groups)
 
 
+def read_portions(
+    table: TableFiles, files: Sequence[FileScanTask], columns: Sequence[str], rows_at_once: int
+) -> Iterator[pa.Table]:
+    """`columns` of whole data files as `read_files` has them, in portions of about so many rows: several small files,
+    or one row group of a file that has more.
+    """
+    for group in file_groups(files, rows_at_once):
+        paths = [task.file.file_path for task in group]
+        if sum(task.file.record_count for task in group) <= rows_at_once:
+            yield read_files(table, paths, columns)
+            continue
+        for path in paths:
+            with _found(table), table.io.new_input(path).open() as stream:
+                row_groups = pq.read_metadata(stream).num_row_groups
+            for one in range(row_groups):
+                yield read_row_groups(table, path, [one], columns)
+
+
 def columns_by_id(metadata: pq.FileMetaData) -> dict[int, str]:
     """What a file calls its columns, by their Iceberg field ids."""
     named = {_field_id(field): field.name for field in metadata.schema.to_arrow_schema()}
