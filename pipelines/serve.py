@@ -90,7 +90,7 @@ def _command(settings: Settings, port: int | None) -> list[str]:
         "requests_per_s": settings.serving.requests_per_s,
         "host": settings.serving.host,
         "port": port or settings.serving.port,
-        **_models(settings),
+        **models_of(settings),
         "ray_address": settings.ray_address,
         "ray_num_cpus": settings.ray.num_cpus,
     }
@@ -100,8 +100,8 @@ def _command(settings: Settings, port: int | None) -> list[str]:
     return [sys.executable, "-m", "serving", "--config", str(file)]
 
 
-def _models(settings: Settings) -> dict[str, object]:
-    """How models are run, tried and logged."""
+def models_of(settings: Settings) -> dict[str, object]:
+    """How models are run, tried and logged, as the service's configuration has it."""
     chosen = settings.serving
     log = chosen.predictions
     return {
