@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,6 +72,9 @@ class FollowedModel:
                 self._note(f"version {number} cannot be loaded; what was loaded before goes on", error)
                 return
             _log.info("%s of %s is version %s", self.alias, self.model, number)
+        elif self.loaded.served.card != (version.description or ""):
+            # A card is written anew when something becomes of the version: after the alias moved, too.
+            self.loaded = replace(self.loaded, served=replace(self.loaded.served, card=version.description or ""))
         self.problem = None
 
     def _fetch(self, version: ModelVersion) -> Servable:

@@ -389,8 +389,8 @@ def test_what_is_served_is_listed_with_its_card(world: World) -> None:
         assert version["version"] == world.versions[model]
         trained, since = (datetime.fromisoformat(version[name]) for name in ("trained_at", "since"))
         assert trained <= since <= datetime.now(UTC)
-        card = world.ask("GET", world.served(model)["card"])["text"]
-        assert card == f"# {model} {version['version']}"
+        card = f"# {model} {version['version']}"  # which was written after the alias was given
+        world.until(lambda model=model: world.ask("GET", world.served(model)["card"])["text"], card.__eq__)
 
 
 def test_a_challenger_answers_its_share_and_everybody_always_the_same(world: World) -> None:
