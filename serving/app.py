@@ -1,55 +1,51 @@
 """The Serve application: an ingress that answers HTTP, and the champion model behind it.
 
-request -> HAProxy -> ingress (FastAPI: features_api, feast_api, recommendations) -> online store
-                                                                                 \\-> champion (batches) -> MLflow
+request -> HAProxy -> ingress: watch, then FastAPI (features_api, feast_api, recommendations) or rpc (gRPC)
+                        ingress -> online store
+                        ingress -> champion (batches) -> MLflow
 """
 
-from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 from ray import serve
 from ray.serve import Application
+from ray.serve.grpc_util import RayServegRPCContext
 from ray.serve.handle import DeploymentHandle
 
 from serving import api_page, problems
 from serving.access import Access
 from serving.body_limit import BodyLimit
 from serving.champion import ChampionClient, ChampionDeployment
-from serving.errors import StoreUnavailableError
 from serving.fallback import PopularTitles
 from serving.feast_api import feast_routes
 from serving.features_api import FeatureLookup, feature_routes
-from serving.online_store import OnlineStore
+from serving.health import Condition, health_routes
 from serving.recommendations import Recommending, recommendation_routes
+from serving.rpc.features_pb2 import LookUpRequest, LookUpResponse
+from serving.rpc.look_up import FeatureRpc
 from serving.settings import ServingSettings, read_salts
-from serving.store_reader import StoreReader, read_as_of_ms
+from serving.store_reader import StoreReader
+from serving.watch import description, log, measures, scrape, trace
+from serving.watch.middleware import WatchRequests
+from serving.watch.request import Watcher
 
 NAME = "reel"
-# Requests one ingress process works on at once; further ones wait in front of it.
+GRPC_SERVICER = "serving.rpc.features_pb2_grpc.add_FeaturesServicer_to_server"
+# Requests a model's process works on at once; further ones wait in front of it, at most so many.
 CONCURRENT_REQUESTS = 256
+QUEUED_REQUESTS = 1024
+# More than are worked on come as far as the ingress process, which turns them away in words of its own.
+TURNED_AWAY_AT_ONCE = 256
 _DESCRIPTION = """Features and recommendations of a streaming-TV platform, as of now.
 
 Ids of people are plain ids; they are hashed here and never stored or logged. Nothing personal is read for a child's
 profile, or without the consent that the purpose needs; the answer's `reason` says so. While a part of the service
-is down, answers are `degraded` and say why; they are not errors. Errors are problem details (RFC 9457)."""
+is down, answers are `degraded` and say why; they are not errors. Errors are problem details (RFC 9457).
 
-
-class Health(BaseModel):
-    """The process answers."""
-
-    status: Literal["ok"] = "ok"
-
-
-class Readiness(BaseModel):
-    """What the process can answer with."""
-
-    status: Literal["ready", "degraded", "not ready"] = Field(
-        description="degraded: the store cannot be read, but popular titles are known"
-    )
-    detail: str | None = Field(default=None, description="what is missing")
+Every answer has `X-Trace-Id`: the trace of `traceparent` (or of `trace_id`, as messages in Kafka have it), else a new
+one. A caller who waits less long than the service would says so in `X-Request-Timeout-Ms`. 429 and 503 say in
+`Retry-After` when to ask again."""
 
 
 class Ingress:
@@ -61,55 +57,55 @@ class Ingress:
         self._store = StoreReader(settings.online_store_url, settings.store_budget_ms)
         self._popular = PopularTitles(settings.popular_refresh_s, settings.max_k)
         self._champion = ChampionClient(champion)
+        self._lookup = FeatureLookup(self._store, self._pseudonymizer, settings)
+        self._access = Access(settings)
+        self._condition = Condition(self._store, self._popular, settings.model_name, self._champion.version)
+        self._watcher = Watcher(settings)
+        self._over_grpc = FeatureRpc(self._lookup, settings, self._access, self._watcher)
+        self._replicas = scrape.Replicas(NAME, serve.get_replica_context().replica_id.unique_id, measures.REGISTRY)
+        log.install()
+        trace.export_to(settings.traces_url)
+        self._replicas.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         api = FastAPI(title="Reel", version="1", description=_DESCRIPTION, docs_url=None, redoc_url=None)
         api.add_middleware(BodyLimit, max_bytes=self._settings.max_body_bytes)
+        api.add_middleware(WatchRequests, watcher=self._watcher)  # the last one added is the outermost
         problems.install(api)
+        description.install(api)
         api_page.install(api)
-        lookup = FeatureLookup(self._store, self._pseudonymizer, self._settings)
+        lookup, access = self._lookup, self._access
         recommending = Recommending(self._store, self._champion, self._popular, self._pseudonymizer, self._settings)
-        access = Access(self._settings)
         api.include_router(feature_routes(lookup, self._settings, access))
         api.include_router(feast_routes(lookup, self._settings, access))
         api.include_router(recommendation_routes(recommending, self._settings, access))
-        self._add_health(api)
+        api.include_router(health_routes(self._condition, self._replicas))
         return api
 
-    def _add_health(self, api: FastAPI) -> None:
-        @api.get("/healthz", tags=["health"], summary="Is the process alive?")
-        async def health() -> Health:
-            return Health()
+    async def check_health(self) -> None:
+        """Serve's look at the process, at its start and every 10 s; it is well also without the store."""
+        await self._condition.learn()
 
-        @api.get(
-            "/readyz",
-            tags=["health"],
-            summary="Can it answer?",
-            responses={int(HTTPStatus.SERVICE_UNAVAILABLE): {"model": Readiness}},
-        )
-        async def readiness() -> JSONResponse:
-            """503 only while there is nothing at all to answer with: a degraded answer beats none."""
-            ready = await self._readiness()
-            is_down = ready.status == "not ready"
-            status = HTTPStatus.SERVICE_UNAVAILABLE if is_down else HTTPStatus.OK
-            return JSONResponse(ready.model_dump(), status_code=status)
-
-    async def _readiness(self) -> Readiness:
-        try:
-            await self._store.read(self._try_store)
-        except StoreUnavailableError as error:
-            return Readiness(status="degraded" if self._popular.is_known else "not ready", detail=str(error))
-        return Readiness(status="ready")
-
-    def _try_store(self, store: OnlineStore) -> None:
-        read_as_of_ms(store, "watermark")
-        self._popular.read(store, "all", 1)
+    async def LookUp(self, request: LookUpRequest, grpc_context: RayServegRPCContext) -> LookUpResponse:
+        """The call of `rpc/features.proto`; Serve finds it by its name."""
+        return await self._over_grpc.look_up(request, grpc_context)
 
 
 def build(settings: ServingSettings) -> Application:
     """The application, ready for `serve.run`."""
-    options: dict[str, Any] = {"max_ongoing_requests": CONCURRENT_REQUESTS, "ray_actor_options": {"num_cpus": 0.5}}
-    champion = serve.deployment(name="champion", num_replicas=settings.model_replicas, **options)
-    ingress = serve.deployment(name="ingress", num_replicas=settings.replicas, **options)
+    options: dict[str, Any] = {"ray_actor_options": {"num_cpus": 0.5}}
+    champion = serve.deployment(
+        name="champion",
+        num_replicas=settings.model_replicas,
+        max_ongoing_requests=CONCURRENT_REQUESTS,
+        max_queued_requests=QUEUED_REQUESTS,
+        **options,
+    )
+    ingress = serve.deployment(
+        name="ingress",
+        num_replicas=settings.replicas,
+        max_ongoing_requests=settings.max_in_flight + TURNED_AWAY_AT_ONCE,
+        **options,
+    )
     model = champion(ChampionDeployment).bind(settings)
     return ingress(serve.ingress()(Ingress)).bind(settings, model)

@@ -19,15 +19,17 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from ray import serve
 from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
+from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from models.errors import ModelError
 from models.recommendation.recommender import VOCABULARY_FILE, Recommender
 from serving.errors import ModelSlowError, ModelUnavailableError
 from serving.settings import ServingSettings
+from serving.watch import trace
 
 MAX_BATCH = 64
+VERSION_WITHIN_S = 2.0
 # What MLflow says of a model, or of an alias, that is not there.
 _MISSING = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
 
@@ -158,13 +160,20 @@ class ChampionClient:
     def __init__(self, handle: "DeploymentHandle[Any]") -> None:
         self._handle = handle
 
+    async def version(self) -> str:
+        """The version that answers now. Raises as `rank` does."""
+        return (await self.rank([], 1, VERSION_WITHIN_S)).model_version
+
     async def rank(self, history: Sequence[str], k: int, timeout_s: float) -> Ranking:
         """Raises ModelSlowError after `timeout_s`, ModelUnavailableError if there is no model or no replica."""
         try:
-            async with asyncio.timeout(timeout_s):
-                answer = await self._handle.rank.remote(Asked(history, k))
+            with trace.span("model"):
+                async with asyncio.timeout(timeout_s):
+                    answer = await self._handle.rank.remote(Asked(history, k))
         except TimeoutError:
             raise ModelSlowError(f"the champion took more than {timeout_s * 1000:.0f} ms") from None
+        except BackPressureError:
+            raise ModelSlowError("the champion has more requests waiting than it may have") from None
         except (RayError, RayServeException) as error:
             raise ModelUnavailableError(f"the champion's process failed: {error}") from None
         if isinstance(answer, Unavailable):
