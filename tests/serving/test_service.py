@@ -389,6 +389,7 @@ def test_the_description_has_every_endpoint_its_problems_and_examples(client: ht
         "/v1/recommendations",
         "/healthz",
         "/readyz",
+        "/metrics",
     }
     recommending = described["paths"]["/v1/recommendations"]["get"]
     assert recommending["responses"]["422"]["content"].keys() == {"application/problem+json"}
