@@ -11,10 +11,6 @@ from pathlib import Path
 import pytest
 import redis
 
-from serving.online_store import open_online_store
-from tests.serving import platform
-from tests.serving.watched import Watched, running
-
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on now."""
@@ -53,14 +49,3 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("redis-server is not installed, so the Redis backend was not tested")
     with running_redis(binary, tmp_path_factory.mktemp("redis")) as url:
         yield url
-
-
-@pytest.fixture(scope="session")
-def watched(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """One service for all tests of what is seen of it; each leaves it as it was."""
-    # Another database than the store's own tests use.
-    with open_online_store(f"{redis_url.removesuffix('/0')}/9") as store:
-        platform.fill(store)
-    with running(tmp_path_factory.mktemp("watched"), redis_url) as service:
-        yield service
-    shutil.rmtree(service.service.ray_folder, ignore_errors=True)

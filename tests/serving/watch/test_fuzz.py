@@ -11,7 +11,7 @@ from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance
 
-from tests.serving.watched import Watched
+from tests.serving.watch.watched import Watched
 
 pytestmark = [
     pytest.mark.slow,

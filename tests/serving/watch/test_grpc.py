@@ -13,7 +13,7 @@ from google.protobuf.json_format import MessageToDict
 from serving.rpc.features_pb2 import LookUpRequest, LookUpResponse
 from serving.rpc.features_pb2_grpc import FeaturesStub
 from tests.serving import platform
-from tests.serving.watched import Watched, token, until
+from tests.serving.watch.watched import Watched, token, until
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,6 +1,7 @@
 """A service to be watched: two replicas, a Redis that can be slowed, tokens, gRPC, a collector of traces."""
 
 import os
+import re
 import socket
 import threading
 import time
@@ -149,11 +150,18 @@ class Watched:
 
     def replicas(self) -> set[int]:
         """Processes that answer HTTP."""
+        return self._processes(rb"ServeReplica:reel:ingress")
+
+    def models(self) -> set[int]:
+        """Processes that run models."""
+        return self._processes(rb"ServeReplica:reel:(?!ingress)")
+
+    def _processes(self, title: bytes) -> set[int]:
         found = set()
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 is_ours = str(self.service.ray_folder).encode() in (process / "environ").read_bytes()
-                if is_ours and b"ServeReplica:reel:ingress" in (process / "cmdline").read_bytes():
+                if is_ours and re.search(title, (process / "cmdline").read_bytes()):
                     found.add(int(process.name))
             except OSError:
                 continue  # it ended meanwhile, or is another user's

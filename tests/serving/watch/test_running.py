@@ -11,7 +11,7 @@ import pytest
 
 from tests.serving import platform
 from tests.serving.platform import ADULT_HISTORY, KIDS_TITLES, POPULAR
-from tests.serving.watched import IN_FLIGHT, STORE_BUDGET_MS, Watched, kill, token, until
+from tests.serving.watch.watched import IN_FLIGHT, STORE_BUDGET_MS, Watched, kill, token, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -179,8 +179,9 @@ def test_a_store_slow_for_many_is_shed_by_503_and_health_still_answers(watched: 
     until(lambda: watched.total("reel_turned_away_requests_total", cause="overloaded") >= shed)
 
 
-def test_a_replica_killed_under_load_costs_no_request(watched: Watched) -> None:
+def test_a_replica_and_a_model_killed_under_load_cost_no_request(watched: Watched) -> None:
     failed: list[str] = []
+    reasons: set[str | None] = set()
     answered = threading.Semaphore(0)
     is_over = threading.Event()
 
@@ -194,6 +195,9 @@ def test_a_replica_killed_under_load_costs_no_request(watched: Watched) -> None:
                     continue
                 if answer.status_code != 200 or not answer.json()["items"]:
                     failed.append(answer.text)
+                    continue
+                said = answer.json()
+                reasons.add(said["reason"] if said["degraded"] == (said["source"] == "popular") else "wrong")
                 answered.release()
 
     before = watched.replicas()
@@ -201,16 +205,19 @@ def test_a_replica_killed_under_load_costs_no_request(watched: Watched) -> None:
     with ThreadPoolExecutor(2) as threads:
         for _ in range(2):
             threads.submit(keep_asking)
-        for _ in range(20):
-            assert answered.acquire(timeout=60)
-        kill(min(before))
         try:
+            for _ in range(20):
+                assert answered.acquire(timeout=60)
+            kill(min(before))
+            for model in watched.models():
+                kill(model)
+            until(lambda: reasons & {"model_unavailable", "model_slow"})
             until(lambda: len(watched.replicas() - before) == 1)
-            until(lambda: watched.client.get("/readyz").status_code == 200)
+            until(lambda: ask(watched.client)["source"] == "model")
         finally:
             is_over.set()
     assert failed == []
-    assert [item["content_id"] for item in ask(watched.client)["items"]]
+    assert reasons <= {None, "model_unavailable", "model_slow"}
     until(lambda: len({labels["replica"] for _, labels, _ in watched.samples()}) >= 2)
 
 

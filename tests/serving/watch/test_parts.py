@@ -236,7 +236,7 @@ def test_a_failure_is_500_without_a_word_of_what_it_was(caplog: pytest.LogCaptur
     assert "user-adult" not in problem(answer, 500)
     (line,) = map(json.loads, stream.getvalue().splitlines())
     assert (line["level"], line["exception"]["type"]) == ("error", "TimeoutError")
-    assert "test_watch_parts.py" in line["exception"]["at"][-1]
+    assert "test_parts.py" in line["exception"]["at"][-1]
     assert "user-adult" not in stream.getvalue()
 
 
