@@ -1,10 +1,13 @@
-"""The Serve application: an ingress that answers HTTP, and the champion model behind it.
+"""The Serve application: an ingress that answers HTTP, and the models behind it.
 
-request -> HAProxy -> ingress: watch, then FastAPI (features_api, feast_api, recommendations) or rpc (gRPC)
+request -> HAProxy -> ingress: watch, then FastAPI (features_api, recommendations, churn_api, …) or rpc (gRPC)
                         ingress -> online store
-                        ingress -> champion (batches) -> MLflow
+                        ingress -> models (batches) -> MLflow
 """
 
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,12 +18,22 @@ from ray.serve.handle import DeploymentHandle
 
 from serving import api_page, problems
 from serving.access import Access
+from serving.anomalies_api import Detecting, anomaly_routes
 from serving.body_limit import BodyLimit
-from serving.champion import ChampionClient, ChampionDeployment
+from serving.cdn_api import Routing, cdn_routes
+from serving.churn_api import ChurnScoring, churn_routes
+from serving.consent_gate import ConsentGate
+from serving.experiments import Experiments
 from serving.fallback import PopularTitles
 from serving.feast_api import feast_routes
 from serving.features_api import FeatureLookup, feature_routes
 from serving.health import Condition, health_routes
+from serving.hosting.client import ModelClient
+from serving.hosting.host import ModelHost
+from serving.models_api import Models, model_routes
+from serving.online_store import open_online_store
+from serving.predicting import Predicting
+from serving.prediction_log import PredictionLog
 from serving.recommendations import Recommending, recommendation_routes
 from serving.rpc.features_pb2 import LookUpRequest, LookUpResponse
 from serving.rpc.look_up import FeatureRpc
@@ -37,7 +50,9 @@ CONCURRENT_REQUESTS = 256
 QUEUED_REQUESTS = 1024
 # More than are worked on come as far as the ingress process, which turns them away in words of its own.
 TURNED_AWAY_AT_ONCE = 256
-_DESCRIPTION = """Features and recommendations of a streaming-TV platform, as of now.
+# A model's process mostly waits for questions; all of them and the ingress fit on one processor.
+MODEL_CPUS = 0.1
+_DESCRIPTION = """Features, recommendations and scores of a streaming-TV platform, as of now.
 
 Ids of people are plain ids; they are hashed here and never stored or logged. Nothing personal is read for a child's
 profile, or without the consent that the purpose needs; the answer's `reason` says so. While a part of the service
@@ -51,15 +66,22 @@ one. A caller who waits less long than the service would says so in `X-Request-T
 class Ingress:
     """One process that answers HTTP. Serve makes it, then asks it for its ASGI application."""
 
-    def __init__(self, settings: ServingSettings, champion: "DeploymentHandle[Any]") -> None:
+    def __init__(self, settings: ServingSettings, models: "Mapping[str, DeploymentHandle[Any]]") -> None:
         self._settings = settings
         self._pseudonymizer = read_salts(settings)
         self._store = StoreReader(settings.online_store_url, settings.store_budget_ms)
         self._popular = PopularTitles(settings.popular_refresh_s, settings.max_k)
-        self._champion = ChampionClient(champion)
+        self._log = _prediction_log(settings)
+        self._predicting = Predicting(
+            ModelClient(models),
+            Experiments(settings.experiments),
+            self._log,
+            settings.predictions.share if settings.predictions is not None else 0.0,
+            settings.deadline_ms / 1000,
+        )
         self._lookup = FeatureLookup(self._store, self._pseudonymizer, settings)
         self._access = Access(settings)
-        self._condition = Condition(self._store, self._popular, settings.model_name, self._champion.version)
+        self._condition = Condition(self._store, self._popular, self._predicting.client)
         self._watcher = Watcher(settings)
         self._over_grpc = FeatureRpc(self._lookup, settings, self._access, self._watcher)
         self._replicas = scrape.Replicas(NAME, serve.get_replica_context().replica_id.unique_id, measures.REGISTRY)
@@ -68,19 +90,43 @@ class Ingress:
         self._replicas.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        api = FastAPI(title="Reel", version="1", description=_DESCRIPTION, docs_url=None, redoc_url=None)
+        api = FastAPI(
+            title="Reel",
+            version="1",
+            description=_DESCRIPTION,
+            docs_url=None,
+            redoc_url=None,
+            lifespan=self._closing_the_log,
+        )
         api.add_middleware(BodyLimit, max_bytes=self._settings.max_body_bytes)
         api.add_middleware(WatchRequests, watcher=self._watcher)  # the last one added is the outermost
         problems.install(api)
         description.install(api)
         api_page.install(api)
         lookup, access = self._lookup, self._access
-        recommending = Recommending(self._store, self._champion, self._popular, self._pseudonymizer, self._settings)
+        recommending = Recommending(self._store, self._predicting, self._popular, self._pseudonymizer, self._settings)
         api.include_router(feature_routes(lookup, self._settings, access))
         api.include_router(feast_routes(lookup, self._settings, access))
         api.include_router(recommendation_routes(recommending, self._settings, access))
+        self._add_models(api, lookup, access)
         api.include_router(health_routes(self._condition, self._replicas))
         return api
+
+    @asynccontextmanager
+    async def _closing_the_log(self, api: FastAPI) -> AsyncIterator[None]:
+        """When the process is to end, what waits for the log is written."""
+        yield
+        if self._log is not None:
+            await asyncio.to_thread(self._log.close)
+
+    def _add_models(self, api: FastAPI, lookup: FeatureLookup, access: Access) -> None:
+        settings, predicting = self._settings, self._predicting
+        gate = ConsentGate(self._pseudonymizer)
+        scoring = ChurnScoring(self._store, lookup, gate, predicting, settings.churn_bands, settings.deadline_ms)
+        api.include_router(churn_routes(scoring, settings, access))
+        api.include_router(cdn_routes(Routing(self._store, predicting, self._pseudonymizer, settings), access))
+        api.include_router(anomaly_routes(Detecting(predicting, settings.deadline_ms), access))
+        api.include_router(model_routes(Models(predicting.client, self._log, settings), access))
 
     async def check_health(self) -> None:
         """Serve's look at the process, at its start and every 10 s; it is well also without the store."""
@@ -91,21 +137,31 @@ class Ingress:
         return await self._over_grpc.look_up(request, grpc_context)
 
 
+def _prediction_log(settings: ServingSettings) -> PredictionLog | None:
+    if settings.predictions is None:
+        return None
+    # A connection of its own, with time enough: nobody waits for the log.
+    return PredictionLog(settings.predictions, lambda: open_online_store(settings.online_store_url, readonly=True))
+
+
 def build(settings: ServingSettings) -> Application:
     """The application, ready for `serve.run`."""
-    options: dict[str, Any] = {"ray_actor_options": {"num_cpus": 0.5}}
-    champion = serve.deployment(
-        name="champion",
-        num_replicas=settings.model_replicas,
-        max_ongoing_requests=CONCURRENT_REQUESTS,
-        max_queued_requests=QUEUED_REQUESTS,
-        **options,
-    )
     ingress = serve.deployment(
         name="ingress",
         num_replicas=settings.replicas,
         max_ongoing_requests=settings.max_in_flight + TURNED_AWAY_AT_ONCE,
-        **options,
+        ray_actor_options={"num_cpus": 0.5},
     )
-    model = champion(ChampionDeployment).bind(settings)
-    return ingress(serve.ingress()(Ingress)).bind(settings, model)
+    together = [settings.models] if settings.model_processes == "one" else [(model,) for model in settings.models]
+    hosts: dict[str, Application] = {}
+    for models in together:
+        host = serve.deployment(
+            name="models" if settings.model_processes == "one" else f"model_{models[0]}",
+            # One process judges delivery networks, for it has to hear of all sessions to tell a fall from chance.
+            num_replicas=1 if models == ("cdn",) else settings.model_replicas,
+            max_ongoing_requests=CONCURRENT_REQUESTS,
+            max_queued_requests=QUEUED_REQUESTS,
+            ray_actor_options={"num_cpus": MODEL_CPUS},
+        )
+        hosts |= dict.fromkeys(models, host(ModelHost).bind(settings, models))
+    return ingress(serve.ingress()(Ingress)).bind(settings, hosts)

@@ -1,7 +1,6 @@
 """Is the service alive, can it answer, and how does it do: for those who watch it, not for its callers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Literal
@@ -10,11 +9,14 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from serving.errors import ModelUnavailableError, StoreUnavailableError
+from serving.errors import StoreUnavailableError
 from serving.fallback import PopularTitles
+from serving.hosting.client import ModelClient
 from serving.online_store import OnlineStore
 from serving.store_reader import StoreReader, read_as_of_ms
 from serving.watch.scrape import CONTENT_TYPE, Replicas
+
+MODELS_WITHIN_S = 1.0
 
 
 class Health(BaseModel):
@@ -30,34 +32,44 @@ class Readiness(BaseModel):
         description="degraded: the store cannot be read, but popular titles are known"
     )
     detail: str | None = Field(default=None, description="what is missing")
-    model: str | None = Field(default=None, description="the registered model that recommends; null: none is loaded")
-    model_version: str | None = Field(default=None, examples=["3"])
+    models: dict[str, str | None] = Field(
+        default={},
+        description="the version of each model that answers; null: none is loaded, and its fallback answers",
+        examples=[{"recommendation": "3", "churn": None}],
+    )
 
 
 class Condition:
-    """What a process knows of the store and of its model."""
+    """What a process knows of the store and of the models."""
 
-    def __init__(
-        self, store: StoreReader, popular: PopularTitles, model: str, loaded_version: Callable[[], Awaitable[str]]
-    ) -> None:
-        """`loaded_version` gives the version of `model` that answers; it raises ModelUnavailableError for none."""
+    def __init__(self, store: StoreReader, popular: PopularTitles, models: ModelClient) -> None:
         self._store = store
         self._popular = popular
-        self._model = model
-        self._loaded_version = loaded_version
+        self._models = models
 
     async def readiness(self) -> Readiness:
-        """Whether there is something to answer with, and whether by a model."""
+        """Whether there is something to answer with, and which models do."""
+        store, models = await asyncio.gather(self._problem_of_store(), self._champions())
+        if store is not None:
+            return Readiness(status="degraded" if self._popular.is_known else "not ready", detail=store, models=models)
+        missing = [model for model, version in models.items() if version is None]
+        # There are answers without them, so nobody is sent elsewhere for it.
+        return Readiness(
+            status="ready", detail=f"no model is loaded for {', '.join(missing)}" if missing else None, models=models
+        )
+
+    async def _problem_of_store(self) -> str | None:
         try:
             await self._store.read(self._try)
         except StoreUnavailableError as error:
-            return Readiness(status="degraded" if self._popular.is_known else "not ready", detail=str(error))
-        try:
-            version = await self._loaded_version()
-        except ModelUnavailableError as error:
-            # There are answers without one, so nobody is sent elsewhere for it.
-            return Readiness(status="ready", detail=f"popular titles are answered: {error}")
-        return Readiness(status="ready", model=self._model, model_version=version)
+            return str(error)
+        return None
+
+    async def _champions(self) -> dict[str, str | None]:
+        return {
+            standing.model: next((one.version for one in standing.versions if one.alias == "champion"), None)
+            for standing in await self._models.standing(MODELS_WITHIN_S)
+        }
 
     async def learn(self) -> None:
         """Read what is answered while the store cannot be read; now and then, while it can."""

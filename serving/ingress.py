@@ -73,7 +73,8 @@ def configure(ingress: Ingress, settings: ServingSettings, environ: MutableMappi
             # HAProxy's request log would hold the plain ids of query strings. Serve fixes the level at `info`,
             # which includes requests; the # turns that into a comment of HAProxy's configuration.
             "RAY_SERVE_HAPROXY_LOG_TARGET": f"{settings.syslog} local0 warning #",
-            # All that is asked here is only read: a request that a dying replica has not answered is put to another.
+            # A request that a dying replica has not answered is put to another. Nothing asked here does harm twice:
+            # it is read, or a report of sessions that may be counted again.
             "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
             # Fixed by default, so that two services on one machine would collide.
             **dict(zip(_INNER_PORTS, map(str, free_ports(len(_INNER_PORTS), besides=settings.port)), strict=True)),

@@ -48,7 +48,7 @@ def ask(client: httpx.Client, **headers: str) -> dict[str, Any]:
 
 def test_ready_says_which_model_answers(watched: Watched) -> None:
     answer = watched.client.get("/readyz").json()
-    assert (answer["status"], answer["model"], answer["model_version"]) == ("ready", "recommendation", "1")
+    assert (answer["status"], answer["models"]) == ("ready", {"recommendation": watched.model_version})
     assert watched.client.get("/healthz").json() == {"status": "ok"}
 
 

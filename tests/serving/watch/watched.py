@@ -18,16 +18,18 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.tokens import Scope
 from tests.serving import platform, registry
 from tests.serving.service_process import ServiceProcess
 
 SECRET = "0123456789abcdef0123456789abcdef"
+SCOPES = " ".join(Scope)
 STORE_BUDGET_MS = 1500
 IN_FLIGHT = 8
 WITHIN_S = 90
 
 
-def token(subject: str = "tests", scope: str = "features recommendations", **claims: Any) -> str:
+def token(subject: str = "tests", scope: str = SCOPES, **claims: Any) -> str:
     told = {"sub": subject, "aud": "reel", "exp": time.time() + 3600, "scope": scope, "purpose": "personalization"}
     return jwt.encode(told | claims, SECRET, "HS256")
 
@@ -174,7 +176,7 @@ def running(folder: Path, redis_url: str) -> Iterator[Watched]:
     line, collector = SlowedLine(int(redis_url.rpartition(":")[2].partition("/")[0])), Collector()
     tracking_uri = f"sqlite:///{folder}/mlflow.db"
     registry.make_recommender(folder / "model", seed=1)
-    version = registry.publish(tracking_uri, folder / "artifacts", folder / "model")
+    version = registry.publish(tracking_uri, folder / "model")
     settings = {
         "online_store_url": f"redis://127.0.0.1:{line.port}/9",
         "mlflow_tracking_uri": tracking_uri,
@@ -186,6 +188,7 @@ def running(folder: Path, redis_url: str) -> Iterator[Watched]:
         "store_budget_ms": STORE_BUDGET_MS,
         "deadline_ms": 5000,
         "popular_refresh_s": 1,
+        "models": ["recommendation"],
         "tokens": {"algorithm": "HS256"},
         "traces_url": collector.url,
     }
@@ -197,7 +200,7 @@ def running(folder: Path, redis_url: str) -> Iterator[Watched]:
             httpx.Client(base_url=service.address, timeout=60, headers=headers) as client,
         ):
             watched = Watched(service, line, collector, client, version)
-            until(lambda: client.get("/readyz").json()["model_version"] == version)
+            until(lambda: client.get("/readyz").json()["models"] == {"recommendation": version})
             until(lambda: len({labels["replica"] for _, labels, _ in watched.samples()}) == 2)
             yield watched
     finally:
