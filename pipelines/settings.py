@@ -324,6 +324,16 @@ class ServingSettings(_Section):
     requests_per_s: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="what one caller may ask of one process that answers; null: no limit"
     )
+    grpc_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None, description="where features are looked up over gRPC; null: nowhere"
+    )
+    traces_url: str | None = Field(
+        default=None, description="who collects traces (OTLP over HTTP), as http://host:4318/v1/traces; null: nobody"
+    )
+    log_requests: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=1, description="the share of good answers that are logged; all others always are"
+    )
+    replicas: Annotated[int, Field(ge=1)] = Field(default=1, description="processes that answer")
     model_refresh_s: Seconds = Field(default=10, description="how often it is asked which versions are champions")
     model_processes: Literal["one", "each"] = Field(
         default="one", description="one: a process runs all models; each: every model has processes of its own"

@@ -42,6 +42,7 @@ from serving.reasons import Reason
 from serving.settings import ServingSettings
 from serving.store_reader import StoreReader, read_as_of_ms
 from serving.tokens import Scope
+from serving.watch import deadline
 
 MODEL = "recommendation"
 
@@ -90,7 +91,7 @@ class Recommending:
     async def answer(self, viewer: Person, k: int, market: str | None) -> Recommendations:
         """The answer; a failure of the store or of the model is one with a reason."""
         clock = asyncio.get_running_loop().time
-        deadline_s = clock() + self._settings.deadline_ms / 1000
+        deadline_s = clock() + deadline.shortened(self._settings.deadline_ms / 1000)
         try:
             found = await self._store.read(partial(self._look_up, viewer, market))
         except StoreUnavailableError as error:

@@ -129,6 +129,22 @@ class ServingSettings(BaseModel):
     model_replicas: Count = Field(default=1, description="processes that run a model; more need model_processes: each")
     store_budget_ms: Milliseconds = Field(default=50, description="a store look-up is given up after this")
     deadline_ms: Milliseconds = Field(default=500, description="an answer waits this long in all for its model")
+    max_in_flight: Count = Field(
+        default=256,
+        description="requests one process that answers works on at once; further ones are told to come back",
+    )
+    request_limit_ms: Milliseconds = Field(
+        default=10_000, description="a request is given up after this, whatever it waits for"
+    )
+    log_requests: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=1, description="the share of good answers that are logged; all others always are"
+    )
+    traces_url: str | None = Field(
+        default=None, description="who collects traces (OTLP over HTTP), as http://host:4318/v1/traces; null: nobody"
+    )
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        default=None, description="where features are looked up over gRPC; 0 takes a free one; null: nowhere"
+    )
     popular_refresh_s: Seconds = Field(default=10, description="how old the list of popular titles may get")
     max_k: Count = Field(default=100, description="titles one answer has at most")
     max_keys: Count = Field(default=1000, description="keys one look-up may ask for")

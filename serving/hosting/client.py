@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
+from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from serving.errors import ModelSlowError, ModelUnavailableError
 from serving.hosting.questions import Answered, Arm, Asked, Standing
+from serving.watch import deadline, trace
 
 
 class ModelClient:
@@ -60,10 +61,14 @@ class ModelClient:
         return self._handles[model]
 
     async def _called(self, call: Any, timeout_s: float) -> Any:
+        timeout_s = deadline.shortened(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await call
+            with trace.span("model"):
+                async with asyncio.timeout(timeout_s):
+                    return await call
         except TimeoutError:
             raise ModelSlowError(f"the model took more than {timeout_s * 1000:.0f} ms") from None
+        except BackPressureError:
+            raise ModelSlowError("the model's process has more requests waiting than it may have") from None
         except (RayError, RayServeException) as error:
             raise ModelUnavailableError(f"the model's process failed: {error}") from None

@@ -90,6 +90,10 @@ EVERY_KEY = {
     "serving.tokens.audience": ("shop", "shop"),
     "serving.tokens.issuer": ("https://identity/", "https://identity/"),
     "serving.requests_per_s": ("12.5", 12.5),
+    "serving.grpc_port": ("9001", 9001),
+    "serving.traces_url": ("http://collector:4318/v1/traces", "http://collector:4318/v1/traces"),
+    "serving.log_requests": ("0.25", 0.25),
+    "serving.replicas": ("3", 3),
     "quality.production_hours": ("[6, 23]", (6, 23)),
     "lineage.openlineage_url": ("http://marquez:5000", "http://marquez:5000"),
     "lineage.openlineage_file": ("lineage.jsonl", PROJECT_ROOT / "lineage.jsonl"),
@@ -134,6 +138,8 @@ NULLABLE = [
     "serving.tokens.secret_file",
     "serving.tokens.issuer",
     "serving.requests_per_s",
+    "serving.grpc_port",
+    "serving.traces_url",
 ]
 
 

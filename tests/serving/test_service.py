@@ -393,6 +393,7 @@ def test_the_description_has_every_endpoint_its_problems_and_examples(client: ht
         "/v1/models/{name}",
         "/healthz",
         "/readyz",
+        "/metrics",
     }
     recommending = described["paths"]["/v1/recommendations"]["get"]
     assert recommending["responses"]["422"]["content"].keys() == {"application/problem+json"}
