@@ -13,6 +13,7 @@ or what is younger than the safe ages of the settings; and its commits are on to
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 
 from pyiceberg.manifest import DataFile
@@ -87,7 +88,7 @@ def maintain(
 
 
 def _keep_predictions(settings: Settings, lakehouse: Lakehouse) -> dict[str, int]:
-    """Of what models answered: rows about children found late go, and days past their retention."""
+    """Of what models answered: rows about children found late go, days past their retention; one file a day is left."""
     folder = settings.predictions_folder
     if not folder.exists():
         return {}
@@ -95,8 +96,13 @@ def _keep_predictions(settings: Settings, lakehouse: Lakehouse) -> dict[str, int
     stripped = predictions.strip(folder, children) if children.profile_ids else 0
     days = settings.serving.predictions.retention_days
     expired = predictions.expire(folder, days, int(time.time() * 1000))
-    did = {"rows of children found late, deleted": stripped, "rows past their retention": expired}
-    return {f"predictions: {what}": rows for what, rows in did.items() if rows}
+    fewer = predictions.put_together(folder, datetime.now(UTC).date())
+    did = {
+        "rows of children found late, deleted": stripped,
+        "rows past their retention": expired,
+        "files put together": fewer,
+    }
+    return {f"predictions: {what}": count for what, count in did.items() if count}
 
 
 @dataclass

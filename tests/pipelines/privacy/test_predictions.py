@@ -1,6 +1,6 @@
 """The prediction log keeps no longer than it is to, and nothing of a profile that turns out to be a child's."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,10 +15,10 @@ from serving import prediction_log
 from tests.pipelines.privacy.world import World, hashed
 
 
-def write(folder: Path, day: str, profiles: list[str]) -> Path:
+def write(folder: Path, day: str, profiles: list[str], name: str = "some-000000") -> Path:
     rows = [{"at": 0, "profile_id": hashed(one), "prediction": "{}"} for one in profiles]
-    path = folder / f"date={day}" / "some-000000.parquet"
-    path.parent.mkdir(parents=True)
+    path = folder / f"date={day}" / f"{name}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, prediction_log.SCHEMA), path)
     return path
 
@@ -34,6 +34,35 @@ def test_a_day_goes_when_its_last_instant_is_past_the_limit(tmp_path, age_days, 
     now_ms = int((end + timedelta(days=age_days)).timestamp() * 1000)
     assert predictions.expire(tmp_path, 30, now_ms) == (2 if goes else 0)
     assert path.exists() != goes
+
+
+def profiles_of(folder: Path) -> list[str]:
+    files = predictions.files_of(folder)
+    return sorted(one for file in files for one in pq.read_table(file, partitioning=None)["profile_id"].to_pylist())
+
+
+def test_a_day_that_is_over_becomes_one_file_also_after_a_kill(tmp_path, monkeypatch):
+    for number in range(4):
+        write(tmp_path, "2026-03-01", [f"a-{number}", "b"], f"some-{number:06d}")
+        write(tmp_path, "2026-03-02", [f"c-{number}"], f"some-{number:06d}")
+    before, today = profiles_of(tmp_path), date(2026, 3, 2)
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predictions.put_together(tmp_path, today)
+    assert predictions.put_together(tmp_path, today) == 4  # what the file of the killed run holds is deleted
+    assert profiles_of(tmp_path) == before
+    assert [path.parent.name for path in predictions.files_of(tmp_path)] == ["date=2026-03-01"] + [
+        "date=2026-03-02"
+    ] * 4
+    write(tmp_path, "2026-03-01", ["late"], "other-000000")
+    assert predictions.put_together(tmp_path, today) == 1
+    assert profiles_of(tmp_path) == sorted([*before, hashed("late")])
+    assert predictions.put_together(tmp_path, today) == 0
 
 
 def test_maintenance_keeps_neither_old_days_nor_children_found_late(ray_session, tmp_path, monkeypatch):
