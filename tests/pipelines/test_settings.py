@@ -112,7 +112,7 @@ EVERY_KEY = {
     "serving.predictions.share": ("0.5", 0.5),
     "serving.predictions.flush_s": ("2.5", 2.5),
     "serving.predictions.most_waiting": ("10", 10),
-    "serving.predictions.retention_days": ("30", 30),
+    "serving.predictions.retention_days": ("30", 30.0),
     "serving.churn_bands.medium": ("0.2", 0.2),
     "serving.churn_bands.high": ("0.5", 0.5),
     "quality.production_hours": ("[6, 23]", (6, 23)),
