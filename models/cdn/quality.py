@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from models.cdn.off_policy import Floats
-from models.cdn.policy import inverse_gap
+from models.cdn.policy import GAMMA, inverse_gap
 from models.churn.columns import Encoding
 from models.configuration import Hyperparameters
 from models.saved import describe, described, whole
@@ -45,7 +45,7 @@ class QualityConfig(Hyperparameters):
     leaves: int = 31
     leaf_rows: int = 50
     ridge: float = 1.0
-    gamma: float = 200.0
+    gamma: float = GAMMA
     """Of `models.cdn.policy`, per whole range of the score: an arm that is 10 points worse has 1 chance in 20 + K."""
     seed: int = 0
 

@@ -9,9 +9,10 @@ import lightgbm
 import numpy as np
 import pyarrow as pa
 
+from models.cdn.features import COLUMNS
 from models.cdn.off_policy import Floats
 from models.cdn.quality import QualityConfig, QualityModel
-from models.cdn.rows import COLUMNS, NETWORK_REGION, prepared, running_policy, scores_of
+from models.cdn.rows import NETWORK_REGION, prepared, running_policy, scores_of
 from models.churn.columns import Encoding
 from models.epochs import EpochTraining
 from models.task import Place

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from models.churn.columns import Encoding
+from models.churn.features import LAST_ACTIVITY
 from models.churn.logistic import LogisticRegression
 from models.churn.model import ChurnModel, Reason
 from models.errors import TrainingSetError
@@ -22,7 +23,6 @@ from models.saved import whole
 Floats = npt.NDArray[np.float64]
 
 ENCODING_FILE, BASELINES_FILE = "encoding.json", "baselines.json"
-LAST_ACTIVITY = "user_viewing_history__age_ms"
 _DAY_MS = 86_400_000
 _DAYS = (1, 2, 4, 7, 14, 30)
 

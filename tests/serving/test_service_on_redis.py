@@ -131,6 +131,10 @@ def test_who_has_no_token_for_it_gets_no_answer_and_who_asks_too_often_is_told_w
             statuses |= {one.status_code for one in answers}
         assert statuses == {200, 429}
         assert all(one.headers["Retry-After"] == "1" for one in answers if one.status_code == 429)
+        measured = [line for line in other.get("/metrics").text.splitlines() if 'cause="rate_limited"' in line]
+        assert sum(float(line.rpartition(" ")[2]) for line in measured) >= sum(
+            one.status_code == 429 for one in answers
+        )
         assert other.get("/v1/recommendations", params=parameters, headers=bearer("quiet")).status_code == 200
 
 
