@@ -19,6 +19,7 @@ from serving.hosting.questions import Answered, Arm, Asked, ServedVersion, Stand
 from serving.hosting.registry import Registry
 from serving.hosting.servables import LOADERS
 from serving.settings import ServingSettings
+from serving.watch import log
 
 MAX_BATCH = 64
 MOST_WATCHED = 10_000
@@ -31,6 +32,7 @@ class ModelHost:
     """Some models, followed from a thread; and the delivery networks' watches, which are no model's version."""
 
     def __init__(self, settings: ServingSettings, models: Sequence[str]) -> None:
+        log.install()
         registry = Registry(settings.mlflow_tracking_uri)
         challenged = {one.model for one in settings.experiments.values()}
         self._followed: dict[tuple[str, Arm], FollowedModel] = {}

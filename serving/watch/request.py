@@ -19,7 +19,7 @@ UNROUTED = "unrouted"
 """The endpoint of a request that found none, or was turned away before."""
 CLIENT_GONE = 499
 RETRY_AFTER_S = 1
-_CAUSES = {429: "rate_limited", 503: "overloaded", 504: "too_slow"}
+_CAUSES = {429: "rate_limited", 504: "too_slow"}
 
 _log = logging.getLogger("serving.requests")
 
@@ -68,6 +68,7 @@ class Watcher:
         """
         limit_s = self._begin_deadline(headers.get(deadline.HEADER))
         if self._in_progress >= self._most:
+            measures.TURNED_AWAY.labels(UNROUTED, "overloaded").inc()
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 f"too many requests are under way; ask again in {RETRY_AFTER_S} s",
