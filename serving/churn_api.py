@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field
 from features.groups import GROUPS
 from features.purposes import Purpose
 from features.selection import Selection, select
-from models.churn.features import FEATURES, LAST_ACTIVITY
+from models.churn.features import FEATURES
 from serving import feature_values as online
 from serving.access import Access
 from serving.consent_gate import ConsentGate, Person
@@ -190,12 +190,10 @@ def _columns(rows: Sequence[Sequence[FeatureRow]]) -> Mapping[str, Sequence[Any]
     """The model's columns, of a row a group of each person."""
     columns: dict[str, list[Any]] = {}
     for place, selection in enumerate(SELECTIONS):
+        of_people = [person[place] for person in rows]
         for name, column in selection.columns.items():
-            of_people = [person[place] for person in rows]
-            if column == LAST_ACTIVITY:
-                columns[column] = [row.age_ms for row in of_people]
-            elif name in selection.group.feature_schema().names:
-                columns[column] = [row.values[name] for row in of_people]
+            is_age = name == selection.group.age_column
+            columns[column] = [row.age_ms if is_age else row.values[name] for row in of_people]
     return columns
 
 

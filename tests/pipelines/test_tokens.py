@@ -42,7 +42,8 @@ def test_the_service_accepts_it_for_what_it_says(tmp_path: Path, monkeypatch: py
 def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("REEL_TOKEN_SECRET", SECRET)
     token = new_token(settings(tmp_path, issuer="laptop", audience="shop"), "ann")
-    assert caller(token, issuer="laptop", audience="shop").scopes == {"features", "recommendations"}
+    every = {"features", "recommendations", "churn", "cdn", "anomalies", "models"}
+    assert caller(token, issuer="laptop", audience="shop").scopes == every
     assert not (tmp_path / "token.secret").exists()
     monkeypatch.setenv("REEL_TOKEN_SECRET", "short")
     with pytest.raises(SecretError, match="received 5"):
