@@ -162,6 +162,20 @@ class IngestSettings(_Section):
     )
 
 
+class StreamSettings(_Section):
+    """How features are kept up to date from Kafka (`reel stream`)."""
+
+    actors: Count = Field(default=1, description="Ray actors among which partitions, people and entities are shared")
+    batch_ms: Annotated[float, Field(gt=0)] = Field(
+        default=100, description="a batch begins this long after the one before it, or when that is done"
+    )
+    batch_messages: Count = Field(default=50_000, description="messages a batch takes at most")
+    checkpoint_seconds: Seconds = Field(default=10, description="how much is read again at most after a crash")
+    folder: ProjectPath | None = Field(
+        default=None, description="where checkpoints lie; null means work_dir/stream; all actors must see it"
+    )
+
+
 class TableMapping(_Section):
     """Which columns of a source's table are which of the contract's; those of the same name need no saying."""
 
@@ -310,6 +324,7 @@ class Settings(_Section):
     ray: RaySettings = RaySettings()
     privacy: PrivacySettings = PrivacySettings()
     ingest: IngestSettings = IngestSettings()
+    stream: StreamSettings = StreamSettings()
     sources: dict[str, SourceSettings] = Field(
         default_factory=dict, description="Iceberg catalogs to ingest from, by the name they are called by"
     )

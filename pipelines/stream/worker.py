@@ -1,0 +1,351 @@
+"""What one actor does: its partitions of Kafka, its people, its entities.
+
+An event passes three owners, each found by a hash, in one batch:
+
+    partitions   the actor that reads them takes messages through the door                        (`admit`)
+    people       the actor of a viewer, or account, makes the logs of whatever is bound together  (`log`)
+    entities     the actor of a key adds its tiles up and writes its value                        (`publish`)
+
+So it does not matter how producers key their messages, and more actors own fewer of each. Everything an actor keeps
+follows from the rows on its shelves: they alone are in a checkpoint.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from features.columns import flat
+from features.declarations import FeatureGroup
+from features.entities import entity as entity_of
+from features.groups import GROUPS
+from features.revision import is_in
+from features.source import EVENT_ID, Source
+from features.units import Hashes, hashes
+from features.windows import Cadence
+from pipelines.feature_tables import Target
+from pipelines.kafka.log import EventLog
+from pipelines.kafka.message import Messages
+from pipelines.kafka.offsets import Offsets
+from pipelines.lakehouse import tables
+from pipelines.lakehouse.scans import cut_by
+from pipelines.stream.admitting import Admitting
+from pipelines.stream.files import RowFile, write_rows
+from pipelines.stream.known import TITLES, Known, Tables
+from pipelines.stream.shelves import LogChange, ShelfName, Theirs, shelves
+from pipelines.stream.tails import Tail, open_tail
+from pipelines.stream.tile_books import LogPart, TileBook
+from serving.online_store import open_online_store
+
+GROUPS_STREAMED: tuple[FeatureGroup, ...] = tuple(group for group in GROUPS if group.cadence is Cadence.EVENT)
+TARGETS = tuple(Target(group, entity) for group in GROUPS_STREAMED for entity in group.entities)
+SOURCES: tuple[Source, ...] = tuple({group.source.name: group.source for group in GROUPS_STREAMED}.values())
+TABLES = tuple(dict.fromkeys(name for source in SOURCES for name in source.reads))
+
+Routed = dict[ShelfName, dict[str, pa.Table]]
+LogRows = dict[tuple[str, str], pa.Table]  # of a source's log, for the keys of an entity
+Part = TypeVar("Part")
+Named = TypeVar("Named", str, tuple[str, str])
+Rows = Callable[[ShelfName, str], pa.Table]
+_MOST_FILES = 40
+"""Of one shelf's table in a checkpoint; then they are written anew as one."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every actor is made from."""
+
+    log: EventLog
+    known: Known
+    admitting: Admitting
+    since_ms: int
+    store_url: str
+    rows: Rows  # of a shelf's table, of everybody
+    waiting: Mapping[str, pa.Table]  # rows that wait for their profile, by event
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """How far an actor has read, and how many messages came."""
+
+    positions: Offsets
+    messages: int
+
+
+@dataclass
+class Affected:
+    """Keys whose values are to be made anew: by source and entity those that rows were taken from, and by entity those
+    of people of whom nothing older may stay.
+    """
+
+    changed: dict[tuple[str, str], pa.Array] = field(default_factory=dict)
+    forgotten: dict[str, pa.Array] = field(default_factory=dict)
+
+    @property
+    def is_nobody(self) -> bool:
+        """Whether rows were only added."""
+        return not self.changed and not self.forgotten
+
+    @classmethod
+    def joined(cls, parts: Sequence["Affected"]) -> "Affected":
+        """Of all parts."""
+        return cls(_keys_together([part.changed for part in parts]), _keys_together([part.forgotten for part in parts]))
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a batch has come to, at one actor; `newest_ms` by topic and partition, counts since the start."""
+
+    values: int
+    counts: dict[str, int]
+    newest_ms: dict[str, dict[int, int]]
+    behind: set[tuple[str, int]]
+
+
+class Worker:
+    """One of `actors`, the one at `place`. Its methods are called in the order in which they stand here."""
+
+    def __init__(self, place: int, actors: int, setup: Setup, positions: Mapping[str, Mapping[int, int]]) -> None:
+        self._place, self._actors, self._setup = place, actors, setup
+        self._known, self._admitting, self._positions = setup.known, setup.admitting, positions
+        self._shelves = shelves(SOURCES, setup.admitting.schemas, setup.since_ms)
+        self._books = {target: TileBook(target, setup.since_ms) for target in TARGETS}
+        self._fetched: list[Messages] = []
+        self._theirs: Theirs | None = None
+        self._titles: pa.Array = pa.array([], pa.string())
+        self._files: dict[tuple[int, str], list[RowFile]] = {}
+
+    def begin(self) -> None:
+        """Take up the rows there are, and make of them what follows from them."""
+        self._tail: Tail = open_tail(self._setup.log, self._positions)
+        self._store = open_online_store(self._setup.store_url)
+        if self._place == 0:
+            events = {event.fullname: event for event in self._known.contract.events}
+            for fullname, held in self._setup.waiting.items():
+                self._admitting.wait_for(events[fullname], held)
+        filled: list[dict[str, LogChange]] = []
+        for name, shelf in self._shelves.items():
+            rows = {}
+            for table in shelf.tables:
+                every = self._setup.rows(name, table)
+                mine = self._owner(hashes(every[name.together])) == self._place
+                rows[table] = every.filter(pa.array(mine)).select(shelf.schema(table).names).cast(shelf.schema(table))
+            filled.append(shelf.fill(rows, self._shared))
+        self._first = filled
+
+    def first_logs(self) -> "LogRows | list[LogRows]":
+        """Of the rows taken up, the logs' rows by the actor whose keys they are of."""
+        changes = {name: change for filled in self._first for name, change in filled.items()}
+        del self._first
+        return _returned(self._cut({name: change.added for name, change in changes.items()}))
+
+    def fill(self, *parts: LogRows) -> None:
+        """Make tiles of the first logs."""
+        for target, book in self._books.items():
+            book.fill(_joined(parts, target))
+
+    def fetch(self, most: int, wait_s: float) -> Fetched:
+        """Read what has come."""
+        self._fetched = self._tail.fetch(most, wait_s)
+        return Fetched(self._tail.positions, sum(map(len, self._fetched)))
+
+    def admit(self, news: Tables, now_ms: int) -> "Routed | list[Routed]":
+        """Take what was read through the door, as people are known now; by the actor whose people they are of."""
+        if news:
+            before = self._known.tables[TITLES][EVENT_ID]
+            self._theirs = self._known.hear(news, now_ms)
+            if TITLES in news:
+                is_new = ~is_in(news[TITLES][EVENT_ID], flat(before))
+                self._titles = flat(news[TITLES]["content_id"]).filter(pa.array(is_new)).unique()
+        rows = self._admitting(self._fetched, self._known, now_ms)
+        self._fetched = []
+        routed: list[Routed] = [{} for _ in range(self._actors)]
+        for name, shelf in self._shelves.items():
+            for table in shelf.tables:
+                if table in rows and rows[table].num_rows:
+                    wanted = shelf.wanted(table, rows[table])
+                    parts = cut_by(wanted, self._owner(hashes(wanted[name.together])), self._actors)
+                    for into, part in zip(routed, parts, strict=True):
+                        into.setdefault(name, {})[table] = part
+        return _returned(routed)
+
+    def log(self, *routed: Routed) -> tuple[Affected, *tuple[LogRows, ...]]:
+        """Put rows on the shelves; what the logs have gained, by the actor whose keys they are of, and who lost."""
+        affected, added = Affected(), dict[str, list[pa.Table]]()
+        if self._theirs is not None:
+            affected.forgotten = self._forgotten(self._theirs)
+            self._note(affected, [shelf.forget(self._theirs) for shelf in self._shelves.values()], added)
+        changes = []
+        for name, shelf in self._shelves.items():
+            parts = [one[name] for one in routed if name in one]
+            new = {table: pa.concat_tables([one[table] for one in parts if table in one]) for table in shelf.tables
+                   if any(table in one for one in parts)}  # fmt: skip
+            remake = shelf.keys_with("content_id", self._titles) if shelf.is_told_of_titles else np.empty(0, np.uint64)
+            if new or len(remake):
+                changes.append(shelf.add(new, self._shared, remake))
+        self._note(affected, changes, added)
+        self._theirs, self._titles = None, pa.array([], pa.string())
+        return affected, *self._cut({name: pa.concat_tables(some) for name, some in added.items()})
+
+    def left(self, affected: Affected) -> "LogRows | list[LogRows]":
+        """All there now is of the logs of the keys that lost something, by the actor whose keys they are."""
+        found: list[LogRows] = [{} for _ in range(self._actors)]
+        for target in TARGETS:
+            keys = self._anew(affected, target)
+            where = (target.group.source.name, target.entity)
+            if not len(keys) or where in found[0]:
+                continue
+            log = self._shelves[ShelfName.of(target.group.source)].logs[target.group.source.name].rows
+            rows = log.filter(pa.array(is_in(log[target.entity], keys)))
+            for into, part in zip(found, self._by_key(rows, target.entity), strict=True):
+                into[where] = part
+        return _returned(found)
+
+    def publish(self, affected: Affected, *logs: LogRows) -> Published:
+        """Add tiles up and write values; what the batch has come to. `logs`: what every actor's logs have gained; then,
+        if somebody lost something, what is left of theirs.
+        """
+        added, left = logs[: self._actors], logs[self._actors :]
+        forgotten = {name: self._mine(keys) for name, keys in affected.forgotten.items()}
+        for group in GROUPS:
+            for name in set(group.entities) & set(forgotten):
+                self._store.delete_many(group.stored_as(name), forgotten[name].to_pylist())
+        values = 0
+        for target, book in self._books.items():
+            where = (target.group.source.name, target.entity)
+            changed = self._mine(affected.changed.get(where, _NOBODY))
+            part = LogPart(
+                _joined(added, target), changed, _joined(left, target), forgotten.get(target.entity, _NOBODY)
+            )
+            values += book.apply(part, self._store)
+        return Published(values, self._counts, self._admitting.newest_ms, self._tail.behind())
+
+    def save(self, folder: Path, number: int) -> list[RowFile]:
+        """Write what came on the shelves since it was last written; the files that hold all of it now."""
+        for place, shelf in enumerate(self._shelves.values()):
+            for table in shelf.tables:
+                known = self._files.setdefault((place, table), [])
+                rows, is_all = shelf.unsaved(table, whole=len(known) >= _MOST_FILES)
+                if is_all:
+                    known.clear()
+                if rows.num_rows:
+                    file = RowFile(f"{number}-{self._place}-{place}-{table}.arrow", place, table)
+                    write_rows(folder / file.name, rows)
+                    known.append(file)
+        return [file for some in self._files.values() for file in some]
+
+    def waiting(self) -> dict[str, pa.Table]:
+        """Rows that wait for their profile, by event."""
+        return self._admitting.waiting
+
+    def advance(self, since_ms: int) -> None:
+        """Leave everything before `since_ms` to what is stored."""
+        for shelf in self._shelves.values():
+            shelf.advance(since_ms)
+        for book in self._books.values():
+            book.advance(since_ms)
+
+    def close(self) -> None:
+        """Let go of Kafka and of the store."""
+        self._tail.close()
+        self._store.close()
+
+    @property
+    def _shared(self) -> dict[str, pa.Table]:
+        return {TITLES: self._known.tables[TITLES].select(tables.TITLES.names)}
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        on_shelves = {
+            "too late, left to `reel features`": sum(shelf.too_late for shelf in self._shelves.values()),
+            "duplicate event ids": sum(shelf.duplicates for shelf in self._shelves.values()),
+            "waiting for their profile": sum(rows.num_rows for rows in self._admitting.waiting.values()),
+        }
+        return {**self._admitting.counts, **{name: n for name, n in on_shelves.items() if n}}
+
+    def _note(
+        self, affected: Affected, changes: Sequence[dict[str, LogChange]], added: dict[str, list[pa.Table]]
+    ) -> None:
+        lost = Affected()
+        for change in changes:
+            for source, what in change.items():
+                if what.added.num_rows:
+                    added.setdefault(source, []).append(what.added)
+                for target in TARGETS if what.gone.num_rows else ():
+                    if target.group.source.name == source:
+                        lost.changed[source, target.entity] = flat(what.gone[target.entity]).drop_null().unique()
+        affected.changed = Affected.joined([affected, lost]).changed
+
+    def _forgotten(self, theirs: Theirs) -> dict[str, pa.Array]:
+        """The keys of everything personal that rows of some people lead to."""
+        found: dict[str, list[pa.Array]] = {"user_id": [theirs.users], "profile_id": [theirs.profiles]}
+        profiles = self._known.registries.profiles
+        owned = is_in(profiles.owners_of(profiles.people), theirs.users)
+        found["profile_id"].append(profiles.people.filter(pa.array(owned)))
+        for shelf in self._shelves.values():
+            for segments in shelf.rows.values():
+                rows = segments.rows
+                rows = rows.filter(pa.array(theirs(rows)))
+                for name in rows.column_names:
+                    if name in _PERSONAL:
+                        found.setdefault(name, []).append(flat(rows[name]).drop_null())
+        keys = {name: pa.concat_arrays(some).unique() for name, some in found.items()}
+        return {name: some for name, some in keys.items() if len(some)}
+
+    def _anew(self, affected: Affected, target: Target) -> pa.Array:
+        changed = affected.changed.get((target.group.source.name, target.entity), _NOBODY)
+        return pa.concat_arrays([changed, affected.forgotten.get(target.entity, _NOBODY)])
+
+    def _cut(self, logs: Mapping[str, pa.Table]) -> list[LogRows]:
+        found: list[LogRows] = [{} for _ in range(self._actors)]
+        for source, entity in dict.fromkeys((target.group.source.name, target.entity) for target in TARGETS):
+            if source in logs and logs[source].num_rows:
+                for into, part in zip(found, self._by_key(logs[source], entity), strict=True):
+                    into[source, entity] = part
+        return found
+
+    def _by_key(self, log: pa.Table, entity: str) -> list[pa.Table]:
+        log = log.filter(log[entity].is_valid())
+        return cut_by(log, self._owner(hashes(log[entity])), self._actors)
+
+    def _mine(self, keys: pa.Array) -> pa.Array:
+        return keys.filter(pa.array(self._owner(hashes(keys)) == self._place)) if len(keys) else keys
+
+    def _owner(self, keys: Hashes) -> np.ndarray:
+        return (keys % np.uint64(self._actors)).astype(np.int64)
+
+
+_NOBODY = pa.array([], pa.string())
+_PERSONAL = frozenset(target.entity for target in TARGETS if entity_of(target.entity).is_personal)
+
+
+def _keys_together(parts: Sequence[Mapping[Named, pa.Array]]) -> dict[Named, pa.Array]:
+    """The distinct keys of all parts, by what they are of."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: pa.concat_arrays([part[name] for part in parts if name in part]).unique() for name in names}
+
+
+def _joined(parts: Sequence[LogRows], target: Target) -> pa.Table:
+    where = (target.group.source.name, target.entity)
+    return pa.concat_tables(
+        [target.group.source.schema.empty_table(), *(part[where] for part in parts if where in part)]
+    )
+
+
+def _returned(parts: list[Part]) -> "Part | list[Part]":
+    """One value for each actor, as Ray wants them of a method with so many; of a single one itself."""
+    return parts if len(parts) > 1 else parts[0]
+
+
+def share_of(wheres: Sequence[tuple[str, int]], place: int, actors: int) -> list[tuple[str, int]]:
+    """The partitions that an actor reads: those of the same number, of whatever topic, by the same one."""
+    return [(topic, partition) for topic, partition in wheres if partition % actors == place]
+
+
+def now_ms() -> int:
+    """The wall clock."""
+    return time.time_ns() // 1_000_000
