@@ -353,6 +353,11 @@ class Settings(_Section):
         return self.online_store.url or f"lmdb://{self.work_dir / 'online'}"
 
     @property
+    def stream_folder(self) -> Path:
+        """Where the stream's checkpoint lies."""
+        return self.stream.folder or self.work_dir / "stream"
+
+    @property
     def ray_address(self) -> str | None:
         """The cluster to join, or None for a Ray of our own on this machine."""
         return self.ray.address

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipelines.console import complain
-from pipelines.errors import ReelError
 
 LONGEST_PAUSE_S = 30.0
 
@@ -36,7 +35,7 @@ class Stopping:
         """After this, a failure is the first again."""
         self._failures = 0
 
-    def pause_after(self, error: ReelError) -> None:
+    def pause_after(self, error: Exception) -> None:
         """Tell of a failure that passes, and wait: twice as long as after the failure before it."""
         self._failures += 1
         pause_s = min(2.0 ** (self._failures - 1), LONGEST_PAUSE_S)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +13,7 @@ import ray
 from features.source import EVENT_NAME
 from features.windows import DAY_MS, floor_ms
 from pipelines.cluster import as_list, join_cluster, result_of
-from pipelines.contract.events import load_contract
+from pipelines.contract.events import Contract, load_contract
 from pipelines.enrichment import Enricher
 from pipelines.errors import ReelError
 from pipelines.feature_logs import silver_schemas
@@ -22,6 +21,7 @@ from pipelines.feature_tables import declared
 from pipelines.kafka.log import open_log
 from pipelines.kafka.offsets import Offsets, OffsetsLostError, Progress, plan
 from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.scans import SnapshotGoneError
 from pipelines.messages import MessageDecoder
 from pipelines.online_people import STREAM
 from pipelines.report import summed
@@ -29,7 +29,7 @@ from pipelines.secrets import pseudonymizer, tombstone_key
 from pipelines.settings import Settings
 from pipelines.stream.admitting import Admitting
 from pipelines.stream.base import CATALOGUE_TOPIC, PEOPLE_TOPIC, NothingPublishedError, base_of, identity_of
-from pipelines.stream.checkpoint import Checkpoint, SavedRows
+from pipelines.stream.checkpoint import FILE, Checkpoint, SavedRows
 from pipelines.stream.files import RowFile, write_rows
 from pipelines.stream.heard import Hearing, put_people
 from pipelines.stream.known import Known
@@ -78,13 +78,15 @@ class Running:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._folder: Path = settings.stream.folder or settings.work_dir / "stream"
+        self._folder = settings.stream_folder
         self._folder.mkdir(parents=True, exist_ok=True)
         self._store = open_online_store(settings.online_store_url)
         self._contract = load_contract(settings.schemas)
         self._log = open_log(settings)
         self._decoder = MessageDecoder(settings.registry_location, str(settings.schemas))
+        self._schemas = schemas_of(self._contract, settings.lakehouse.event_partition)
         self._workers: list[Any] = []
+        self.process_ids: list[int] = []
         self._tail: Tail | None = None
         self._newest_ms: Offsets = {}
         self._positions: Offsets = {}
@@ -93,6 +95,7 @@ class Running:
         self._first_news: dict[str, pa.Table] = {}
         self._firsts: Mapping[str, Offsets] = {}
         self._next_s = self._said_s = 0.0
+        self._has_saved = False
 
     def __enter__(self) -> "Running":
         try:
@@ -160,7 +163,15 @@ class Running:
             raise BegunAnewError("topics have other partitions than before: the stream goes on with them")
 
     def save(self, *, is_running: bool = True) -> None:
-        """Step 6 of the stream; what has become the batch's own time is let go first."""
+        """Step 6 of the stream; first what is owed is put right, and what has become the batch's own time let go."""
+        if self._has_saved and not (self._folder / FILE).exists():
+            raise BegunAnewError("somebody is being erased, and the checkpoint with them: the stream begins anew")
+        owed = Affected.joined(self._of_all("owed"))
+        if not owed.is_nobody:
+            left = self._in_parts("left", owed)
+            nothing: list[dict[str, pa.Table]] = [{} for _ in self._workers]
+            _results([worker.publish.remote(owed, *nothing, *(some[place] for some in left))
+                      for place, worker in enumerate(self._workers)])  # fmt: skip
         self._advance()
         self._number += 1
         rows: list[list[RowFile]] = self._of_all("save", self._folder, self._number)
@@ -180,12 +191,15 @@ class Running:
             self._number, self._base, DECLARED, progress, self._firsts, self._newest_ms, self._since_ms,
             self._known.asked_ms, SHELVES, [file for some in rows for file in some], self._known_files, waiting,
         ).save(self._folder)  # fmt: skip
+        self._has_saved = True
         self._say(is_running=is_running)
 
     def _begin_anew(self) -> None:
-        base = base_of(
-            Lakehouse.open(self._settings), self._store, self._contract, self._settings.lakehouse.event_partition
-        )
+        lakehouse, cut = Lakehouse.open(self._settings), self._settings.lakehouse.event_partition
+        try:
+            base = base_of(lakehouse, self._store, self._contract, cut)
+        except SnapshotGoneError as gone:
+            raise NothingPublishedError(f"what that was made of has expired ({gone})") from None
         self._number, self._base, self._firsts = 0, base.identity, base.firsts
         known = self._knowing(base.tables, base.asked_ms)
         self._begin(known, base.progress, base.since_ms, base.rows.as_known_to(known), {})
@@ -195,9 +209,9 @@ class Running:
         self._number, self._base, self._firsts = found.number, found.base, found.firsts
         self._newest_ms = {topic: dict(some) for topic, some in found.newest_ms.items()}
         known = self._knowing(found.tables(self._folder), found.asked_ms)
-        rows = SavedRows(self._folder, found.shelves, found.rows, self._schemas())
+        rows = SavedRows(self._folder, found.shelves, found.rows, self._schemas)
         self._begin(known, found.progress, found.since_ms, rows, found.held(self._folder))
-        self._known_files = dict(found.known)
+        self._known_files, self._has_saved = dict(found.known), True
 
     def _knowing(self, tables: Mapping[str, pa.Table], asked_ms: int) -> Known:
         return Known(
@@ -231,7 +245,7 @@ class Running:
         }
         self._tail = open_tail(self._log, {topic: first.pop(topic) for topic in _SHARED_TOPICS})
         wait_ms = int(self._settings.privacy.undescribed_profile_hours * 3_600_000)
-        admitting = Admitting(self._decoder, known.hasher, self._schemas(), self._firsts, wait_ms)
+        admitting = Admitting(self._decoder, known.hasher, self._schemas, self._firsts, wait_ms)
         setup = Setup(self._log, known, admitting, since_ms, self._settings.online_store_url, rows, waiting)
         self._start(setup, first)
 
@@ -244,24 +258,9 @@ class Running:
             for topic, one in share_of(wheres, place, count):
                 mine.setdefault(topic, {})[one] = first[topic][one]
             self._workers.append(ray.remote(Worker).remote(place, count, shared, mine))
-        self._of_all("begin")
+        self.process_ids = self._of_all("begin")
         logs = self._in_parts("first_logs")
         _results([worker.fill.remote(*(some[place] for some in logs)) for place, worker in enumerate(self._workers)])
-
-    def _schemas(self) -> dict[str, pa.Schema]:
-        """The columns of silver that some source reads."""
-        silver = silver_schemas(self._contract, self._settings.lakehouse.event_partition)
-        return {
-            name: pa.schema(
-                [
-                    pa.field(column, silver[name].field(column).type)
-                    for column in dict.fromkeys(
-                        one for source in SOURCES for one in (*source.reads.get(name, ()), EVENT_NAME)
-                    )
-                ]
-            )
-            for name in TABLES
-        }
 
     def _process(self, news: Mapping[str, pa.Table]) -> list[Published]:
         """Steps 4 and 5."""
@@ -328,6 +327,16 @@ class Running:
         return [
             as_list(getattr(worker, method).options(num_returns=count).remote(*arguments)) for worker in self._workers
         ]
+
+
+def schemas_of(contract: Contract, event_partition: str) -> dict[str, pa.Schema]:
+    """The columns of silver that some source reads, by table."""
+    silver = silver_schemas(contract, event_partition)
+    found = {}
+    for name in TABLES:
+        columns = dict.fromkeys(one for source in SOURCES for one in (*source.reads.get(name, ()), EVENT_NAME))
+        found[name] = pa.schema([(one, silver[name].field(one).type) for one in columns])
+    return found
 
 
 def _together(first: dict[str, pa.Table], then: dict[str, pa.Table]) -> dict[str, pa.Table]:

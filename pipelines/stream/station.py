@@ -29,8 +29,10 @@ from pipelines.lakehouse import lineage
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
 from pipelines.stopping import Stopping
+from pipelines.stream.base import NothingPublishedError
 from pipelines.stream.known import PURPOSE
 from pipelines.stream.running import BatchDone, BegunAnewError, Running
+from serving.errors import StoreUnavailableError
 
 
 class Streamer:
@@ -41,6 +43,8 @@ class Streamer:
         self.stopping = Stopping("after this batch")
         self.caught_up = threading.Event()
         """Set when everything that was there has been read once."""
+        self.process_ids: list[int] = []
+        """Of the actors at work."""
 
     def run(self, *, until_idle_s: float | None = None) -> StationReport:
         """Batch after batch, until told to stop, or nothing came for `until_idle_s`; what all of it came to.
@@ -51,24 +55,28 @@ class Streamer:
         with timed("stream") as report, lineage.run(self._settings, "stream") as made:
             made.serves(PURPOSE)
             report.read["messages"] = report.did["batches"] = report.wrote["values"] = 0
-            is_done = False
+            is_done = has_begun = False
             while not (is_done or self.stopping.is_asked):
                 try:
                     with Running(self._settings) as running:
+                        has_begun = True
                         try:
                             is_done = self._go_on(running, report, until_idle_s)
                         finally:
                             add_counts(report.did, running.counts)
                 except BegunAnewError as news:
                     complain(str(news))
-                except ReelError as error:
-                    if not error.passes:
+                except (ReelError, StoreUnavailableError) as error:
+                    passes = isinstance(error, StoreUnavailableError) or error.passes
+                    # Whoever has run waits for the next publication; at the start there is nothing to wait for.
+                    if not (passes or (has_begun and isinstance(error, NothingPublishedError))):
                         raise
                     self.stopping.pause_after(error)
         return report
 
     def _go_on(self, running: Running, report: StationReport, until_idle_s: float | None) -> bool:
         """Batches until the end; True, for that was all."""
+        self.process_ids = running.process_ids
         last_message = last_save = time.monotonic()
         while not self.stopping.is_asked:
             batch = running.batch()

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from features.columns import milliseconds
+from features.columns import flat, milliseconds
 from features.declarations import TILE_START
 from features.packing import pack, unpack
-from features.revision import is_in
+from features.revision import Flags, is_in
 from features.source import EVENT_TIME
 from features.tiles import merge_tiles, tiles
 from features.units import Hashes, hashes, is_among
+from features.windows import floor_ms
 from pipelines.feature_tables import Target
 from pipelines.stream.segments import Segments
 from serving.online_store import OnlineStore
@@ -27,12 +28,13 @@ from serving.online_store import OnlineStore
 class LogPart:
     """What came of one source's log, for some entities of one kind.
 
-    `changed`: keys that rows were taken from, of which `left` holds all that is left since the book's `since_ms`.
-    `forgotten`: keys of people of whom nothing older may stay either.
+    `changed`: keys that rows were taken from, none before `changed_since_ms`. `forgotten`: keys of people of whom
+    nothing older may stay either. `left`: all rows there now are of the one from that day on, and of the other.
     """
 
     added: pa.Table
     changed: pa.Array
+    changed_since_ms: int
     left: pa.Table
     forgotten: pa.Array
 
@@ -56,23 +58,24 @@ class TileBook:
     def apply(self, part: LogPart, store: OnlineStore) -> int:
         """Take the changes in and write the values of whom they are about; how many values."""
         group, entity = self.target.group, self.target.entity
-        anew = pa.concat_arrays([part.changed, part.forgotten]).unique()
-        added, left = part.added, part.left
-        if len(anew):
-            added = added.filter(pa.array(~is_in(added[entity], anew)))
-            left = left.filter(pa.array(is_in(left[entity], anew)))
-        made = self._tiles(added)
-        touched = pa.concat_arrays([anew, *made[entity].chunks]).unique()
+        anew_ms = floor_ms(part.changed_since_ms, max(group.states_of_tile))
+
+        def is_anew(log: pa.Table) -> Flags:
+            is_later = milliseconds(log[EVENT_TIME]) >= anew_ms
+            return (is_later & is_in(log[entity], part.changed)) | is_in(log[entity], part.forgotten)
+
+        made = self._tiles(part.added.filter(pa.array(~is_anew(part.added))))
+        touched = pa.concat_arrays([part.changed, part.forgotten, *made[entity].chunks]).unique()
         if not len(touched):
             return 0
         self._load(touched, part.forgotten, store)
-        if len(anew):
-            self._begin_anew(part.changed, part.forgotten)
-            self._append(self._tiles(left))
+        if len(part.changed) or len(part.forgotten):
+            self._begin_anew(part.changed, anew_ms, part.forgotten)
+            self._append(self._tiles(part.left.filter(pa.array(is_anew(part.left)))))
         self._append(made)
         whole = merge_tiles(group, entity, [self.tiled.take(np.unique(hashes(touched)))[1]])
         written = store.put_many(group.stored_as(entity), pack(group, entity, whole))
-        lost = anew.filter(pa.array(~is_in(anew, whole[entity].combine_chunks().unique())))
+        lost = touched.filter(pa.array(~is_in(touched, flat(whole[entity]).unique())))
         store.delete_many(group.stored_as(entity), lost.to_pylist())
         return written
 
@@ -82,14 +85,12 @@ class TileBook:
         self.tiled.keep(lambda _, rows: milliseconds(rows[TILE_START]) >= since_ms)
         self._loaded.clear()
 
-    def _begin_anew(self, changed: pa.Array, forgotten: pa.Array) -> None:
+    def _begin_anew(self, changed: pa.Array, anew_ms: int, forgotten: pa.Array) -> None:
         some, all_of = np.unique(hashes(changed)), np.unique(hashes(forgotten))
-        since_ms = self.since_ms
 
-        def stays(keys: Hashes, rows: pa.Table) -> np.ndarray:
-            is_recent = milliseconds(rows[TILE_START]) >= since_ms
-            kept: np.ndarray = ~((is_among(keys, some) & is_recent) | is_among(keys, all_of))
-            return kept
+        def stays(keys: Hashes, rows: pa.Table) -> Flags:
+            is_later = milliseconds(rows[TILE_START]) >= anew_ms
+            return ~((is_among(keys, some) & is_later) | is_among(keys, all_of))
 
         self.tiled.keep(stays)
 

@@ -6,10 +6,15 @@ An event passes three owners, each found by a hash, in one batch:
     people       the actor of a viewer, or account, makes the logs of whatever is bound together  (`log`)
     entities     the actor of a key adds its tiles up and writes its value                        (`publish`)
 
+An event that comes out of order changes rows that were counted already. Values of people are made anew at once; those
+of many people together (a delivery network in a region) are put right with the next checkpoint, or it would be done
+all the time.
+
 So it does not matter how producers key their messages, and more actors own fewer of each. Everything an actor keeps
 follows from the rows on its shelves: they alone are in a checkpoint.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +24,14 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from features.columns import flat
+from features.columns import flat, milliseconds
 from features.declarations import FeatureGroup
 from features.entities import entity as entity_of
 from features.groups import GROUPS
 from features.revision import is_in
-from features.source import EVENT_ID, Source
+from features.source import EVENT_ID, EVENT_TIME, Source
 from features.units import Hashes, hashes
-from features.windows import Cadence
+from features.windows import DAY_MS, Cadence, floor_ms
 from pipelines.feature_tables import Target
 from pipelines.kafka.log import EventLog
 from pipelines.kafka.message import Messages
@@ -49,7 +54,6 @@ TABLES = tuple(dict.fromkeys(name for source in SOURCES for name in source.reads
 Routed = dict[ShelfName, dict[str, pa.Table]]
 LogRows = dict[tuple[str, str], pa.Table]  # of a source's log, for the keys of an entity
 Part = TypeVar("Part")
-Named = TypeVar("Named", str, tuple[str, str])
 Rows = Callable[[ShelfName, str], pa.Table]
 _MOST_FILES = 40
 """Of one shelf's table in a checkpoint; then they are written anew as one."""
@@ -76,13 +80,21 @@ class Fetched:
     messages: int
 
 
+@dataclass(frozen=True)
+class Changed:
+    """Keys that rows of a log were taken from, and the first instant of these rows."""
+
+    keys: pa.Array
+    since_ms: int
+
+
 @dataclass
 class Affected:
-    """Keys whose values are to be made anew: by source and entity those that rows were taken from, and by entity those
-    of people of whom nothing older may stay.
+    """Whose values are to be made anew: by source and entity those that lost rows, and by entity the keys of people of
+    whom nothing older may stay.
     """
 
-    changed: dict[tuple[str, str], pa.Array] = field(default_factory=dict)
+    changed: dict[tuple[str, str], Changed] = field(default_factory=dict)
     forgotten: dict[str, pa.Array] = field(default_factory=dict)
 
     @property
@@ -93,7 +105,15 @@ class Affected:
     @classmethod
     def joined(cls, parts: Sequence["Affected"]) -> "Affected":
         """Of all parts."""
-        return cls(_keys_together([part.changed for part in parts]), _keys_together([part.forgotten for part in parts]))
+        whole = cls()
+        for part in parts:
+            for where, more in part.changed.items():
+                known = whole.changed.get(where, more)
+                keys = pa.concat_arrays([known.keys, more.keys]).unique()
+                whole.changed[where] = Changed(keys, min(known.since_ms, more.since_ms))
+            for name, keys in part.forgotten.items():
+                whole.forgotten[name] = pa.concat_arrays([whole.forgotten.get(name, keys), keys]).unique()
+        return whole
 
 
 @dataclass(frozen=True)
@@ -117,10 +137,11 @@ class Worker:
         self._fetched: list[Messages] = []
         self._theirs: Theirs | None = None
         self._titles: pa.Array = pa.array([], pa.string())
+        self._owed = Affected()
         self._files: dict[tuple[int, str], list[RowFile]] = {}
 
-    def begin(self) -> None:
-        """Take up the rows there are, and make of them what follows from them."""
+    def begin(self) -> int:
+        """Take up the rows there are, and make of them what follows from them; the id of this process."""
         self._tail: Tail = open_tail(self._setup.log, self._positions)
         self._store = open_online_store(self._setup.store_url)
         if self._place == 0:
@@ -136,6 +157,7 @@ class Worker:
                 rows[table] = every.filter(pa.array(mine)).select(shelf.schema(table).names).cast(shelf.schema(table))
             filled.append(shelf.fill(rows, self._shared))
         self._first = filled
+        return os.getpid()
 
     def first_logs(self) -> "LogRows | list[LogRows]":
         """Of the rows taken up, the logs' rows by the actor whose keys they are of."""
@@ -189,19 +211,27 @@ class Worker:
                 changes.append(shelf.add(new, self._shared, remake))
         self._note(affected, changes, added)
         self._theirs, self._titles = None, pa.array([], pa.string())
+        self._owe(affected)
         return affected, *self._cut({name: pa.concat_tables(some) for name, some in added.items()})
 
+    def owed(self) -> Affected:
+        """What is still to be made anew of entities that are no people; from then on it is not owed any more."""
+        owed, self._owed = self._owed, Affected()
+        return owed
+
     def left(self, affected: Affected) -> "LogRows | list[LogRows]":
-        """All there now is of the logs of the keys that lost something, by the actor whose keys they are."""
+        """All there now is of the logs of whoever lost something, by the actor whose keys they are."""
         found: list[LogRows] = [{} for _ in range(self._actors)]
         for target in TARGETS:
-            keys = self._anew(affected, target)
             where = (target.group.source.name, target.entity)
-            if not len(keys) or where in found[0]:
+            if where in found[0] or not (where in affected.changed or target.entity in affected.forgotten):
                 continue
             log = self._shelves[ShelfName.of(target.group.source)].logs[target.group.source.name].rows
-            rows = log.filter(pa.array(is_in(log[target.entity], keys)))
-            for into, part in zip(found, self._by_key(rows, target.entity), strict=True):
+            wanted = is_in(log[target.entity], affected.forgotten.get(target.entity, _NOBODY))
+            if (changed := affected.changed.get(where)) is not None:
+                is_later = milliseconds(log[EVENT_TIME]) >= floor_ms(changed.since_ms, DAY_MS)
+                wanted |= is_later & is_in(log[target.entity], changed.keys)
+            for into, part in zip(found, self._by_key(log.filter(pa.array(wanted)), target.entity), strict=True):
                 into[where] = part
         return _returned(found)
 
@@ -217,9 +247,13 @@ class Worker:
         values = 0
         for target, book in self._books.items():
             where = (target.group.source.name, target.entity)
-            changed = self._mine(affected.changed.get(where, _NOBODY))
+            changed = affected.changed.get(where, Changed(_NOBODY, 0))
             part = LogPart(
-                _joined(added, target), changed, _joined(left, target), forgotten.get(target.entity, _NOBODY)
+                added=_joined(added, target),
+                changed=self._mine(changed.keys),
+                changed_since_ms=changed.since_ms,
+                left=_joined(left, target),
+                forgotten=forgotten.get(target.entity, _NOBODY),
             )
             values += book.apply(part, self._store)
         return Published(values, self._counts, self._admitting.newest_ms, self._tail.behind())
@@ -271,14 +305,22 @@ class Worker:
         self, affected: Affected, changes: Sequence[dict[str, LogChange]], added: dict[str, list[pa.Table]]
     ) -> None:
         lost = Affected()
-        for change in changes:
-            for source, what in change.items():
-                if what.added.num_rows:
-                    added.setdefault(source, []).append(what.added)
-                for target in TARGETS if what.gone.num_rows else ():
-                    if target.group.source.name == source:
-                        lost.changed[source, target.entity] = flat(what.gone[target.entity]).drop_null().unique()
+        for source, what in (one for change in changes for one in change.items()):
+            if what.added.num_rows:
+                added.setdefault(source, []).append(what.added)
+            if not what.gone.num_rows:
+                continue
+            since_ms = int(milliseconds(what.gone[EVENT_TIME]).min())
+            for target in TARGETS:
+                if target.group.source.name == source:
+                    keys = flat(what.gone[target.entity]).drop_null().unique()
+                    lost.changed[source, target.entity] = Changed(keys, since_ms)
         affected.changed = Affected.joined([affected, lost]).changed
+
+    def _owe(self, affected: Affected) -> None:
+        """Put off what would be made of many people's rows: it is done with the next checkpoint, for all at once."""
+        many = {where: affected.changed.pop(where) for where in list(affected.changed) if where[1] not in _PERSONAL}
+        self._owed = Affected.joined([self._owed, Affected(many)])
 
     def _forgotten(self, theirs: Theirs) -> dict[str, pa.Array]:
         """The keys of everything personal that rows of some people lead to."""
@@ -295,10 +337,6 @@ class Worker:
                         found.setdefault(name, []).append(flat(rows[name]).drop_null())
         keys = {name: pa.concat_arrays(some).unique() for name, some in found.items()}
         return {name: some for name, some in keys.items() if len(some)}
-
-    def _anew(self, affected: Affected, target: Target) -> pa.Array:
-        changed = affected.changed.get((target.group.source.name, target.entity), _NOBODY)
-        return pa.concat_arrays([changed, affected.forgotten.get(target.entity, _NOBODY)])
 
     def _cut(self, logs: Mapping[str, pa.Table]) -> list[LogRows]:
         found: list[LogRows] = [{} for _ in range(self._actors)]
@@ -321,12 +359,6 @@ class Worker:
 
 _NOBODY = pa.array([], pa.string())
 _PERSONAL = frozenset(target.entity for target in TARGETS if entity_of(target.entity).is_personal)
-
-
-def _keys_together(parts: Sequence[Mapping[Named, pa.Array]]) -> dict[Named, pa.Array]:
-    """The distinct keys of all parts, by what they are of."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: pa.concat_arrays([part[name] for part in parts if name in part]).unique() for name in names}
 
 
 def _joined(parts: Sequence[LogRows], target: Target) -> pa.Table:
