@@ -14,7 +14,14 @@ from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import bucket_of, read_all
 from pipelines.online_people import (
-    PEOPLE_AS_OF, Records, a_stream_is_running, as_of, consent_records, latest, profile_records, records,
+    PEOPLE_AS_OF,
+    Records,
+    a_stream_is_running,
+    as_of,
+    consent_records,
+    latest,
+    profile_records,
+    records,
 )  # fmt: skip
 from serving.online_store import open_online_store
 

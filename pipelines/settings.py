@@ -151,6 +151,11 @@ class PrivacySettings(_Section):
         default=20, description="children count in aggregates only in crowds of so many viewers (k)"
     )
 
+    @property
+    def undescribed_profile_ms(self) -> int:
+        """`undescribed_profile_hours` in milliseconds."""
+        return int(self.undescribed_profile_hours * 3_600_000)
+
 
 class IngestSettings(_Section):
     """How Kafka is read."""

@@ -108,7 +108,7 @@ class Admitting:
     def _settled(
         self, schema: EventSchema, some: Sequence[pa.Table], settling: Settling, known: Known, now_ms: int
     ) -> pa.Table:
-        rows = pa.concat_tables(some, promote_options="default").unify_dictionaries().combine_chunks()
+        rows = pa.concat_tables(some, promote_options="permissive").unify_dictionaries().combine_chunks()
         rows, waits = settling.settle(rows)
         if waits.any():
             self.waiting[schema.fullname] = rows.filter(pa.array(waits)).combine_chunks()

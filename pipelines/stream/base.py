@@ -20,6 +20,7 @@ from pyiceberg.table import Table
 from features.columns import milliseconds
 from features.decision import DECISION_COLUMNS, decide
 from features.distinct import with_plain_texts
+from features.pseudonyms import Pseudonymizer
 from features.source import EVENT_NAME, EVENT_TIME
 from features.units import context_ms, hashes, is_among, units
 from features.windows import DAY_MS, floor_ms
@@ -40,14 +41,15 @@ from pipelines.lakehouse.scans import (
     snapshot_of,
     upper_instant_ms,
 )
+from pipelines.settings import Settings
 from pipelines.silver.sources import BRONZE_SNAPSHOT
 from pipelines.stream.known import CONSENTS, ERASURES, PROFILES, PURPOSE, SCHEMAS, STONES, TITLES, Known
 from pipelines.stream.shelves import ShelfName
+from pipelines.stream.waiting import BRONZE, waiting_rows
 from pipelines.stream.worker import SOURCES, TABLES, TARGETS
 from serving.online_store import OnlineStore
 
 PEOPLE_TOPIC, CATALOGUE_TOPIC = "user.events", "catalog.changes"
-BRONZE = "bronze.events"
 LONGEST_UNIT_MS = 7 * DAY_MS
 """How far back the beginning of a playback, or a session, that goes on is looked for."""
 _FOREVER_MS = 1 << 60
@@ -72,6 +74,7 @@ class Base:
     firsts: dict[str, Offsets]
     since_ms: int
     rows: "SilverRows"
+    waiting: dict[str, pa.Table]  # rows that wait for their profile, by event
 
 
 def identity_of(store: OnlineStore) -> str | None:
@@ -83,7 +86,9 @@ def identity_of(store: OnlineStore) -> str | None:
     return hashlib.blake2b(identity + built_from, digest_size=16).hexdigest()
 
 
-def base_of(lakehouse: Lakehouse, store: OnlineStore, contract: Contract, event_partition: str) -> Base:
+def base_of(
+    lakehouse: Lakehouse, store: OnlineStore, contract: Contract, hasher: Pseudonymizer, settings: Settings
+) -> Base:
     """What there is to go on from. Raises NothingPublishedError, or SnapshotGoneError for what has expired."""
     identity = identity_of(store)
     if identity is None:
@@ -106,6 +111,8 @@ def base_of(lakehouse: Lakehouse, store: OnlineStore, contract: Contract, event_
               for name in (PROFILES, CONSENTS, TITLES)}  # fmt: skip
     tables |= {name: read_all(lakehouse.existing(name), SCHEMAS[name]) for name in (ERASURES, STONES)}
     since_ms = floor_ms(built.newest_ms, DAY_MS) - DAY_MS
+    schemas = silver_schemas(contract, settings.lakehouse.event_partition)
+    of_tables = {name: one.offsets for name, one in firsts.items() if name in TABLES}
     return Base(
         identity,
         tables,
@@ -120,9 +127,10 @@ def base_of(lakehouse: Lakehouse, store: OnlineStore, contract: Contract, event_
             {one: known for one, known in offsets.items() if known},
             filled[0].topic_ids if filled else NO_IDS,
         ),
-        {name: one.offsets for name, one in firsts.items() if name in TABLES},
+        of_tables,
         since_ms,
-        SilverRows.of(lakehouse, inputs, since_ms, silver_schemas(contract, event_partition), built.decided_ms),
+        SilverRows.of(lakehouse, inputs, since_ms, schemas, built.decided_ms),
+        waiting_rows(lakehouse, contract, inputs, of_tables, hasher, settings.privacy.undescribed_profile_ms),
     )
 
 

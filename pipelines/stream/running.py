@@ -195,14 +195,14 @@ class Running:
         self._say(is_running=is_running)
 
     def _begin_anew(self) -> None:
-        lakehouse, cut = Lakehouse.open(self._settings), self._settings.lakehouse.event_partition
+        lakehouse, hasher = Lakehouse.open(self._settings), pseudonymizer(self._settings)
         try:
-            base = base_of(lakehouse, self._store, self._contract, cut)
+            base = base_of(lakehouse, self._store, self._contract, hasher, self._settings)
         except SnapshotGoneError as gone:
             raise NothingPublishedError(f"what that was made of has expired ({gone})") from None
         self._number, self._base, self._firsts = 0, base.identity, base.firsts
         known = self._knowing(base.tables, base.asked_ms)
-        self._begin(known, base.progress, base.since_ms, base.rows.as_known_to(known), {})
+        self._begin(known, base.progress, base.since_ms, base.rows.as_known_to(known), base.waiting)
         self._first_news = base.news
 
     def _begin_at(self, found: Checkpoint) -> None:
@@ -244,7 +244,7 @@ class Running:
             for topic, partitions in now.bounds.items()
         }
         self._tail = open_tail(self._log, {topic: first.pop(topic) for topic in _SHARED_TOPICS})
-        wait_ms = int(self._settings.privacy.undescribed_profile_hours * 3_600_000)
+        wait_ms = self._settings.privacy.undescribed_profile_ms
         admitting = Admitting(self._decoder, known.hasher, self._schemas, self._firsts, wait_ms)
         setup = Setup(self._log, known, admitting, since_ms, self._settings.online_store_url, rows, waiting)
         self._start(setup, first)

@@ -58,6 +58,7 @@ class Live:
         for person in PEOPLE:
             events += [described(person), consent(person, T0 - DAY), *watched(person, "vod-0", T0)]
             events += looked_around(person, "vod-0", T0 + HOUR)
+        events += watched("early", "vod-7", T0)  # described by nobody when features are built
         self.platform.send(*events)
 
     def value(self, person, key="profile_id"):
@@ -125,6 +126,8 @@ def test_what_happens_is_known_at_once(live):
         send(described("new"), consent("new", T0))
         wait_until(lambda: live.titles("new") == ["vod-1"])
         assert live.refusal("new") is None
+        send(described("early"), consent("early", T0))
+        wait_until(lambda: live.titles("early") == ["vod-7"])
     said = status(live.settings).did
     assert said["stream"].startswith("not running since")
     assert "2026-01-07" in said["stream has read client.playback to"]
