@@ -35,10 +35,13 @@ _TIME = pa.timestamp("ms", tz="UTC")
 
 @dataclass
 class Admitting:
-    """Messages in, rows of silver's tables out. `schemas` are of the tables wanted; `firsts`: where each begins."""
+    """Messages in, rows of silver's tables out. `events` are the names of those wanted, `schemas` of their tables;
+    `firsts`: where each begins.
+    """
 
     decoder: MessageDecoder
     hasher: Pseudonymizer
+    events: frozenset[str]
     schemas: Mapping[str, pa.Schema]
     firsts: Mapping[str, Offsets]
     wait_ms: int
@@ -53,7 +56,7 @@ class Admitting:
         parts: dict[str, list[pa.Table]] = {}
         admitted: dict[str, list[pa.Table]] = {name: [rows] for name, rows in self.waiting.items()}
         for messages in batch:
-            decoded = self.decoder.decode(messages.values)
+            decoded = self.decoder.decode(messages.values, self.events)
             add_counts(self.counts, {"cannot be read": len(decoded.bad)} if decoded.bad else {})
             for schema, rows, at in decoded.events:
                 if f"silver.{schema.domain}" in self.schemas:

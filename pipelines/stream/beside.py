@@ -30,11 +30,10 @@ def streaming(settings: Settings, on_batch: Callable[[BatchDone], None] = lambda
     thread.start()
     try:
         streamer.caught_up.wait()
-        if failures:
-            raise failures[0]
-        yield streamer
+        if not failures:
+            yield streamer
     finally:
         streamer.stopping.ask()
         thread.join()
-    if failures:
-        raise failures[0]
+        if failures:  # whatever went wrong in the block may be for that reason
+            raise failures[0]

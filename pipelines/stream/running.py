@@ -12,7 +12,7 @@ import ray
 
 from features.source import EVENT_NAME
 from features.windows import DAY_MS, floor_ms
-from pipelines.cluster import as_list, join_cluster, result_of
+from pipelines.cluster import WorkersLostError, as_list, join_cluster, result_of
 from pipelines.contract.events import Contract, load_contract
 from pipelines.enrichment import Enricher
 from pipelines.errors import ReelError
@@ -36,6 +36,7 @@ from pipelines.stream.known import Known
 from pipelines.stream.shelves import ShelfName
 from pipelines.stream.tails import Tail, open_tail
 from pipelines.stream.worker import (
+    EVENTS,
     GROUPS_STREAMED,
     SOURCES,
     TABLES,
@@ -245,7 +246,7 @@ class Running:
         }
         self._tail = open_tail(self._log, {topic: first.pop(topic) for topic in _SHARED_TOPICS})
         wait_ms = self._settings.privacy.undescribed_profile_ms
-        admitting = Admitting(self._decoder, known.hasher, self._schemas, self._firsts, wait_ms)
+        admitting = Admitting(self._decoder, known.hasher, EVENTS, self._schemas, self._firsts, wait_ms)
         setup = Setup(self._log, known, admitting, since_ms, self._settings.online_store_url, rows, waiting)
         self._start(setup, first)
 
@@ -348,7 +349,11 @@ def _together(first: dict[str, pa.Table], then: dict[str, pa.Table]) -> dict[str
 
 
 def _results(references: list[Any]) -> list[Any]:
-    return [result_of(reference) for reference in references]
+    """What the calls return. Raises WorkersLostError, also where what a call was given came from a lost actor."""
+    try:
+        return [result_of(reference) for reference in references]
+    except ray.exceptions.RayError as lost:
+        raise WorkersLostError(lost) from None
 
 
 def _merged(parts: Iterable[Mapping[str, Mapping[int, int]]]) -> Offsets:

@@ -49,6 +49,7 @@ from serving.online_store import open_online_store
 GROUPS_STREAMED: tuple[FeatureGroup, ...] = tuple(group for group in GROUPS if group.cadence is Cadence.EVENT)
 TARGETS = tuple(Target(group, entity) for group in GROUPS_STREAMED for entity in group.entities)
 SOURCES: tuple[Source, ...] = tuple({group.source.name: group.source for group in GROUPS_STREAMED}.values())
+EVENTS = frozenset(name for source in SOURCES for name in source.events)
 TABLES = tuple(dict.fromkeys(name for source in SOURCES for name in source.reads))
 
 Routed = dict[ShelfName, dict[str, pa.Table]]

@@ -15,7 +15,7 @@ from pipelines.stream.heard import Hearing, put_people
 from pipelines.stream.known import SCHEMAS, Known
 from pipelines.stream.running import schemas_of
 from pipelines.stream.tails import open_tail
-from pipelines.stream.worker import TABLES, TARGETS, Affected, Setup, Worker, share_of
+from pipelines.stream.worker import EVENTS, TABLES, TARGETS, Affected, Setup, Worker, share_of
 from serving.online_store import open_online_store
 from tests.platform import (
     DAY,
@@ -87,7 +87,7 @@ class Together:
             mine = {}
             for topic, partition in share_of(wheres, place, actors):
                 mine.setdefault(topic, {})[partition] = 0
-            admitting = Admitting(decoder, hasher, schemas, {}, HOUR_24)
+            admitting = Admitting(decoder, hasher, EVENTS, schemas, {}, HOUR_24)
             rows = lambda shelf, table: schemas[table].empty_table()  # noqa: E731
             setup = Setup(platform.log, known(), admitting, since_ms, self.url, rows, {})
             self.workers.append(Worker(place, actors, setup, mine))
