@@ -111,6 +111,8 @@ class Admitting:
     def _settled(
         self, schema: EventSchema, some: Sequence[pa.Table], settling: Settling, known: Known, now_ms: int
     ) -> pa.Table:
+        if any(part.schema != some[0].schema for part in some):  # from bronze and from the door
+            some = [with_plain_texts(part) for part in some]
         rows = pa.concat_tables(some, promote_options="permissive").unify_dictionaries().combine_chunks()
         rows, waits = settling.settle(rows)
         if waits.any():
