@@ -12,7 +12,6 @@ from pipelines.clean import clean
 from pipelines.contract.registry import open_registry
 from pipelines.ingest import ingest
 from pipelines.kafka.produce import Producer
-from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.settings import StreamSettings
 from pipelines.simulator import SimulationConfig, simulate
 from pipelines.stream.station import Streamer
@@ -23,7 +22,6 @@ from tests.platform import SALT, Platform
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(600)]
 PLATFORM = SimulationConfig(households=20, days=5, seed=3, heartbeat_s=120)
 each_target = pytest.mark.parametrize("target", TARGETS, ids=[one.name for one in TARGETS])
-TABLES_OF_PEOPLE = ("privacy.consents", "privacy.profiles")
 
 
 class StoppedHereError(Exception):
@@ -39,7 +37,6 @@ class Worlds:
         cut = len(batches) // 2
         self.produce(batches[:cut])
         self.road(self.log.settings)
-        self.before = self.people()
         self.produce(batches[cut:])
         self.batch, self.steady, self.disturbed = (self.copy(name) for name in ("batch", "steady", "disturbed"))
 
@@ -65,10 +62,6 @@ class Worlds:
         )
         stream = StreamSettings(actors=2, batch_ms=1, batch_messages=1_000, checkpoint_seconds=0.2)
         return self.log.settings.model_copy(update={"work_dir": folder, "stream": stream})
-
-    def people(self):
-        lakehouse = Lakehouse.open(self.log.settings)
-        return {name: self.log.rows(name) for name in TABLES_OF_PEOPLE if lakehouse.existing(name) is not None}
 
 
 def stored(settings, target):
@@ -126,16 +119,6 @@ def worlds(tmp_path_factory):
         worlds.report = Streamer(worlds.steady).run(until_idle_s=0.2)
         disturbed_run(worlds.disturbed)
         yield worlds
-
-
-def came_back(worlds):
-    """Users who refused when features were first built and allow now: what they did before is the batch's to bring."""
-    rows = sorted(worlds.people_now()["privacy.consents"], key=lambda row: row["event_timestamp"])
-    allowed = {}
-    for row in rows:
-        says = row["allows_analytics"] and row["allows_personalization"]
-        allowed.setdefault(row["user_id"], []).append(says)
-    return {user for user, said in allowed.items() if said[-1] and not all(said)}
 
 
 @each_target
