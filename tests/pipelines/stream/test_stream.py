@@ -104,6 +104,11 @@ def test_what_happens_is_known_at_once(live):
     road(live.settings)
     send = live.platform.send
     with streaming(live.settings):
+        # Who was described after features were built: what they did before has waited for it.
+        assert live.value("early") is None
+        send(described("early"), consent("early", T0))
+        wait_until(lambda: live.titles("early") == ["vod-7"])
+
         send(*watched("ann", "vod-1", NOW))
         wait_until(lambda: live.titles("ann") == ["vod-0", "vod-1"])
         assert live.value("ann", "user_id")["recent_titles"] == ["vod-0", "vod-1"]
@@ -126,8 +131,6 @@ def test_what_happens_is_known_at_once(live):
         send(described("new"), consent("new", T0))
         wait_until(lambda: live.titles("new") == ["vod-1"])
         assert live.refusal("new") is None
-        send(described("early"), consent("early", T0))
-        wait_until(lambda: live.titles("early") == ["vod-7"])
     said = status(live.settings).did
     assert said["stream"].startswith("not running since")
     assert "2026-01-07" in said["stream has read client.playback to"]
