@@ -3,10 +3,12 @@
 import time
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import httpx
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.cluster import connected
@@ -19,7 +21,7 @@ from pipelines.settings import Settings
 from pipelines.stream.beside import streaming
 
 WATCHED_MS = 40 * 60_000
-LONGEST_WAIT_S = 60.0
+LONGEST_WAIT_S = 30.0
 _POLL_S = 0.005
 
 
@@ -33,7 +35,7 @@ def show_live(settings: Settings, client: httpx.Client, profile: str, content_id
     def said(path: str) -> Any:
         answer = client.get(path, params=questions[path]).raise_for_status().json()
         if path == "/v1/features":
-            return answer["values"]["recent_titles"]
+            return answer["values"].get("recent_titles")
         return [(item["content_id"], item["score"]) for item in answer["items"]]
 
     contract = load_contract(settings.schemas)
@@ -45,7 +47,8 @@ def show_live(settings: Settings, client: httpx.Client, profile: str, content_id
         before = {path: said(path) for path in questions}
         ended_ms = _now_of(client, questions["/v1/features"]) + WATCHED_MS
         for event in _finished(settings, profile, content_id, ended_ms):
-            producer.produce(event["event_name"], pa.Table.from_pylist([event]))
+            schema = contract.event(event["event_name"])
+            producer.produce(schema, pa.Table.from_pylist([event], schema=schema.arrow))
         producer.flush()
         sent = time.perf_counter()
         say(f"\n{profile} has finished {content_id}: the event is in the log, and the stream reads on")
@@ -56,7 +59,7 @@ def show_live(settings: Settings, client: httpx.Client, profile: str, content_id
 
 
 def _until(holds: Callable[[], bool], since: float) -> float | None:
-    """Milliseconds from an instant until something holds; None if it does not for a minute."""
+    """Milliseconds from an instant until something holds; None if it does not for half a minute."""
     while not holds():
         if time.perf_counter() - since > LONGEST_WAIT_S:
             return None
@@ -67,8 +70,7 @@ def _until(holds: Callable[[], bool], since: float) -> float | None:
 def _now_of(client: httpx.Client, question: dict[str, str]) -> int:
     """The instant that answers are as of: the platform's own now."""
     as_of = client.get("/v1/features", params=question).raise_for_status().json()["as_of"]
-    instant: int = pa.scalar(as_of).cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()).as_py()
-    return instant
+    return int(datetime.fromisoformat(as_of).timestamp() * 1000)
 
 
 def _finished(settings: Settings, profile: str, content_id: str, ended_ms: int) -> list[dict[str, Any]]:
@@ -76,7 +78,7 @@ def _finished(settings: Settings, profile: str, content_id: str, ended_ms: int) 
     viewers = pq.read_table(
         settings.work_dir / "truth" / "viewers.parquet", columns=["profile_id", "user_id", "market"]
     )
-    viewer = viewers.filter(pa.compute.equal(viewers["profile_id"], profile)).to_pylist()[0]
+    viewer = viewers.filter(pc.equal(viewers["profile_id"], profile)).to_pylist()[0]
     playback = uuid.uuid4().hex
 
     def event(name: str, at_ms: int, **properties: object) -> dict[str, Any]:
