@@ -27,6 +27,7 @@ from serving.reasons import Reason
 from serving.settings import ServingSettings
 from serving.store_reader import StoreReader, read_as_of_ms
 from serving.tokens import Scope
+from serving.watch import measures
 
 Entity = Literal["user_id", "profile_id", "content_id", "channel_id", "cdn_region"]
 """What can be asked about. Of a session nobody can tell here whose it is, so it cannot be asked for consent."""
@@ -109,7 +110,10 @@ class FeatureLookup:
         except StoreUnavailableError as error:
             return None, [_nothing(group, keys, Reason.of(error)) for group in groups]
         # Valuing is arithmetic: it has no part in the store's budget, and none on the event loop.
-        return found.as_of_ms, await asyncio.to_thread(_valued, groups, keys, found)
+        rows_of_groups = await asyncio.to_thread(_valued, groups, keys, found)
+        for group, rows in zip(groups, rows_of_groups, strict=True):
+            measures.served(group.name, [(row.age_ms, row.values) for row in rows])
+        return found.as_of_ms, rows_of_groups
 
     def _read(
         self,
@@ -207,24 +211,28 @@ def feature_routes(lookup: FeatureLookup, settings: ServingSettings, access: Acc
     @router.post("/v1/features", summary="Features of many keys")
     async def many_keys(question: ManyKeysQuestion) -> ManyKeysAnswer:
         """The same for many keys of one entity, in one look-up; rows come in the order of the keys."""
-        if len(question.keys) > settings.max_keys:
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"at most {settings.max_keys} keys at once; received {len(question.keys)}",
-            )
-        declared = _declared(question.group, question.entity)
-        entity: Entity = question.entity  # type: ignore[assignment]  # _declared refused every other name
-        as_of_ms, rows = await lookup.rows(declared, entity, question.keys, question.purpose, question.market)
-        return ManyKeysAnswer(
-            group=question.group,
-            entity=entity,
-            purpose=question.purpose,
-            as_of=online.iso_instant(as_of_ms),
-            degraded=_is_degraded(rows),
-            rows=rows,
-        )
+        return await answer_many(lookup, question, settings.max_keys)
 
     return router
+
+
+async def answer_many(lookup: FeatureLookup, question: ManyKeysQuestion, most_keys: int) -> ManyKeysAnswer:
+    """The answer to a question that came over HTTP or gRPC. Raises ProblemError if there is none to give."""
+    if len(question.keys) > most_keys:
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY, f"at most {most_keys} keys at once; received {len(question.keys)}"
+        )
+    declared = _declared(question.group, question.entity)
+    entity: Entity = question.entity  # type: ignore[assignment]  # _declared refused every other name
+    as_of_ms, rows = await lookup.rows(declared, entity, question.keys, question.purpose, question.market)
+    return ManyKeysAnswer(
+        group=question.group,
+        entity=entity,
+        purpose=question.purpose,
+        as_of=online.iso_instant(as_of_ms),
+        degraded=_is_degraded(rows),
+        rows=rows,
+    )
 
 
 def _declared(name: str, entity: str) -> FeatureGroup:

@@ -7,8 +7,9 @@ output  tombstones, and a signed receipt for each request
     1. the request is on record (`privacy.erasures`): from now on the door lets none of their events in
     2. their tombstones are set, which is a mark: no run that began before it commits any more (`lakehouse.erasures`)
     3. every pseudonym of theirs is looked for, put on record with the request, and its tombstone set
-    4. a pass: quarantine, tables, training sets, the stream's checkpoint, online store. Files with rows of theirs are
-       written anew without, in every snapshot of the table's history (`lakehouse.history`); the old ones are deleted
+    4. a pass: quarantine, tables, training sets, the stream's checkpoint, online store, logged predictions. Files with
+       rows of theirs are written anew without, in every snapshot of a table's history (`lakehouse.history`), the old
+       ones deleted at once
     5. a new mark is set, and a pass made behind it, until one finds nothing: a run that began between two marks may
        have copied rows that were still there
     6. files that no table names and that hold rows of theirs are deleted: what crashed runs and compaction have left.
@@ -36,7 +37,7 @@ from pipelines.lakehouse.commits import commit_files
 from pipelines.lakehouse.erasures import newest_mark
 from pipelines.lakehouse.files import TableFiles, write_files
 from pipelines.lakehouse.scans import read_all
-from pipelines.privacy import models, online, training_sets
+from pipelines.privacy import models, online, predictions, training_sets
 from pipelines.privacy.from_tables import (
     Looked,
     Taken,
@@ -178,9 +179,11 @@ class Erasing:
         online_values = online.erase(self.settings, requests.person)
         in_stream = checkpoint.discard(self.settings.stream_folder)
         add_counts(self.did, {"files of the stream's checkpoint": in_stream} if in_stream else {})
+        predicted = predictions.erase(self.settings.predictions_folder, requests)
         add_counts(self.did, {"rows of training sets": in_sets} if in_sets else {})
         add_counts(self.did, {"online values": online_values} if online_values else {})
-        return rows + in_sets > 0
+        add_counts(self.did, {"logged predictions": predicted} if predicted else {})
+        return rows + in_sets + predicted > 0
 
     def _out_of_quarantine(self, requests: Requests, looked: Looked) -> Taken:
         table = self.lakehouse.existing(QUARANTINE)
