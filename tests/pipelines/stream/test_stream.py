@@ -69,7 +69,9 @@ class Live:
             (at_ms,) = store.get_many("meta", ["watermark_ms"])
         if packed == [None]:
             return None
-        return unpack_values(USER_VIEWING_HISTORY, packed, int(at_ms)).to_pylist()[0]
+        value = unpack_values(USER_VIEWING_HISTORY, packed, int(at_ms)).to_pylist()[0]
+        del value[USER_VIEWING_HISTORY.age_column]  # values go before the watermark, by which ages are told
+        return value
 
     def titles(self, person):
         value = self.value(person)
