@@ -116,6 +116,18 @@ def revise_rows(
     return RevisedRows(_in_order(pa.concat_tables([kept, was_there, rows]), entity), has_changed)
 
 
+def differences(key: str, old: pa.Table, new: pa.Table) -> tuple[Int64s, Int64s]:
+    """(places in `old` of rows that are gone, places in `new` of rows that have come); one that changed is in both.
+
+    No `key` is twice in one of the tables, which have the same columns.
+    """
+    was, now = _paired(old, new, [key])
+    both = np.flatnonzero((was >= 0) & (now >= 0))
+    is_same = np.zeros(len(was), dtype=np.bool_)
+    is_same[both] = _same(old, was[both], new, now[both])
+    return was[~is_same & (was >= 0)], now[~is_same & (now >= 0)]
+
+
 def is_in(values: pa.Array | pa.ChunkedArray, wanted: pa.Array) -> Flags:
     """Which texts are among the wanted; null is not."""
     return np.asarray(pc.is_in(flat(values), value_set=wanted, skip_nulls=True), dtype=np.bool_)

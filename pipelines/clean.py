@@ -67,7 +67,7 @@ class Cleaning:
         self._sessions_spec = tables.silver_playback_sessions(cut)
         self._targets = targets(contract, cut)
         self._pseudonymizer = pseudonymizer(settings)
-        self._wait_ms = int(settings.privacy.undescribed_profile_hours * 3_600_000)
+        self._wait_ms = settings.privacy.undescribed_profile_ms
         self._memory = Memory()
 
     def run(self, on_progress: OnProgress = lambda done, total: None) -> StationReport:

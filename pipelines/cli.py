@@ -142,7 +142,7 @@ def ingest(
 
         with _ray(context.obj):
             follower = Follower(context.obj, topic or (), on_batch=lambda batch: show_line(batch, as_json=as_json))
-            with follower.stopped_by_signals():
+            with follower.stopping.by_signals():
                 report = follower.run(accept_lost=accept_lost, until_idle_s=until_idle)
     else:
         from pipelines.ingest import ingest as run
@@ -161,6 +161,22 @@ def clean(context: typer.Context, as_json: Json = False) -> None:
 
     with _ray(context.obj), progress_bar("cleaning", shown=not as_json) as bar:
         report = run(context.obj, on_progress=bar.reach)
+    show(report, as_json=as_json)
+
+
+@app.command()
+def stream(
+    context: typer.Context,
+    until_idle: Annotated[float | None, typer.Option(help="Stop after so many seconds without a message.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Keep event features up to date from Kafka, from where `reel features` left off, until stopped."""
+    from pipelines.stream.station import Streamer
+
+    with _ray(context.obj):
+        streamer = Streamer(context.obj)
+        with streamer.stopping.by_signals():
+            report = streamer.run(until_idle_s=until_idle)
     show(report, as_json=as_json)
 
 
@@ -273,7 +289,7 @@ def demo(
     context: typer.Context,
     keep: Annotated[bool, typer.Option("--keep", help="Go on serving until stopped.")] = False,
 ) -> None:
-    """Run the whole road on a small simulated platform and ask it two questions."""
+    """Run the whole road on a small simulated platform, ask it two questions, and change the answers by an event."""
     from pipelines.demo import run_demo
 
     run_demo(context.obj, keep=keep)

@@ -1,4 +1,6 @@
-"""Demo: the whole road on a small simulated platform, from an empty folder, and two questions at its end."""
+"""Demo: the whole road on a small simulated platform, from an empty folder; two questions, and an event that changes
+the answers.
+"""
 
 import os
 import shutil
@@ -26,6 +28,7 @@ from pipelines.build_features import build_features
 from pipelines.clean import clean
 from pipelines.cluster import connected
 from pipelines.console import UNWRAPPED, progress_bar, say
+from pipelines.demo_live import show_live
 from pipelines.errors import JavaMissing, MavenMissing
 from pipelines.evaluate import evaluate
 from pipelines.feed import feed_simulation
@@ -67,6 +70,7 @@ def run_demo(settings: Settings, *, keep: bool) -> None:
                 StationReport("serve", wrote={"address": address}, seconds=time.perf_counter() - serving_started)
             )
             _ask(settings, address)
+            _show_live(settings, address)
             _summary(reports, time.perf_counter() - started)
             with _mlflow_page(settings, keep=keep) as mlflow_page:
                 say(f"API page  {address}/docs" + ("" if keep else "  (while it serves: make demo KEEP=1)"))
@@ -163,14 +167,26 @@ def _port(settings: Settings) -> int:
 
 def _ask(settings: Settings, address: str) -> None:
     """Two questions: what next for a viewer the platform knows, and for one it has never seen."""
-    headers = {"Authorization": f"Bearer {new_token(settings, 'demo')}"}
-    with httpx.Client(base_url=address, timeout=30, headers=headers) as client:
+    with _client(settings, address) as client:
         for profile in (_known_profile(settings), "somebody-new"):
             answer = client.get("/v1/recommendations", params={"profile_id": profile, "k": 5}).raise_for_status().json()
             why = f", because {answer['reason']}" if answer.get("reason") else ""
             say(f"\nGET /v1/recommendations?profile_id={profile}&k=5   from: {answer['source']}{why}")
             for place, item in enumerate(answer["items"], start=1):
                 say(f"  {place}. {item['title']}  ({', '.join(item['genres'])})")
+
+
+def _show_live(settings: Settings, address: str) -> None:
+    """The viewer that the platform knows finishes the title that it recommends most."""
+    profile = _known_profile(settings)
+    with _client(settings, address) as client:
+        first = client.get("/v1/recommendations", params={"profile_id": profile, "k": 1}).raise_for_status().json()
+        show_live(settings, client, profile, first["items"][0]["content_id"])
+
+
+def _client(settings: Settings, address: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {new_token(settings, 'demo')}"}
+    return httpx.Client(base_url=address, timeout=30, headers=headers)
 
 
 def _known_profile(settings: Settings) -> str:

@@ -9,14 +9,10 @@ does not grow with the backlog. What a batch has read is on record with its rows
 killed, or that lost its broker, goes on where the last commit left off.
 """
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from pipelines.clean import Cleaning
-from pipelines.console import complain
 from pipelines.errors import ReelError
 from pipelines.ingest import Ingestion, warn_of_nulls
 from pipelines.lakehouse.audit import continuous
@@ -24,8 +20,8 @@ from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.expiry import tidy
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
+from pipelines.stopping import Stopping
 
-LONGEST_PAUSE_S = 30.0
 BATCHES_PER_TIDYING = 50
 
 
@@ -36,54 +32,30 @@ class Follower:
         self, settings: Settings, topics: Sequence[str] = (), *, on_batch: Callable[[StationReport], None]
     ) -> None:
         self._settings, self._topics, self._on_batch = settings, topics, on_batch
-        self._told_to_stop = threading.Event()
-        self._failures = 0
-
-    def stop(self) -> None:
-        """Finish the batch at hand, then return from `run`."""
-        self._told_to_stop.set()
-
-    @contextmanager
-    def stopped_by_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask to stop; a second one does what it always did."""
-        before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
-
-        def ask(number: int, frame: object) -> None:
-            self.stop()
-            complain("stopping after this batch; once more stops at once, and the batch is done again later")
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
-
-        for kind in before:
-            signal.signal(kind, ask)
-        try:
-            yield
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
+        self.stopping = Stopping("after this batch")
 
     def run(self, *, accept_lost: bool = False, until_idle_s: float | None = None) -> StationReport:
-        """Batch after batch, until `stop` is called, or nothing came for `until_idle_s`; the sum of all batches.
+        """Batch after batch, until `stopping` is asked for, or nothing came for `until_idle_s`; the sum of all batches.
 
         A failure that passes (a broker that restarts, another ingest that was faster) is told and tried again, with
-        growing pauses of up to `LONGEST_PAUSE_S`; any other ends the run.
+        growing pauses; any other ends the run.
         """
         at_most = self._settings.ingest.messages_per_commit
         with timed("follow") as total, continuous(self._settings, "follow", tries_again=self._tries_again):
             total.did["batches"] = 0
             stations: tuple[Ingestion, Cleaning] | None = None
             last_message = time.monotonic()
-            while not self._told_to_stop.is_set():
+            while not self.stopping.is_asked:
                 started = time.monotonic()
                 try:
                     stations = stations or self._open()
                     batch = self._batch(*stations, at_most, accept_lost)
-                    self._failures = 0
+                    self.stopping.succeeded()
                 except ReelError as error:
                     if not error.passes:
                         raise
                     stations = None  # opened anew: whatever it had open may be what failed
-                    self._pause_after(error)
+                    self.stopping.pause_after(error)
                     continue
                 messages = int(batch.read["messages"])
                 if messages:
@@ -119,7 +91,7 @@ class Follower:
 
     def _wait(self, ingestion: Ingestion, until: float, full: int) -> None:
         """Until the time of the next batch, or until one is full."""
-        while (left := until - time.monotonic()) > 0 and not self._told_to_stop.wait(min(left, 1.0)):
+        while (left := until - time.monotonic()) > 0 and not self.stopping.wait(min(left, 1.0)):
             try:
                 if ingestion.waiting() >= full:
                     return
@@ -129,14 +101,8 @@ class Follower:
                 return  # the batch itself finds out, and tells
 
     def _tries_again(self, error: ReelError) -> bool:
-        self._pause_after(error)
-        return not self._told_to_stop.is_set()
-
-    def _pause_after(self, error: ReelError) -> None:
-        self._failures += 1
-        pause_s = min(2.0 ** (self._failures - 1), LONGEST_PAUSE_S)
-        complain(f"{error}; trying again in {pause_s:.0f} s")
-        self._told_to_stop.wait(pause_s)
+        self.stopping.pause_after(error)
+        return not self.stopping.is_asked
 
 
 def _add(total: StationReport, batch: StationReport) -> None:

@@ -44,8 +44,11 @@ class MessageDecoder:
     registry_location: str
     schemas: str
 
-    def decode(self, values: Sequence[bytes | None]) -> DecodedMessages:
-        """Decode messages per schema; whatever cannot be is named with its reason, never raised."""
+    def decode(self, values: Sequence[bytes | None], wanted: frozenset[str] | None = None) -> DecodedMessages:
+        """Decode messages per schema; whatever cannot be is named with its reason, never raised.
+
+        Of events whose name is not among the `wanted`, if these are given, nothing is decoded.
+        """
         bad, by_schema = _by_schema(values)
         events: list[tuple[EventSchema, pa.Table, NDArray[np.int64]]] = []
         for schema_id, at in by_schema.items():
@@ -57,6 +60,8 @@ class MessageDecoder:
             reader = _readers(self.schemas).get(_record_name(writer))
             if reader is None:
                 bad += [SetAside(index, "unknown_event", schema_id) for index in at.tolist()]
+                continue
+            if wanted is not None and reader.name not in wanted:
                 continue
             bodies = values if len(at) == len(values) else [values[index] for index in at.tolist()]
             try:

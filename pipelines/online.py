@@ -13,7 +13,16 @@ from features.packing import pack
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import bucket_of, read_all
-from pipelines.online_people import PEOPLE_AS_OF, as_of, consent_records, latest, profile_records, records
+from pipelines.online_people import (
+    PEOPLE_AS_OF,
+    Records,
+    a_stream_is_running,
+    as_of,
+    consent_records,
+    latest,
+    profile_records,
+    records,
+)  # fmt: skip
 from serving.online_store import open_online_store
 
 POPULAR_TITLES = 200
@@ -115,7 +124,7 @@ def materialize_context(
     lists = {"all": [t for t in ranked if t[0] in shown], "kids": [t for t in ranked if t[0] in kids]}
     profiles, consents = lakehouse.existing("privacy.profiles"), lakehouse.existing("privacy.consents")
     people = as_of([profiles, consents])
-    groups = {
+    groups: dict[str, Records] = {
         "titles": records(known, "content_id", ["title", "genres", "maturity_rating", "content_type"]),
         "profiles": profile_records(read_all(profiles, tables.PROFILES)),
         "consents": consent_records(read_all(consents, tables.CONSENTS)),
@@ -133,6 +142,9 @@ def materialize_context(
         ),
     }
     with open_online_store(online.url) as store:
+        if a_stream_is_running(store):  # what it has heard of people is newer than the registries
+            del groups["profiles"], groups["consents"]
+            groups["meta"] = iter([one for one in groups["meta"] if one[0] != PEOPLE_AS_OF])
         return {
             f"online {group}": store.put_many(group, ((key, json.dumps(value).encode()) for key, value in rows))
             for group, rows in groups.items()

@@ -5,6 +5,7 @@ batch (spec 8.4), long before features are built again. A store that was never f
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ from serving.errors import StoreUnavailableError
 from serving.online_store import OnlineStore, open_online_store
 
 _FILLED, PEOPLE_AS_OF = "built_from", "people_as_of"  # among the store's `meta`
+STREAM = "stream"
+"""Among the store's `meta`: how far `reel stream` has come."""
+STREAM_SILENT_MS = 30_000
+"""A stream that has said nothing for so long does not run any more."""
 Records = Iterator[tuple[str, object]]
 
 
@@ -45,14 +50,14 @@ def publish_people(lakehouse: Lakehouse, url: str) -> int:
     What was published before is not written again: the store says as of which snapshots that was. Raises
     StoreUnavailableError.
     """
-    if _is_not_made(url):
+    if not is_made(url):
         return 0
     found = {one.table: lakehouse.existing(one.table) for one in _REGISTRIES}
     now = as_of(found.values())
     with open_online_store(url) as store:
         filled, said = store.get_many("meta", [_FILLED, PEOPLE_AS_OF])
         before: dict[str, int | None] = {} if said is None else json.loads(said)
-        if filled is None or before == now:
+        if filled is None or before == now or a_stream_is_running(store):
             return 0
         written = sum(
             _publish(store, one, table, before.get(one.table))
@@ -72,9 +77,16 @@ def tell_service(lakehouse: Lakehouse, url: str) -> int:
         return 0
 
 
-def _is_not_made(url: str) -> bool:
-    """Whether it is an embedded store that is not there: opening it would make it."""
-    return url.startswith("lmdb://") and not Path(url.removeprefix("lmdb://")).exists()
+def a_stream_is_running(store: OnlineStore) -> bool:
+    """Whether `reel stream` keeps them up to date: what ingest has heard is older than what they say by then."""
+    (said,) = store.get_many("meta", [STREAM])
+    state = {} if said is None else json.loads(said)
+    return bool(state.get("is_running")) and time.time() * 1000 - state["at_ms"] < STREAM_SILENT_MS
+
+
+def is_made(url: str) -> bool:
+    """Whether there is a store to open: an embedded one that is not there would be made by that."""
+    return not url.startswith("lmdb://") or Path(url.removeprefix("lmdb://")).exists()
 
 
 def as_of(registries: Iterable[Table | None]) -> dict[str, int | None]:
@@ -113,13 +125,29 @@ _REGISTRIES = (
 )
 
 
+def put_spoken_of(store: OnlineStore, table: str, rows: pa.Table, spoken_of: pa.Table) -> int:
+    """Write the records of whom `spoken_of` is about, from all `rows` of the registry of that name; how many."""
+    (registry,) = (one for one in _REGISTRIES if one.table == table)
+    return _put(store, registry, _of(rows, registry.key, spoken_of[registry.key]))
+
+
 def _publish(store: OnlineStore, registry: _Registry, table: Table, since: int | None) -> int:
     rows = read_all(table, registry.schema)
     try:
         paths = [file.file_path for file in appended_files(table, since)]
-        spoken_of = read_files(TableFiles.of(table), paths, [registry.key])[registry.key] if paths else pa.array([])
-        rows = rows.filter(pc.is_in(rows[registry.key], value_set=spoken_of.cast(pa.string()).unique()))
+        if paths:
+            rows = _of(rows, registry.key, read_files(TableFiles.of(table), paths, [registry.key])[registry.key])
+        else:
+            rows = rows.slice(0, 0)
     except ExpiredSnapshotError:
         pass  # of everybody, then
+    return _put(store, registry, rows)
+
+
+def _of(rows: pa.Table, key: str, people: pa.ChunkedArray) -> pa.Table:
+    return rows.filter(pc.is_in(rows[key], value_set=people.cast(pa.string()).unique()))
+
+
+def _put(store: OnlineStore, registry: _Registry, rows: pa.Table) -> int:
     values = ((key, json.dumps(value).encode()) for key, value in registry.records(rows))
     return store.put_many(registry.group, values)

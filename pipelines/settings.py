@@ -151,6 +151,11 @@ class PrivacySettings(_Section):
         default=20, description="children count in aggregates only in crowds of so many viewers (k)"
     )
 
+    @property
+    def undescribed_profile_ms(self) -> int:
+        """`undescribed_profile_hours` in milliseconds."""
+        return int(self.undescribed_profile_hours * 3_600_000)
+
 
 class IngestSettings(_Section):
     """How Kafka is read."""
@@ -159,6 +164,20 @@ class IngestSettings(_Section):
     messages_per_commit: Count = Field(default=1_000_000, description="messages one commit carries at most")
     batch_seconds: Seconds = Field(
         default=10, description="when following: a batch begins this long after the one before it, or when it is full"
+    )
+
+
+class StreamSettings(_Section):
+    """How features are kept up to date from Kafka (`reel stream`)."""
+
+    actors: Count = Field(default=1, description="Ray actors among which partitions, people and entities are shared")
+    batch_ms: Annotated[float, Field(gt=0)] = Field(
+        default=100, description="a batch begins this long after the one before it, or when that is done"
+    )
+    batch_messages: Count = Field(default=50_000, description="messages a batch takes at most")
+    checkpoint_seconds: Seconds = Field(default=10, description="how much is read again at most after a crash")
+    folder: ProjectPath | None = Field(
+        default=None, description="where checkpoints lie; null means work_dir/stream; all actors must see it"
     )
 
 
@@ -360,6 +379,7 @@ class Settings(_Section):
     ray: RaySettings = RaySettings()
     privacy: PrivacySettings = PrivacySettings()
     ingest: IngestSettings = IngestSettings()
+    stream: StreamSettings = StreamSettings()
     sources: dict[str, SourceSettings] = Field(
         default_factory=dict, description="Iceberg catalogs to ingest from, by the name they are called by"
     )
@@ -386,6 +406,11 @@ class Settings(_Section):
     def online_store_url(self) -> str:
         """Address of the online store."""
         return self.online_store.url or f"lmdb://{self.work_dir / 'online'}"
+
+    @property
+    def stream_folder(self) -> Path:
+        """Where the stream's checkpoint lies."""
+        return self.stream.folder or self.work_dir / "stream"
 
     @property
     def predictions_folder(self) -> Path:

@@ -7,8 +7,9 @@ output  tombstones, and a signed receipt for each request
     1. the request is on record (`privacy.erasures`): from now on the door lets none of their events in
     2. their tombstones are set, which is a mark: no run that began before it commits any more (`lakehouse.erasures`)
     3. every pseudonym of theirs is looked for, put on record with the request, and its tombstone set
-    4. a pass: quarantine, tables, training sets, online store, logged predictions. Files with rows of theirs are
-       written anew without, in every snapshot of a table's history (`lakehouse.history`), the old ones deleted at once
+    4. a pass: quarantine, tables, training sets, the stream's checkpoint, online store, logged predictions. Files with
+       rows of theirs are written anew without, in every snapshot of a table's history (`lakehouse.history`), the old
+       ones deleted at once
     5. a new mark is set, and a pass made behind it, until one finds nothing: a run that began between two marks may
        have copied rows that were still there
     6. files that no table names and that hold rows of theirs are deleted: what crashed runs and compaction have left.
@@ -56,6 +57,7 @@ from pipelines.processes import locked
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.secrets import pseudonymizer, receipt_key, tombstone_key
 from pipelines.settings import Settings
+from pipelines.stream import checkpoint
 
 STATION = "privacy-erase"
 QUARANTINE = "quarantine.events"
@@ -175,6 +177,8 @@ class Erasing:
             on_progress(done + 1, len(theirs))
         in_sets = training_sets.erase(self.settings.work_dir, requests)
         online_values = online.erase(self.settings, requests.person)
+        in_stream = checkpoint.discard(self.settings.stream_folder)
+        add_counts(self.did, {"files of the stream's checkpoint": in_stream} if in_stream else {})
         predicted = predictions.erase(self.settings.predictions_folder, requests)
         add_counts(self.did, {"rows of training sets": in_sets} if in_sets else {})
         add_counts(self.did, {"online values": online_values} if online_values else {})

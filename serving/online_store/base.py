@@ -33,6 +33,10 @@ class OnlineStore(ABC):
         """The value of each entity, in the order asked; None where there is none."""
 
     @abstractmethod
+    def delete_many(self, group: str, entities: Iterable[str]) -> int:
+        """Delete what `group` holds of each entity; how many values that were."""
+
+    @abstractmethod
     def delete_entity(self, entity: str) -> int:
         """Delete what every group holds of `entity`; how many values that were."""
 

@@ -126,6 +126,12 @@ class LmdbStore(OnlineStore):
 
         return self._run(look_up)
 
+    def delete_many(self, group: str, entities: Iterable[str]) -> int:
+        """See OnlineStore; one transaction."""
+        prefix = _prefix(group)
+        keys = [prefix + check_entity(entity).encode() for entity in entities]
+        return self._run(partial(_delete_keys, keys=keys), write=True) if keys else 0
+
     def delete_entity(self, entity: str) -> int:
         """See OnlineStore; one transaction."""
         return self._run(partial(_delete, names=[check_entity(entity).encode()]), write=True)
@@ -234,6 +240,10 @@ def _copy(transaction: Transaction, folder: Path, map_bytes: int) -> None:
         while batch := list(islice(items, ROWS_PER_COMMIT)):
             with copy.begin(write=True) as writing:
                 writing.cursor().putmulti(batch, append=True)
+
+
+def _delete_keys(transaction: Transaction, keys: list[bytes]) -> int:
+    return sum(transaction.delete(key) for key in keys)
 
 
 def _delete(transaction: Transaction, names: list[bytes]) -> int:

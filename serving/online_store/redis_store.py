@@ -76,6 +76,15 @@ class RedisStore(OnlineStore):
         values: dict[str, bytes | None] = dict(zip(keys, found, strict=True))
         return [values.get(entity) for entity in entities]
 
+    def delete_many(self, group: str, entities: Iterable[str]) -> int:
+        """See OnlineStore; one DEL for each 5,000 keys."""
+        self._check_writable()
+        prefix, deleted = _prefix(group), 0
+        remaining = iter(entities)
+        while batch := [prefix + check_entity(entity).encode() for entity in islice(remaining, ROWS_PER_BATCH)]:
+            deleted += int(self._run(partial(self._client.delete, *batch)))
+        return deleted
+
     def delete_entity(self, entity: str) -> int:
         """See OnlineStore; one DEL over the groups."""
         self._check_writable()

@@ -144,3 +144,9 @@ def test_every_station_explains_itself(reel_here, command):
     done = reel_here(command, "--help")
     assert done.returncode == 0
     assert "--json" in done.stdout
+
+
+def test_a_stream_needs_features_to_go_on_from(tmp_path):
+    kafka = f"embedded:{tmp_path / 'log.db'}"
+    line = the_line(reel(tmp_path, "stream", REEL_KAFKA_BOOTSTRAP_SERVERS=kafka), 1)
+    assert "run `reel features`" in line

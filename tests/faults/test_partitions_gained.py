@@ -39,6 +39,6 @@ def test_partitions_that_come_while_it_follows_are_read_from_their_beginnings(to
         topics.send(name, topics.messages(3), 0)
         wait_until(lambda: road.consumed()[name] == {"0": 23, "1": 7})
     finally:
-        follower.stop()
+        follower.stopping.ask()
         following.join()
     assert road.origins() == offsets(name, 0, range(23)) | offsets(name, 1, range(7))

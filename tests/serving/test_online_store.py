@@ -85,6 +85,15 @@ def test_a_group_is_deleted_whole_and_no_other_is(store: OnlineStore) -> None:
     assert store.delete_group("titles") == 0
 
 
+def test_of_one_group_some_are_deleted_and_nothing_else_is(store: OnlineStore) -> None:
+    for group in ("one", "two"):
+        store.put_many(group, [(name, name.encode()) for name in ("a", "b", "c")])
+    assert store.delete_many("one", ["a", "c", "nobody"]) == 2
+    assert store.delete_many("one", []) == 0
+    assert store.get_many("one", ["a", "b", "c"]) == [None, b"b", None]
+    assert store.get_many("two", ["a", "b", "c"]) == [b"a", b"b", b"c"]
+
+
 def test_keys_are_those_of_one_group_though_another_groups_name_starts_alike(store: OnlineStore) -> None:
     names = [f"title {number}" for number in range(25_001)]  # several pages, several batches
     store.put_many("titles", ((name, b"x") for name in names))

@@ -1,0 +1,89 @@
+"""What every actor must know whoever's events it has: people, who is erased, and the catalogue."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from features.consent import ConsentHistory
+from features.decision import Registries, decided_otherwise
+from features.profiles import ProfileRegistry
+from features.pseudonyms import Pseudonymizer
+from features.purposes import Purpose
+from pipelines.contract.essential import essential_events
+from pipelines.contract.events import Contract
+from pipelines.door import Door
+from pipelines.enrichment import Enricher
+from pipelines.erased import Tombstones
+from pipelines.lakehouse import tables
+from pipelines.silver.enrichment import Knowledge
+from pipelines.silver.histories import History
+from pipelines.stream.shelves import Theirs
+
+PROFILES, CONSENTS, ERASURES, STONES, TITLES = (
+    "privacy.profiles", "privacy.consents", "privacy.erasures", "privacy.tombstones", "silver.titles"
+)  # fmt: skip
+SCHEMAS = {
+    PROFILES: tables.PROFILES,
+    CONSENTS: tables.CONSENTS,
+    ERASURES: tables.ERASURES,
+    STONES: tables.TOMBSTONES,
+    TITLES: tables.TITLE_HISTORY,
+}
+Tables = Mapping[str, pa.Table]
+
+# Features are made for people who allow this; every event group has it as its purpose.
+PURPOSE = Purpose.PERSONALIZATION
+
+
+@dataclass
+class Known:
+    """Tables of people and titles, as they are now, and what follows from them. `asked_ms`: when consent was asked."""
+
+    contract: Contract
+    hasher: Pseudonymizer
+    tombstone_key: bytes = field(repr=False)
+    enricher: Enricher
+    tables: dict[str, pa.Table]
+    asked_ms: int
+    registries: Registries = field(init=False)
+    erased: Tombstones = field(init=False, repr=False)
+    knowledge: Knowledge = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._look(SCHEMAS)
+
+    @property
+    def door(self) -> Door:
+        """The door, for people as they are known now."""
+        return Door(self.hasher, self.registries, self.enricher, self.erased)
+
+    def hear(self, news: Tables, now_ms: int) -> Theirs:
+        """Learn new rows of some tables; of titles, all rows there are now.
+
+        Returns whose rows are to be forgotten: who withdrew consent, is deleted, or turns out to be a child.
+        """
+        before, before_ms = self.registries, self.asked_ms
+        for name, rows in news.items():
+            self.tables[name] = rows if name == TITLES else pa.concat_tables([self.tables[name], rows]).combine_chunks()
+        self._look(news)
+        self.asked_ms = now_ms
+        users, profiles = set[str](), set[str]()
+        if {PROFILES, CONSENTS} & set(news):
+            users, profiles = decided_otherwise(before, before_ms, self.registries, now_ms, PURPOSE)
+        if ERASURES in news:
+            users |= set(news[ERASURES]["pseudonym"].to_pylist())
+        return Theirs(*(pa.array(sorted(some), pa.string()) for some in (users, profiles)))
+
+    def _look(self, changed: Mapping[str, object]) -> None:
+        if {PROFILES, CONSENTS} & set(changed):
+            self.registries = Registries(
+                ConsentHistory.of(self.tables[CONSENTS]),
+                ProfileRegistry.of(self.tables[PROFILES]),
+                essential_events(self.contract),
+            )
+        if {ERASURES, STONES} & set(changed):
+            self.erased = Tombstones.of(self.tombstone_key, self.tables[STONES], self.tables[ERASURES])
+        if TITLES in changed:
+            nobody = History.of(tables.SUBSCRIPTIONS.empty_table(), "user_id")
+            self.knowledge = Knowledge(History.of(self.tables[TITLES], "content_id"), nobody)

@@ -1,0 +1,367 @@
+"""One run of the stream, from a checkpoint or a publication to a failure or the end: its actors and its batches."""
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from features.source import EVENT_NAME
+from features.windows import DAY_MS, floor_ms
+from pipelines.cluster import WorkersLostError, as_list, join_cluster, result_of
+from pipelines.contract.events import Contract, load_contract
+from pipelines.enrichment import Enricher
+from pipelines.errors import ReelError
+from pipelines.feature_logs import silver_schemas
+from pipelines.feature_tables import declared
+from pipelines.kafka.log import open_log
+from pipelines.kafka.offsets import Offsets, OffsetsLostError, Progress, plan
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.scans import SnapshotGoneError
+from pipelines.messages import MessageDecoder
+from pipelines.online_people import STREAM
+from pipelines.report import summed
+from pipelines.secrets import pseudonymizer, tombstone_key
+from pipelines.settings import Settings
+from pipelines.stream.admitting import Admitting
+from pipelines.stream.base import CATALOGUE_TOPIC, PEOPLE_TOPIC, NothingPublishedError, base_of, identity_of
+from pipelines.stream.checkpoint import FILE, Checkpoint, SavedRows
+from pipelines.stream.files import RowFile, write_rows
+from pipelines.stream.heard import Hearing, put_people
+from pipelines.stream.known import Known
+from pipelines.stream.shelves import ShelfName
+from pipelines.stream.tails import Tail, open_tail
+from pipelines.stream.worker import (
+    EVENTS,
+    GROUPS_STREAMED,
+    SOURCES,
+    TABLES,
+    Affected,
+    Fetched,
+    Published,
+    Rows,
+    Setup,
+    Worker,
+    now_ms,
+    share_of,
+)  # fmt: skip
+from serving.online_store import open_online_store
+
+DECLARED = " ".join(declared(group) for group in GROUPS_STREAMED)
+SHELVES = tuple(dict.fromkeys(ShelfName.of(source) for source in SOURCES))
+LONGEST_DELAY_MS = max(group.delay for group in GROUPS_STREAMED)
+_SHARED_TOPICS = (PEOPLE_TOPIC, CATALOGUE_TOPIC)
+_LEAST_WAIT_S = 0.01
+_SAY_EVERY_S = 1.0
+
+
+class BegunAnewError(ReelError):
+    """What the stream goes by has changed, and it begins anew."""
+
+    passes = True
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """One batch: how many messages, how many values were written, and how long it took from when they were read."""
+
+    messages: int
+    values: int
+    seconds: float
+
+
+class Running:
+    """The actors at work; a context manager, which lets go of them. Raises NothingPublishedError."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder = settings.stream_folder
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._store = open_online_store(settings.online_store_url)
+        self._contract = load_contract(settings.schemas)
+        self._log = open_log(settings)
+        self._decoder = MessageDecoder(settings.registry_location, str(settings.schemas))
+        self._schemas = schemas_of(self._contract, settings.lakehouse.event_partition)
+        self._workers: list[Any] = []
+        self.process_ids: list[int] = []
+        self._tail: Tail | None = None
+        self._newest_ms: Offsets = {}
+        self._positions: Offsets = {}
+        self._done: list[Published] = []
+        self._known_files: dict[str, str] = {}
+        self._first_news: dict[str, pa.Table] = {}
+        self._firsts: Mapping[str, Offsets] = {}
+        self._next_s = self._said_s = 0.0
+        self._has_saved = False
+
+    def __enter__(self) -> "Running":
+        try:
+            identity = identity_of(self._store)
+            if identity is None:
+                raise NothingPublishedError("it holds nothing whole")
+            found = Checkpoint.load(self._folder)
+            if found is not None and (found.base, found.declared) == (identity, DECLARED):
+                self._begin_at(found)
+            else:
+                self._begin_anew()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ray.exceptions.RayError):  # an actor that was lost needs no letting go
+            ray.get([worker.close.remote() for worker in self._workers], timeout=5)
+        for worker in self._workers:
+            ray.kill(worker)
+        if self._tail is not None:
+            self._tail.close()
+        self._store.close()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What became of messages and rows that are in no value, since this began."""
+        return summed(one.counts for one in self._done)
+
+    def batch(self) -> BatchDone:
+        """Steps 1 to 5 of the stream."""
+        wait_s = max(_LEAST_WAIT_S, self._next_s - time.monotonic())
+        self._next_s = time.monotonic() + wait_s + self._settings.stream.batch_ms / 1000
+        most = max(1, self._settings.stream.batch_messages // len(self._workers))
+        fetched: list[Fetched] = self._of_all("fetch", most, wait_s)
+        started = time.perf_counter()
+        self._positions = _merged(one.positions for one in fetched)
+        assert self._tail is not None, "it is read while actors run"
+        heard = self._tail.drain()
+        news = _together(self._first_news, self._hearing(heard))
+        self._first_news = {}
+        if news:
+            self._known.hear(news, now_ms())
+            put_people(self._store, self._known, news)
+            for name in news:
+                self._known_files.pop(name, None)
+        messages = sum(one.messages for one in fetched) + sum(map(len, heard))
+        if messages or news:
+            self._done = self._process(news)
+            self._newest_ms = _merged([self._newest_ms, *(one.newest_ms for one in self._done)])
+            self._say()
+        elif time.monotonic() - self._said_s > _SAY_EVERY_S:
+            self._say()
+        values = sum(one.values for one in self._done) if messages or news else 0
+        return BatchDone(messages, values, time.perf_counter() - started)
+
+    def check(self) -> None:
+        """Raise BegunAnewError if something else was put online since this began, or a topic has more partitions."""
+        now = identity_of(self._store)
+        if now is not None and now != self._base:
+            raise BegunAnewError("`reel features` has put a new publication online: the stream begins anew from it")
+        bounds = self._log.available(self._topics).bounds
+        if {topic: set(partitions) for topic, partitions in bounds.items()} != self._partitions:
+            raise BegunAnewError("topics have other partitions than before: the stream goes on with them")
+
+    def save(self, *, is_running: bool = True) -> None:
+        """Step 6 of the stream; first what is owed is put right, and what has become the batch's own time let go."""
+        if self._has_saved and not (self._folder / FILE).exists():
+            raise BegunAnewError("somebody is being erased, and the checkpoint with them: the stream begins anew")
+        owed = Affected.joined(self._of_all("owed"))
+        if not owed.is_nobody:
+            left = self._in_parts("left", owed)
+            nothing: list[dict[str, pa.Table]] = [{} for _ in self._workers]
+            _results([worker.publish.remote(owed, *nothing, *(some[place] for some in left))
+                      for place, worker in enumerate(self._workers)])  # fmt: skip
+        self._advance()
+        self._number += 1
+        rows: list[list[RowFile]] = self._of_all("save", self._folder, self._number)
+        waiting: dict[str, list[str]] = {}
+        for place, some in enumerate(self._of_all("waiting")):
+            for event, held in some.items():
+                waiting.setdefault(event, []).append(f"{self._number}-{place}-waiting-{event}.arrow")
+                write_rows(self._folder / waiting[event][-1], held)
+        for name, table in self._known.tables.items():
+            if name not in self._known_files:
+                self._known_files[name] = f"{self._number}-{name}.arrow"
+                write_rows(self._folder / self._known_files[name], table)
+        assert self._tail is not None, "it is read while actors run"
+        progress = Progress(self._progress.cluster_id, _merged([self._positions, self._tail.positions]),
+                            self._progress.topic_ids)  # fmt: skip
+        Checkpoint(
+            self._number, self._base, DECLARED, progress, self._firsts, self._newest_ms, self._since_ms,
+            self._known.asked_ms, SHELVES, [file for some in rows for file in some], self._known_files, waiting,
+        ).save(self._folder)  # fmt: skip
+        self._has_saved = True
+        self._say(is_running=is_running)
+
+    def _begin_anew(self) -> None:
+        lakehouse, hasher = Lakehouse.open(self._settings), pseudonymizer(self._settings)
+        try:
+            base = base_of(lakehouse, self._store, self._contract, hasher, self._settings)
+        except SnapshotGoneError as gone:
+            raise NothingPublishedError(f"what that was made of has expired ({gone})") from None
+        self._number, self._base, self._firsts = 0, base.identity, base.firsts
+        known = self._knowing(base.tables, base.asked_ms)
+        self._begin(known, base.progress, base.since_ms, base.rows.as_known_to(known), base.waiting)
+        self._first_news = base.news
+
+    def _begin_at(self, found: Checkpoint) -> None:
+        self._number, self._base, self._firsts = found.number, found.base, found.firsts
+        self._newest_ms = {topic: dict(some) for topic, some in found.newest_ms.items()}
+        known = self._knowing(found.tables(self._folder), found.asked_ms)
+        rows = SavedRows(self._folder, found.shelves, found.rows, self._schemas)
+        self._begin(known, found.progress, found.since_ms, rows, found.held(self._folder))
+        self._known_files, self._has_saved = dict(found.known), True
+
+    def _knowing(self, tables: Mapping[str, pa.Table], asked_ms: int) -> Known:
+        return Known(
+            self._contract,
+            pseudonymizer(self._settings),
+            tombstone_key(self._settings),
+            Enricher.of(self._settings.enrichment),
+            dict(tables),
+            asked_ms,
+        )
+
+    def _begin(
+        self, known: Known, progress: Progress, since_ms: int, rows: Rows, waiting: Mapping[str, pa.Table]
+    ) -> None:
+        self._known, self._hearing, self._since_ms = known, Hearing(self._decoder, known), since_ms
+        topics = {event.topic for event in self._contract.events if f"silver.{event.domain}" in TABLES}
+        self._topics = (*sorted(topics), *_SHARED_TOPICS)
+        now = self._log.available(self._topics)
+        try:
+            plan("the stream", progress, now)
+        except OffsetsLostError:
+            raise NothingPublishedError("Kafka has deleted messages that came after it") from None
+        self._progress = Progress(now.cluster_id, {}, now.topic_ids)
+        self._partitions = {topic: set(partitions) for topic, partitions in now.bounds.items()}
+        first = {
+            topic: {
+                one: progress.offsets.get(topic, {}).get(one, 0 if topic in progress.offsets else earliest)
+                for one, (earliest, _) in partitions.items()
+            }
+            for topic, partitions in now.bounds.items()
+        }
+        self._tail = open_tail(self._log, {topic: first.pop(topic) for topic in _SHARED_TOPICS})
+        wait_ms = self._settings.privacy.undescribed_profile_ms
+        admitting = Admitting(self._decoder, known.hasher, EVENTS, self._schemas, self._firsts, wait_ms)
+        setup = Setup(self._log, known, admitting, since_ms, self._settings.online_store_url, rows, waiting)
+        self._start(setup, first)
+
+    def _start(self, setup: Setup, first: Offsets) -> None:
+        join_cluster()
+        count, shared = self._settings.stream.actors, ray.put(setup)
+        wheres = [(topic, one) for topic, partitions in first.items() for one in partitions]
+        for place in range(count):
+            mine: Offsets = {}
+            for topic, one in share_of(wheres, place, count):
+                mine.setdefault(topic, {})[one] = first[topic][one]
+            self._workers.append(ray.remote(Worker).remote(place, count, shared, mine))
+        self.process_ids = self._of_all("begin")
+        logs = self._in_parts("first_logs")
+        _results([worker.fill.remote(*(some[place] for some in logs)) for place, worker in enumerate(self._workers)])
+
+    def _process(self, news: Mapping[str, pa.Table]) -> list[Published]:
+        """Steps 4 and 5."""
+        told = ray.put(news) if news else news
+        routed = self._in_parts("admit", told, now_ms())
+        logs = [
+            as_list(worker.log.options(num_returns=len(self._workers) + 1).remote(*(some[place] for some in routed)))
+            for place, worker in enumerate(self._workers)
+        ]
+        affected = Affected.joined(_results([some[0] for some in logs]))
+        left = [] if affected.is_nobody else self._in_parts("left", affected)
+        published = [
+            worker.publish.remote(affected, *(some[place + 1] for some in logs), *(some[place] for some in left))
+            for place, worker in enumerate(self._workers)
+        ]
+        done: list[Published] = _results(published)
+        return done
+
+    def _advance(self) -> None:
+        """Everything before yesterday, as far as all partitions have come, is the batch's own."""
+        behind = set().union(*(one.behind for one in self._done))
+        waited_for = [self._newest_ms.get(topic, {}).get(one) for topic, one in behind]
+        known = [at for partitions in self._newest_ms.values() for at in partitions.values()]
+        if not known or None in waited_for:
+            return
+        reached_ms = min((at for at in waited_for if at is not None), default=max(known))
+        since_ms = floor_ms(min(reached_ms, now_ms()), DAY_MS) - DAY_MS
+        if since_ms > self._since_ms:
+            self._of_all("advance", since_ms)
+            self._since_ms = since_ms
+
+    def _say(self, *, is_running: bool = True) -> None:
+        """How far the stream has come: for the service, which answers as of the newest event, and for `reel status`."""
+        assert self._tail is not None, "it is read while actors run"
+        positions = _merged([self._positions, self._tail.positions])
+        state = {
+            "is_running": is_running,
+            "at_ms": now_ms(),
+            "actors": len(self._workers),
+            "partitions": {
+                topic: {
+                    str(one): {"offset": offset, "event_ms": self._newest_ms.get(topic, {}).get(one)}
+                    for one, offset in partitions.items()
+                }
+                for topic, partitions in positions.items()
+            },
+        }
+        records = [(STREAM, json.dumps(state).encode())]
+        known = [at for partitions in self._newest_ms.values() for at in partitions.values()]
+        if known:
+            (stored,) = self._store.get_many("meta", ["watermark_ms"])
+            watermark_ms = max(int(stored or 0), max(known) + 1 + LONGEST_DELAY_MS)
+            records.append(("watermark_ms", str(watermark_ms).encode()))
+        self._store.put_many("meta", records)
+        self._said_s = time.monotonic()
+
+    def _of_all(self, method: str, *arguments: Any) -> list[Any]:
+        """What the method of every actor returns."""
+        return _results([getattr(worker, method).remote(*arguments) for worker in self._workers])
+
+    def _in_parts(self, method: str, *arguments: Any) -> list[list[Any]]:
+        """References to what the method of every actor returns for each actor."""
+        count = len(self._workers)
+        return [
+            as_list(getattr(worker, method).options(num_returns=count).remote(*arguments)) for worker in self._workers
+        ]
+
+
+def schemas_of(contract: Contract, event_partition: str) -> dict[str, pa.Schema]:
+    """The columns of silver that some source reads, by table."""
+    silver = silver_schemas(contract, event_partition)
+    found = {}
+    for name in TABLES:
+        columns = dict.fromkeys(one for source in SOURCES for one in (*source.reads.get(name, ()), EVENT_NAME))
+        found[name] = pa.schema([(one, silver[name].field(one).type) for one in columns])
+    return found
+
+
+def _together(first: dict[str, pa.Table], then: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    """Rows of some tables, and of some, in one."""
+    return {
+        name: pa.concat_tables([some[name] for some in (first, then) if name in some])
+        for name in dict.fromkeys([*first, *then])
+    }
+
+
+def _results(references: list[Any]) -> list[Any]:
+    """What the calls return. Raises WorkersLostError, also where what a call was given came from a lost actor."""
+    try:
+        return [result_of(reference) for reference in references]
+    except ray.exceptions.RayError as lost:
+        raise WorkersLostError(lost) from None
+
+
+def _merged(parts: Iterable[Mapping[str, Mapping[int, int]]]) -> Offsets:
+    """The greatest of each partition."""
+    whole: Offsets = {}
+    for part in parts:
+        for topic, partitions in part.items():
+            known = whole.setdefault(topic, {})
+            for one, at in partitions.items():
+                known[one] = max(at, known.get(one, at))
+    return whole

@@ -1,0 +1,216 @@
+"""Actors' work without Ray: in many small batches, among several, out of order, it comes to what one batch comes to."""
+
+import random
+
+import pyarrow as pa
+import pytest
+
+from features.packing import unpack
+from features.pseudonyms import Pseudonymizer
+from pipelines.enrichment import Enricher
+from pipelines.messages import MessageDecoder
+from pipelines.stream.admitting import Admitting
+from pipelines.stream.files import read_rows
+from pipelines.stream.heard import Hearing, put_people
+from pipelines.stream.known import SCHEMAS, Known
+from pipelines.stream.running import schemas_of
+from pipelines.stream.tails import open_tail
+from pipelines.stream.worker import EVENTS, TABLES, TARGETS, Affected, Setup, Worker, share_of
+from serving.online_store import open_online_store
+from tests.platform import (
+    DAY,
+    HOUR,
+    MINUTE,
+    SALT,
+    T0,
+    Platform,
+    consent,
+    described,
+    event,
+    looked_around,
+    title,
+    watched,
+)
+
+HOUR_24 = 24 * HOUR
+SHARED = ("user.events", "catalog.changes")
+
+
+def evening(person, chance, at_ms):
+    """What one viewer does in an evening, heartbeats and all."""
+    events = looked_around(person, f"vod-{chance.randrange(9)}", at_ms)
+    for n in range(4):
+        at_ms += chance.randrange(HOUR)
+        content = f"vod-{chance.randrange(9)}"
+        playback = watched(person, content, at_ms + 10 * MINUTE, chance.choice([20.0, 60.0, 95.0]), cdn="akamai")
+        common = {name: playback[0][name] for name in ("content_id", "playback_id")}
+        shown = {"bitrate_kbps": 3000, "resolution": "1080p", "buffer_length_ms": 900, "dropped_frames": 0}
+        beats = [
+            event(
+                "playback.heartbeat",
+                at_ms + minute * MINUTE,
+                person,
+                position_ms=minute,
+                cdn="akamai",
+                **shown,
+                **common,
+            )
+            for minute in range(1, 10)
+        ]
+        stalled = {"position_ms": 1, "rebuffer_duration_ms": 700, "bitrate_at_rebuffer": 3000}
+        stall = event("playback.rebuffer", at_ms + 90_000, person, **stalled, **common)
+        events += [*playback, *beats, stall]
+        if n == 0:
+            events.append(playback[1])  # sent again
+    return events
+
+
+class Together:
+    """Some workers on one log, batch after batch, as the stream drives them."""
+
+    def __init__(self, platform, folder, actors, since_ms=T0 - DAY):
+        self.url = f"lmdb://{folder}"
+        hasher = Pseudonymizer((SALT,))
+        decoder = MessageDecoder(platform.settings.registry_location, str(platform.settings.schemas))
+
+        def known():
+            empty = {name: schema.empty_table() for name, schema in SCHEMAS.items()}
+            return Known(platform.contract, hasher, b"key", Enricher(), empty, 0)
+
+        self.known, schemas = known(), schemas_of(platform.contract, "month")
+        self.hearing = Hearing(decoder, self.known)
+        topics = sorted({one.topic for one in platform.contract.events if f"silver.{one.domain}" in TABLES})
+        wheres = [(topic, partition) for topic in topics for partition in range(2)]
+        self.tail = open_tail(platform.log, {topic: {0: 0, 1: 0} for topic in SHARED})
+        self.workers = []
+        for place in range(actors):
+            mine = {}
+            for topic, partition in share_of(wheres, place, actors):
+                mine.setdefault(topic, {})[partition] = 0
+            admitting = Admitting(decoder, hasher, EVENTS, schemas, {}, HOUR_24)
+            rows = lambda shelf, table: schemas[table].empty_table()  # noqa: E731
+            setup = Setup(platform.log, known(), admitting, since_ms, self.url, rows, {})
+            self.workers.append(Worker(place, actors, setup, mine))
+        for worker in self.workers:
+            worker.begin()
+        self._fill()
+
+    def _fill(self):
+        logs = [self.parts(worker.first_logs()) for worker in self.workers]
+        for place, worker in enumerate(self.workers):
+            worker.fill(*(some[place] for some in logs))
+
+    def parts(self, returned):
+        return returned if len(self.workers) > 1 else [returned]
+
+    def batch(self, most, now_ms=T0 + 9 * DAY):
+        read = sum(worker.fetch(most, 0).messages for worker in self.workers)
+        heard = self.tail.drain()
+        news = self.hearing(heard)
+        if news:
+            self.known.hear(news, now_ms)
+        with open_online_store(self.url) as store:
+            put_people(store, self.known, news)
+        routed = [self.parts(worker.admit(news, now_ms)) for worker in self.workers]
+        logs = [worker.log(*(some[place] for some in routed)) for place, worker in enumerate(self.workers)]
+        affected = Affected.joined([some[0] for some in logs])
+        left = [] if affected.is_nobody else [self.parts(worker.left(affected)) for worker in self.workers]
+        for place, worker in enumerate(self.workers):
+            worker.publish(affected, *(some[place + 1] for some in logs), *(some[place] for some in left))
+        return read + len(heard)
+
+    def put_right(self):
+        """As before a checkpoint."""
+        owed = Affected.joined([worker.owed() for worker in self.workers])
+        left = [self.parts(worker.left(owed)) for worker in self.workers]
+        for place, worker in enumerate(self.workers):
+            worker.publish(owed, *({} for _ in self.workers), *(some[place] for some in left))
+
+    def run(self, most):
+        while self.batch(most):
+            pass
+        self.put_right()
+
+    def tiles(self):
+        """Every stored tile of every target."""
+        found = {}
+        with open_online_store(self.url) as store:
+            for target in TARGETS:
+                group = target.group.stored_as(target.entity)
+                keys = sorted(store.keys(group))
+                packed = list(zip(keys, store.get_many(group, keys), strict=True))
+                for row in unpack(target.group, target.entity, packed).to_pylist():
+                    found[target.name, row[target.entity], row["tile_ms"], row["tile_start"]] = row
+        return found
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REEL_SALT", SALT)
+        platform = Platform(tmp_path_factory.mktemp("platform"))
+        chance = random.Random(5)
+        people = [f"viewer-{n}" for n in range(5)]
+        events = [title(f"vod-{n}", *chance.sample(["drama", "news", "comedy"], 2)) for n in range(9)]
+        platform.send(*events, *map(described, people), *(consent(person, T0 - DAY) for person in people))
+        events = [one for person in people for night in range(3) for one in evening(person, chance, T0 + night * DAY)]
+        events.sort(key=lambda one: one["event_timestamp"] + chance.choice([0, 0, 0, 2 * HOUR]))  # some come late
+        platform.send(*events)
+        yield platform
+
+
+@pytest.fixture(scope="module")
+def at_once(platform, tmp_path_factory):
+    one = Together(platform, tmp_path_factory.mktemp("at-once"), 1)
+    one.run(1 << 20)
+    return one.tiles()
+
+
+@pytest.mark.parametrize(("actors", "most"), [(1, 40), (3, 60)])
+def test_in_small_batches_it_comes_to_the_same(platform, at_once, tmp_path, actors, most):
+    assert {name for name, *_ in at_once} == {target.name for target in TARGETS}
+    some = Together(platform, tmp_path / "online", actors)
+    some.run(most)
+    tiles = some.tiles()
+    assert tiles.keys() == at_once.keys()
+    assert tiles == at_once
+
+
+def test_from_what_was_saved_it_goes_on_to_the_same(platform, at_once, tmp_path):
+    """Saved after some batches, more are done and lost; others go on from the rows, as if those had never been."""
+    first = Together(platform, tmp_path / "online", 1)
+    for _ in range(4):
+        first.batch(40)
+    (worker,) = first.workers
+    kept = {
+        (name, table): segments.rows
+        for name, shelf in worker._shelves.items()
+        for table, segments in shelf.rows.items()
+    }
+    positions = {topic: dict(some) for topic, some in worker._tail.positions.items()}
+    for _ in range(3):
+        first.batch(40)
+    again = Together(platform, tmp_path / "online", 1)
+    setup = again.workers[0]._setup
+    saved = Setup(setup.log, first.known, setup.admitting, setup.since_ms, setup.store_url,
+                  lambda shelf, table: kept[shelf, table], {})  # fmt: skip
+    again.workers, again.tail, again.known = [Worker(0, 1, saved, positions)], first.tail, first.known
+    again.workers[0].begin()
+    again._fill()
+    again.run(40)
+    assert again.tiles() == at_once
+
+
+def test_files_of_a_shelf_hold_each_row_once(platform, tmp_path):
+    one = Together(platform, tmp_path / "online", 1)
+    (worker,) = one.workers
+    for number in range(1, 6):
+        one.batch(40)
+        files = worker.save(tmp_path, number)
+    for place, shelf in enumerate(worker._shelves.values()):
+        for table, segments in shelf.rows.items():
+            named = [file.name for file in files if (file.shelf, file.table) == (place, table)]
+            saved = pa.concat_tables(
+                [shelf.schema(table).empty_table(), *(read_rows(tmp_path / name) for name in named)]
+            )
+            assert sorted(saved["event_id"].to_pylist()) == sorted(segments.rows["event_id"].to_pylist())
