@@ -6,8 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AGAINST ?= HEAD~1
-# Two processes, each with a Ray and a Kafka of its own, where there are processors and memory for them.
-WORKERS ?= $(shell [ "$$(nproc)" -ge 2 ] && awk '/^MemTotal/ {exit $$2 < 12e6}' /proc/meminfo && echo 2 || echo 0)
+WORKERS ?= 0
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 
 .PHONY: help demo test lint contract bench kafka kafka-stop clean lock faults rpc
@@ -18,7 +17,7 @@ help: ## List the commands
 demo: $(READY) ## Run the whole road on a small simulated platform and ask it two questions (KEEP=1 leaves it serving)
 	@$(BIN)/reel demo $(if $(KEEP),--keep)
 
-test: $(READY) ## Run all tests, two at once where the machine can (WORKERS=0 for one after the other)
+test: $(READY) ## Run all tests (WORKERS=2 for two at once, each with a Ray and a Kafka of its own)
 	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 lint: $(READY) ## Check style, types and layering
