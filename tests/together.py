@@ -17,6 +17,7 @@ TOGETHER = (
     ("tests/pipelines/feast/test_feast.py", "tests/pipelines/point_in_time/test_join.py"),
     ("tests/pipelines/kafka/",),
     ("tests/pipelines/training_sets/",),
+    ("tests/serving/watch/",),
 )
 # What takes minutes, the longest first.
 LONG = (

@@ -26,6 +26,10 @@ DURATION = Histogram(
     registry=REGISTRY,
 )
 IN_PROGRESS = Gauge("reel_requests_in_progress", "Requests being worked on now.", registry=REGISTRY)
+SHOWN_AT = Gauge(
+    "reel_metrics_timestamp_seconds", "When a replica's metrics were as a scrape shows them, Unix time.",
+    registry=REGISTRY,
+)  # fmt: skip
 FALLBACKS = Counter(
     "reel_fallback_answers",
     "Answers that hold less than was asked for, by reason; degraded: something failed, else a rule spoke.",

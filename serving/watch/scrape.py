@@ -21,6 +21,8 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from ray.experimental import internal_kv
 
+from serving.watch import measures
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PUT_EVERY_S = 1.0
 SHOWN_FOR_S = 60.0
@@ -58,6 +60,7 @@ class Replicas:
 
     def put(self) -> None:
         """Leave this replica's metrics as they are now."""
+        measures.SHOWN_AT.set_to_current_time()
         value = pickle.dumps((time.time(), list(self._registry.collect())))
         internal_kv._internal_kv_put(self._prefix + self._replica, value, overwrite=True, namespace=_NAMESPACE)
 

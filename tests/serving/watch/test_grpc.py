@@ -98,6 +98,7 @@ def test_what_is_wrong_is_named(stub: FeaturesStub, change: dict[str, Any], code
 def test_a_wrong_deadline_is_named_and_a_call_is_measured_and_traced(watched: Watched, stub: FeaturesStub) -> None:
     question = LookUpRequest(**QUESTIONS[3])
     metadata = [("authorization", f"Bearer {token()}"), ("traceparent", f"00-{'7' * 32}-{'8' * 16}-01")]
+    watched.settle()
     before = watched.total("reel_requests_total", method="GRPC", status="200")
     _, call = stub.LookUp.with_call(question, metadata=metadata, timeout=60)
     assert ("x-trace-id", "7" * 32) in [(one.key, one.value) for one in call.trailing_metadata()]

@@ -75,6 +75,7 @@ def test_a_scrape_of_any_replica_adds_up_over_all(watched: Watched, client: http
             "unknown": watched.total("reel_feature_unknown_keys_total", group="content_popularity"),
         }
 
+    watched.settle()
     before = counted()
     nulls = 0
     # A connection each, so that both replicas are asked.

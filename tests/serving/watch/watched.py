@@ -145,6 +145,16 @@ class Watched:
         """The sum over replicas, and over all labels that are not named."""
         return sum(value for one, has, value in self.samples() if one == name and labels.items() <= has.items())
 
+    def settle(self) -> None:
+        """Wait until a scrape shows what both replicas have answered up to now."""
+        now_s = time.time()
+
+        def are_fresh() -> bool:
+            shown = [value for name, _, value in self.samples() if name == "reel_metrics_timestamp_seconds"]
+            return sum(at_s > now_s for at_s in shown) >= 2
+
+        until(are_fresh)
+
     def log(self) -> bytes:
         """All that Ray kept of what the processes said."""
         files = [file for file in self.service.ray_folder.rglob("*") if file.is_file() and "/logs/" in str(file)]
