@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
 from feast.value_type import ValueType
 
+from features.plain import python_values
 from features.windows import Int64s
 
 
@@ -43,30 +43,6 @@ class ViewAnswer:
         """Of the last events; 0, which is Feast's null, where there is none."""
         instants: list[int] = np.where(self.is_known, self.last_events_ms, 0).tolist()
         return instants
-
-
-def python_values(column: pa.Array) -> list[Any]:
-    """What `to_pylist(maps_as_pydicts="strict")` gives, several times quicker for numbers, and for lists and maps."""
-    kind = column.type
-    is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
-    if not is_number and not pa.types.is_list(kind) and not pa.types.is_map(kind):
-        values: list[Any] = column.to_pylist()
-        return values
-    if is_number:
-        values = np.asarray(column.fill_null(0) if column.null_count else column).tolist()
-    else:
-        edges = np.asarray(column.offsets).tolist()
-        parts = list(pairwise(edges))
-        if pa.types.is_map(kind):
-            keys, items = python_values(column.keys), python_values(column.items)
-            values = [dict(zip(keys[start:end], items[start:end], strict=True)) for start, end in parts]
-        else:
-            elements = python_values(column.values)
-            values = [elements[start:end] for start, end in parts]
-    if column.null_count == 0:
-        return values
-    is_there = np.asarray(column.is_valid()).tolist()
-    return [value if is_valid else None for value, is_valid in zip(values, is_there, strict=True)]
 
 
 class ColumnarResponse(OnlineResponse):

@@ -38,11 +38,12 @@ from features.entities import key_of
 from features.errors import PackedValueError
 from features.groups import group as group_of
 from features.packing import pack, unpack, unpack_values
+from features.plain import python_values
 from features.selection import Selection, require_purpose
 from features.source import EVENT_TIME
 from features.windows import Cadence
 from pipelines.feast.errors import NotReelsError
-from pipelines.feast.online_response import ColumnarResponse, ViewAnswer, python_values
+from pipelines.feast.online_response import ColumnarResponse, ViewAnswer
 from pipelines.feast.purposes import purpose_of_features, purpose_of_service
 from pipelines.feast.source import ReelSource
 from pipelines.online import OnlineTarget
