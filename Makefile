@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AGAINST ?= HEAD~1
-WORKERS ?= 0
+# Two processes, each with a Ray and a Kafka of its own, where there are processors and memory for them.
+WORKERS ?= $(shell [ "$$(nproc)" -ge 2 ] && awk '/^MemTotal/ {exit $$2 < 12e6}' /proc/meminfo && echo 2 || echo 0)
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 
-.PHONY: help demo test lint contract bench kafka kafka-stop clean lock faults
+.PHONY: help demo test lint contract bench kafka kafka-stop clean lock faults rpc
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -17,8 +18,8 @@ help: ## List the commands
 demo: $(READY) ## Run the whole road on a small simulated platform and ask it two questions (KEEP=1 leaves it serving)
 	@$(BIN)/reel demo $(if $(KEEP),--keep)
 
-test: $(READY) ## Run all tests (WORKERS=2 for two at once, where there are cores to spare)
-	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
+test: $(READY) ## Run all tests, two at once where the machine can (WORKERS=0 for one after the other)
+	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 lint: $(READY) ## Check style, types and layering
 	$(BIN)/ruff check .
@@ -36,6 +37,9 @@ bench: $(READY) ## Measure the whole road; one JSON line at the end
 
 faults: $(READY) ## Run every fault test on many seeds
 	@REEL_FAULT_SEEDS=50 $(BIN)/python -m pytest tests/faults
+
+rpc: $(READY) ## Write the gRPC messages anew from serving/rpc/features.proto
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. serving/rpc/features.proto
 
 kafka: $(READY) ## Start a local Kafka broker (Java 17 and Maven; PORT=9092 to choose the port)
 	@$(BIN)/python -m pipelines.kafka.broker start $(if $(PORT),--port $(PORT))

@@ -74,6 +74,22 @@ def compacted(column: pa.DictionaryArray) -> pa.DictionaryArray:
     return spread(column.dictionary, codes_of(column))
 
 
+def with_compacted_texts(rows: pa.Table, *, most_values: int = 0) -> pa.Table:
+    """The rows, whose dictionaries hold nothing that no row has: a small part of a table is then small by itself.
+
+    A dictionary of `most_values` or fewer stays as it is.
+    """
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_dictionary(field.type) and _most_values(rows.column(place)) > most_values:
+            rows = rows.set_column(place, field, only_used(rows.column(place)))
+    return rows
+
+
+def _most_values(column: pa.ChunkedArray) -> int:
+    """Values in the longest dictionary of a column's chunks."""
+    return max((len(chunk.dictionary) for chunk in column.chunks), default=0)
+
+
 def is_one_of(column: pa.Array | pa.ChunkedArray, values: frozenset[str]) -> NDArray[np.bool_]:
     """Which rows have one of `values`, shape (n,); null has none."""
     column = encoded(column)

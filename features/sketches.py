@@ -71,7 +71,9 @@ class Sketches:
     @classmethod
     def of_entries(cls, size: int, rows: Int64s, cells: Int64s) -> "Sketches":
         """Sketches of entries in any order, several a register: the highest rank counts."""
-        folded = np.unique(rows << (PRECISION + _RANK_BITS) | cells)
+        folded = rows << (PRECISION + _RANK_BITS)
+        folded |= cells
+        folded.sort()
         registers = folded >> _RANK_BITS
         highest = np.append(registers[1:] != registers[:-1], True) if len(folded) else np.empty(0, dtype=np.bool_)
         kept = folded[highest]
@@ -122,18 +124,26 @@ class Sketches:
         lengths = np.where(dense, REGISTERS, np.diff(edges) * _SPARSE_BYTES)
         offsets = np.zeros(self.size + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
-        content = np.zeros(int(offsets[-1]), dtype=np.uint8)
-        sparse_rows = np.flatnonzero(~dense)
-        _, source = expand(edges[sparse_rows], edges[sparse_rows + 1])
-        _, target = expand(offsets[sparse_rows], offsets[sparse_rows + 1])
-        content[target] = entries[source].view(np.uint8)
-        for row in np.flatnonzero(dense):
-            cells = self.cells[edges[row] : edges[row + 1]]
-            content[offsets[row] + (cells >> _RANK_BITS)] = cells & _RANK_MASK
+        content = entries if not dense.any() else self._with_dense(entries, edges, offsets, dense)
         large = pa.LargeBinaryArray.from_buffers(
             pa.large_binary(), self.size, [None, pa.py_buffer(offsets), pa.py_buffer(content)]
         )
         return large.cast(pa.binary())
+
+    def _with_dense(
+        self, entries: npt.NDArray[np.uint32], edges: Int64s, offsets: Int64s, dense: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.uint32]:
+        """The content of all sketches, some of them dense; every sketch begins at a multiple of four bytes."""
+        content = np.zeros(int(offsets[-1]) // _SPARSE_BYTES, dtype="<u4")
+        sparse_rows, words = np.flatnonzero(~dense), offsets // _SPARSE_BYTES
+        _, source = expand(edges[sparse_rows], edges[sparse_rows + 1])
+        _, target = expand(words[sparse_rows], words[sparse_rows + 1])
+        content[target] = entries[source]
+        ranks = content.view(np.uint8)
+        for row in np.flatnonzero(dense):
+            cells = self.cells[edges[row] : edges[row + 1]]
+            ranks[offsets[row] + (cells >> _RANK_BITS)] = cells & _RANK_MASK
+        return content
 
     @classmethod
     def from_arrow(cls, column: pa.Array) -> "Sketches":

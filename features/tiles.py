@@ -29,7 +29,13 @@ def tiles(group: FeatureGroup, entity: str, log: pa.Table) -> pa.Table:
 
 def merge_tiles(group: FeatureGroup, entity: str, tables: Sequence[pa.Table]) -> pa.Table:
     """Tiles of all events whose tiles are in the tables; the same, to the bit, whatever their order."""
-    merged = _timeline_of_tables(group, entity, tables)
+    whole = _whole(group, entity, tables)
+    entities, owners = encode(whole[entity])
+    lengths_ms, starts_ms = np.asarray(flat(whole[TILE_LENGTH]), dtype=np.int64), milliseconds(whole[TILE_START])
+    order = np.lexsort((starts_ms, lengths_ms, owners))
+    if len(run_starts(owners[order], lengths_ms[order], starts_ms[order])) == len(order):  # none is there twice
+        return whole.take(pa.array(order)).combine_chunks()
+    merged = timeline_of_tiles(group, entities, owners, whole)
     return _table_of_lines(group, entity, merged.entities, merged.lines)
 
 
@@ -50,7 +56,8 @@ def values_from_tiles(
 
 def timeline_of_table(group: FeatureGroup, entity: str, tiled: pa.Table) -> Timeline:
     """Timeline of a tile table in any order; those of the same entity, length and start are merged."""
-    return _timeline_of_tables(group, entity, [tiled])
+    whole = _whole(group, entity, [tiled])
+    return timeline_of_tiles(group, *encode(whole[entity]), whole)
 
 
 def timeline_of_tiles(group: FeatureGroup, entities: pa.Array, owners: Int64s, tiled: pa.Table) -> Timeline:
@@ -88,14 +95,15 @@ def timeline_of_whole_tiles(
     return Timeline(group, entities, lines)
 
 
-def _timeline_of_tables(group: FeatureGroup, entity: str, tables: Sequence[pa.Table]) -> Timeline:
+def _whole(group: FeatureGroup, entity: str, tables: Sequence[pa.Table]) -> pa.Table:
+    """All tiles of some tables, in the types that are declared."""
     group.check_entity(entity)
     schema = group.tile_schema(entity)
     parts = [as_declared(table, schema, f"the tile table of {group.name}") for table in tables]
     whole = pa.concat_tables(parts) if parts else schema.empty_table()
     if whole[entity].null_count:
         raise LogError(f"the tile table of {group.name} has rows without {entity}; tiles are of known entities")
-    return timeline_of_tiles(group, *encode(whole[entity]), whole)
+    return whole
 
 
 def _merged_line(table: pa.Table, owners: Int64s, starts_ms: Int64s, states: Sequence[State]) -> Line:

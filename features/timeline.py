@@ -7,6 +7,8 @@ find the elements in its window, the readers merge their states, the aggregate f
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +18,16 @@ from features.aggregates import Reading, Span
 from features.columns import as_declared, codes_in, encode, flat, milliseconds, take
 from features.declarations import Feature, FeatureGroup
 from features.errors import LogError
-from features.runs import SortedRows, concatenate, order_by, run_ends, run_of_row, run_starts
+from features.runs import SortedRows, bounds, concatenate, order_by, run_ends, run_of_row, run_starts
+from features.sketches import Sketches
 from features.source import EVENT_ID, EVENT_TIME
 from features.states import Bundle, State
 from features.windows import Int64s, edge_ms, floor_ms, hop_ms, valued_at_ms
 
-# Rows valued at once: enough that NumPy's cost per call vanishes, few enough that long lists fit in memory.
-_CHUNK_ROWS = 1 << 16
+# Work done at once: enough that NumPy's cost per call vanishes, little enough that what is read of it fits in memory.
+# Counted in entries of sketches, which are read one by one; any row is worth some.
+_CHUNK_WORK = 1 << 21
+_WORK_PER_ROW = 1 << 5
 
 Flags = npt.NDArray[np.bool_]
 Reader = Callable[[Int64s, Int64s], Bundle]
@@ -41,6 +46,15 @@ class Line:
         if state not in self._readers:
             self._readers[state] = self.bundles[state].reader(self.owners)
         return self._readers[state]
+
+    @cached_property
+    def entries(self) -> Int64s:
+        """[n + 1] how many entries the sketches before each element hold, all its states together."""
+        counts = np.zeros(len(self.owners) + 1, dtype=np.int64)
+        for bundle in self.bundles.values():
+            if isinstance(bundle, Sketches):
+                counts += bounds(bundle.rows, bundle.size)
+        return counts
 
     def last_event_before(self, owners: Int64s, at_ms: Int64s) -> tuple[Int64s, Flags]:
         """(time of the owner's last event before the instant, whether there is one); [n] each."""
@@ -132,9 +146,10 @@ class Timeline:
 
         [n] each. Rows in (owner, instant) order are quickest; an owner is a place in the timeline's entities.
         """
+        starts = run_starts(np.cumsum(self._work(owners, at_ms)) // _CHUNK_WORK)
         chunks = [
-            self._read_chunk(owners[start : start + _CHUNK_ROWS], at_ms[start : start + _CHUNK_ROWS])
-            for start in range(0, len(owners), _CHUNK_ROWS)
+            self._read_chunk(owners[start:end], at_ms[start:end])
+            for start, end in pairwise([*starts.tolist(), len(owners)])
         ]
         last_events_ms = concatenate([last for last, _, _ in chunks])
         is_seen = concatenate([seen for _, seen, _ in chunks]).astype(np.bool_)
@@ -143,6 +158,22 @@ class Timeline:
             for place, feature in enumerate(self.group.features)
         ]
         return last_events_ms, is_seen, columns
+
+    def _work(self, owners: Int64s, at_ms: Int64s) -> Int64s:
+        """How much there is to read for each row, about; [n]."""
+        work = np.full(len(owners), _WORK_PER_ROW, dtype=np.int64)
+        for tile_ms, line in self.lines.items():
+            spans = [
+                span.since_ms - span.until_ms
+                for feature in self.group.features
+                if self.group.tile_ms(feature) == tile_ms
+                and any(isinstance(line.bundles[state], Sketches) for state in feature.aggregate.states)
+                for span in feature.spans
+            ]
+            if spans:
+                lower, upper = (line.rows.first_at_or_after(owners, edge) for edge in (at_ms - max(spans), at_ms))
+                work += line.entries[upper] - line.entries[lower]
+        return work
 
     def _read_chunk(self, owners: Int64s, at_ms: Int64s) -> tuple[Int64s, Flags, list[pa.Array]]:
         last_events_ms, is_seen = self.lines[min(self.lines)].last_event_before(owners, at_ms)

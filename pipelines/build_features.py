@@ -11,9 +11,10 @@ tiles that they are made of: tiles that are behind only mean that what is new is
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 from pyiceberg.table import FileScanTask, Table
@@ -25,16 +26,16 @@ from features.groups.content_popularity import CONTENT_POPULARITY
 from features.purposes import Purpose
 from features.source import Source
 from features.sources import SOURCES
-from features.timeline import log_schema
 from features.windows import Cadence, valued_at_ms
-from pipelines.cluster import buckets_for, run_tasks, shuffle
+from pipelines.cluster import as_finished, buckets_for, regroup, run_tasks
 from pipelines.contract.events import load_contract
 from pipelines.errors import ReelError
 from pipelines.feature_builder import Builder, Files, Place, TargetBuilt
 from pipelines.feature_changes import CannotTellError, Changes
-from pipelines.feature_logs import CutLog, Gathered, Logs, Reading, check_sources, shared_tables, silver_schemas
+from pipelines.feature_logs import Gathered, Logs, Reading, check_sources, shared_tables, silver_schemas
 from pipelines.feature_scope import Scope
 from pipelines.feature_tables import Built, Stored, Target, declared
+from pipelines.feature_tiles import CutTiles, KeepTiles
 from pipelines.lakehouse import lineage
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import replace_files
@@ -45,6 +46,9 @@ from pipelines.online_people import publish_people
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
 from pipelines.viewing import PLAYBACK
+
+# Tasks that cut what others made tiles of: more would give more, and shorter, parts for every bucket.
+MOST_CUTS = 16
 
 
 class NothingToBuildError(ReelError):
@@ -204,28 +208,25 @@ class _Work:
         add_counts(report.did, {f"days made anew by {self.name}": days} if days else {})
 
     def gather(self, shared: dict[str, pa.Table], report: StationReport) -> None:
-        """Make the logs, or the part of them that is to be made anew."""
-        self.logs = self.reading.gather(shared, self.buckets, self.scope)
+        """Make the logs, or the part of them that is to be made anew, and of these the tiles."""
+        self.logs = self.reading.gather(shared, self.buckets, self._keep, self.scope)
         add_counts(report.did, {f"left out by {self.name}: {why}": n for why, n in self.logs.excluded.items()})
 
     def build(
         self, online: OnlineTarget, store: str, newest_ms: int, report: StationReport, made: lineage.Run
     ) -> Iterator[tuple[Target, TargetBuilt]]:
-        """Build bucket by bucket, then put each table's new files in the place of its stale ones, in one commit."""
+        """Build bucket by bucket, then put each table's new files in the place of its stale ones, in one commit.
+
+        While one entity's tables are committed the tasks of the next are at work already.
+        """
         places = [self._place(target, store, online.as_of_ms) for target in self.stored]
         places = [one for one in places if one.is_new or not self._is_current(one)]
-        cut = self.buckets
-        if self.scope is None:
-            cut *= -(-buckets_for(sum(self.reading.rows.values()), self.buckets) // self.buckets)
-        for source, key in dict.fromkeys((one.target.group.source, one.target.entity) for one in places):
-            ours = [one for one in places if (one.target.group.source, one.target.entity) == (source, key)]
-            part = None if self.scope is None else self.scope.part_for(key)
-            builder = Builder(tuple(ours), part, self.buckets, cut, online, self.now_ms, self.least_viewers)
-            columns = tuple(log_schema([one.target.group for one in ours], key).names)
-            split = CutLog(source.name, key, cut, columns)
-            logs = self.logs.gathered or [Gathered({source.name: source.schema.empty_table()}, {}, None)]
+        together: dict[tuple[str, str], list[Place]] = {}
+        for one in places:
+            together.setdefault((one.target.group.source.name, one.target.entity), []).append(one)
+        for ours, running in _one_ahead(together.values(), partial(self._start, online)):
             files = {one.target: (Files(), Files()) for one in ours}
-            for built in shuffle(logs, split, builder, cut):
+            for built in as_finished(running):
                 uncrowded = max((one.uncrowded for one in built.values()), default=0)
                 add_counts(
                     report.did,
@@ -239,6 +240,19 @@ class _Work:
                 record = Built(self._snapshots(one.target), declared(one.target.group), store, newest_ms, self.now_ms)
                 self._commit(one, files[one.target], record, report, made)
 
+    def _start(self, online: OnlineTarget, ours: Sequence[Place]) -> list[Any]:
+        """Start the tasks that build tables of one source and entity; what is built of each bucket."""
+        source, key = ours[0].target.group.source, ours[0].target.entity
+        part = None if self.scope is None else self.scope.part_for(key)
+        cut = self.buckets
+        if self.scope is None:
+            cut *= -(-buckets_for(sum(self.reading.rows.values()), self.buckets) // self.buckets)
+        builder = Builder(tuple(ours), part, self.buckets, cut, online, self.now_ms, self.least_viewers)
+        nothing = Gathered({source.name: self._keep(source, source.schema.empty_table())}, {}, None)
+        tiled = self.logs.gathered or [nothing]
+        split = CutTiles(tuple(one.target for one in ours), cut)
+        return regroup(tiled, split, builder, cut, at_once=-(-len(tiled) // MOST_CUTS))
+
     def popular(self) -> Iterator[tuple[str, int]]:
         """(title, viewers of the last day) of the titles most viewed at the newest boundary."""
         for target, stored in self.stored.items():
@@ -246,6 +260,10 @@ class _Work:
                 rows = Stored.of(stored.rows, target.group.row_schema(target.entity))
                 for found in run_tasks(partial(_most_viewed, rows, target.entity), range(self.buckets)):
                     yield from found
+
+    @property
+    def _keep(self) -> KeepTiles:
+        return KeepTiles(tuple(self.stored))
 
     def _behind(self, store: str) -> list[tuple[Source, Built]]:
         """What tables were built from that are not up to date, each once."""
@@ -310,6 +328,20 @@ class _Work:
         source = target.group.source
         named = {*source.reads, *source.shared, "privacy.consents", "privacy.profiles"}
         return {name: snapshot for name, snapshot in self.reading.snapshots.items() if name in named}
+
+
+def _one_ahead(
+    steps: Iterable[list[Place]], start: Callable[[list[Place]], list[Any]]
+) -> Iterator[tuple[list[Place], list[Any]]]:
+    """Every step with what `start` made of it; each is started before the one before it is done with."""
+    before: tuple[list[Place], list[Any]] | None = None
+    for step in steps:
+        started = step, start(step)
+        if before is not None:
+            yield before
+        before = started
+    if before is not None:
+        yield before
 
 
 def _most_viewed(stored: Stored, entity: str, bucket: int) -> list[tuple[str, int]]:

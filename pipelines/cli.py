@@ -183,13 +183,14 @@ def train(
     from models.task import load_task
     from pipelines.hyperparameters import hyperparameters
     from pipelines.model_training_set import latest_for
-    from pipelines.train import train as run
 
     settings: Settings = context.obj
     if address is not None:
         settings = settings.model_copy(update={"ray": settings.ray.model_copy(update={"address": address})})
     configuration = hyperparameters(settings, model, config or ())
     folder = training_set or latest_for(settings.work_dir, load_task(model))
+    from pipelines.train import train as run  # MLflow and Ray Train: seconds that nobody waits whose set is missing
+
     with _ray(settings), progress_bar("training", shown=not as_json) as bar:
         work = partial(
             run,

@@ -23,6 +23,7 @@ from pipelines.settings import PROJECT_ROOT, Settings
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Part = TypeVar("Part")
 
 # Twice the tasks that can run: enough to keep every processor fed, few enough to bound what is queued.
 IN_FLIGHT_PER_CPU = 2
@@ -169,32 +170,39 @@ def _call(work: Callable[[Item], Result], item: Item) -> Result:
 
 def regroup(
     items: Sequence[Item],
-    split: Callable[[Item], list[pa.Table]],
-    reduce: Callable[[int, list[pa.Table]], Result],
+    split: Callable[[Item], list[Part]],
+    reduce: Callable[[int, list[Part]], Result],
     buckets: int,
+    at_once: int = 1,
 ) -> list[ray.ObjectRef[Any]]:
     """Bring rows together by bucket; what `reduce` made of each bucket stays in the object store.
 
-    `split` cuts one item into `buckets` tables; `reduce` gets all tables of one bucket, in the order of `items`.
+    `split` cuts one item into `buckets` parts; `reduce` gets all parts of one bucket, in the order of `items`. One task
+    splits `at_once` items: many small ones in a task each would be parts that cost more than what is in them.
     """
     if not items:
         return []
     join_cluster()
     cut: Any = ray.remote(_cut).options(num_returns=buckets)
-    gather = ray.remote(_gather)
+    gather: Any = ray.remote(_gather_cut)
     split_ref, reduce_ref = ray.put(split), ray.put(reduce)
-    rows = [as_list(cut.remote(split_ref, item)) for item in items]
+    portions = [items[first : first + at_once] for first in range(0, len(items), at_once)]
+    rows = [as_list(cut.remote(split_ref, *portion)) for portion in portions]
     return [gather.remote(reduce_ref, bucket, *(row[bucket] for row in rows)) for bucket in range(buckets)]
 
 
 def shuffle(
     items: Sequence[Item],
-    split: Callable[[Item], list[pa.Table]],
-    reduce: Callable[[int, list[pa.Table]], Result],
+    split: Callable[[Item], list[Part]],
+    reduce: Callable[[int, list[Part]], Result],
     buckets: int,
 ) -> Iterator[Result]:
     """`regroup`, with what `reduce` returned for each bucket, as they finish."""
-    running = regroup(items, split, reduce, buckets)
+    yield from as_finished(regroup(items, split, reduce, buckets))
+
+
+def as_finished(running: list[ray.ObjectRef[Any]]) -> Iterator[Any]:
+    """The results of some tasks, as they finish; a failure's own error is raised."""
     while running:
         done, running = ray.wait(running, num_returns=1)
         yield result_of(done[0])
@@ -205,9 +213,13 @@ def as_list(returned: Any) -> list[ray.ObjectRef[Any]]:
     return list(returned) if isinstance(returned, list) else [returned]
 
 
-def _cut(split: Callable[[Item], list[pa.Table]], item: Item) -> list[pa.Table] | pa.Table:
-    tables = split(item)
-    return tables if len(tables) > 1 else tables[0]
+def _cut(split: Callable[[Item], list[Part]], *items: Item) -> list[list[Part]] | list[Part]:
+    by_bucket = [list(parts) for parts in zip(*map(split, items), strict=True)]
+    return by_bucket if len(by_bucket) > 1 else by_bucket[0]
+
+
+def _gather_cut(reduce: Callable[[int, list[Part]], Result], bucket: int, *cut: list[Part]) -> Result:
+    return reduce(bucket, [part for parts in cut for part in parts])
 
 
 def _gather(reduce: Callable[[int, list[pa.Table]], Result], bucket: int, *tables: pa.Table) -> Result:
@@ -251,10 +263,7 @@ def gather(
     """`reduce` for every bucket, over all of some tables in the store, as they finish."""
     task: Any = ray.remote(_gather)
     shared = ray.put(reduce)
-    running = [task.remote(shared, bucket, *tables) for bucket in range(buckets)]
-    while running:
-        done, running = ray.wait(running, num_returns=1)
-        yield result_of(done[0])
+    yield from as_finished([task.remote(shared, bucket, *tables) for bucket in range(buckets)])
 
 
 def _width() -> int:

@@ -1,7 +1,7 @@
 """Building one bucket of a source's entities: every table of theirs, in a Ray task.
 
-Of the log a part is there: some days of all entities, and all days of a few. Its tiles take the place of those that
-are stored. Where they differ, values at boundaries are made anew from then on; boundaries that are new are made for
+Tiles of a part are there: some days of all entities, and all days of a few. They take the place of those that are
+stored. Where they differ, values at boundaries are made anew from then on; boundaries that are new are made for
 everybody, from the stored tiles. What did not change is not written.
 """
 
@@ -14,13 +14,12 @@ from pyiceberg.manifest import DataFile
 
 from features.backfill import backfill_from_tiles, reach_back_ms
 from features.columns import codes_in, milliseconds
-from features.crowds import with_crowds, without_children
 from features.declarations import TILE_LENGTH, TILE_START
 from features.revision import Part, Revised, is_in, revise_rows, revise_tiles
 from features.source import EVENT_TIME
-from features.tiles import tiles
 from features.windows import floor_ms
 from pipelines.feature_tables import WEEK_MS, Stored, StoredFile, Target, overlapping
+from pipelines.feature_tiles import Tiled, together
 from pipelines.lakehouse.scans import bucket_of
 from pipelines.online import OnlineTarget
 
@@ -75,7 +74,7 @@ class Place:
 class Builder:
     """All that a task needs to build one bucket of an entity, from one source.
 
-    `part`: what the log holds; None: all there is, and every file is replaced. Only then may the logs be cut (`cut`)
+    `part`: what was made; None: all there is, and every file is replaced. Only then may the tiles be cut (`cut`)
     finer than the tables, into a multiple of their `buckets`. `now_ms`: the wall clock, which corrections carry.
     `least_viewers`: how many children make a crowd.
     """
@@ -88,27 +87,23 @@ class Builder:
     now_ms: int
     least_viewers: int
 
-    def __call__(self, bucket: int, parts: Sequence[pa.Table]) -> dict[Target, TargetBuilt]:
+    def __call__(self, bucket: int, parts: Sequence[Tiled]) -> dict[Target, TargetBuilt]:
         """Build every target of the bucket."""
-        whole = pa.concat_tables(parts)
-        by_hour = with_crowds(whole, self.places[0].target.entity, self.least_viewers)
-        anywhere = without_children(whole)
         build = self._building(bucket)
         built = {}
         for place in self.places:
-            log = by_hour if place.target.has_boundaries else anywhere
-            built[place.target] = replace(build(place, log), uncrowded=whole.num_rows - log.num_rows)
+            whole = together(place.target, parts, self.least_viewers)
+            built[place.target] = replace(build(place, whole.tiles), uncrowded=whole.left_out)
         return built
 
     def _building(self, bucket: int) -> "Callable[[Place, pa.Table], TargetBuilt]":
         if self.part is None:
-            return lambda place, log: self._build_whole(place, bucket, log)
+            return lambda place, tiled: self._build_whole(place, bucket, tiled)
         part = Part(self.part.ranges_ms, self._ours(self.part.keys, self.part.keys, bucket))
-        return lambda place, log: _Update(place, part, bucket, self.online, self.now_ms)(log)
+        return lambda place, tiled: _Update(place, part, bucket, self.online, self.now_ms)(tiled)
 
-    def _build_whole(self, place: Place, bucket: int, log: pa.Table) -> TargetBuilt:
+    def _build_whole(self, place: Place, bucket: int, tiled: pa.Table) -> TargetBuilt:
         target = place.target
-        tiled = tiles(target.group, target.entity, log)
         tile_files = Files(fresh=place.tiles.write(tiled))
         if place.rows is None:
             return TargetBuilt(tile_files, Files(), self.online.put(target.group, target.entity, tiled))
@@ -130,7 +125,7 @@ class Builder:
 
 @dataclass(frozen=True)
 class _Update:
-    """One bucket of one target, of which a part of the log was made anew."""
+    """One bucket of one target, of which a part of the tiles was made anew."""
 
     place: Place
     part: Part
@@ -138,13 +133,14 @@ class _Update:
     online: OnlineTarget
     now_ms: int
 
-    def __call__(self, log: pa.Table) -> TargetBuilt:
+    def __call__(self, made: pa.Table) -> TargetBuilt:
         target, entity = self.place.target, self.place.target.entity
-        log = log.filter(pa.array(self.part.covers(log[entity], milliseconds(log[EVENT_TIME]))))
+        # No tile crosses a midnight, so each is of the part as a whole or not at all.
+        made = made.filter(pa.array(self.part.covers(made[entity], milliseconds(made[TILE_START]))))
         stored = self.place.tiles
         files = stored.files(self.bucket)
         stale = self._touched(files)
-        revised = revise_tiles(entity, stored.read(stale), tiles(target.group, entity, log), self.part)
+        revised = revise_tiles(entity, stored.read(stale), made, self.part)
         others = [one for one in files if one not in stale]
         near = list(overlapping(others, self._reach_ms(), _FOREVER_MS))
         tiled = pa.concat_tables([revised.tiles, stored.read(near)])

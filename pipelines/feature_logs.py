@@ -2,52 +2,60 @@
 
     silver.{domain}     cut by the column that brings rows together (a viewer's token, an account)
     one bucket          all rows of some viewers, of every table that its sources read
-    one `Gathered`      the log of each source for these viewers; it stays in Ray's object store
+    one `Gathered`      what is kept of each source's log for these viewers; it stays in Ray's object store
 
 Sources that bring rows together by the same column, for the same answer to consent, share the reading.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import ray
 from pyiceberg.table import FileScanTask
 
+from features.columns import milliseconds
 from features.crowds import CHILD, CHILD_KNOWN, with_children
 from features.decision import DECISION_COLUMNS
-from features.distinct import with_plain_texts
+from features.distinct import with_compacted_texts, with_plain_texts
 from features.errors import DeclarationError
 from features.names import nearest
 from features.purposes import Purpose
 from features.source import EVENT_ID, EVENT_TIME, Source
-from pipelines.cluster import buckets_for, regroup, result_of
+from pipelines.cluster import regroup, result_of
 from pipelines.contract.events import Contract
 from pipelines.feature_scope import Scope
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
-from pipelines.lakehouse.scans import bucket_of, cut_by, read_all
+from pipelines.lakehouse.scans import bucket_of, cut_by, file_groups, read_all
 from pipelines.viewing import KnownPeople, Viewing, excluded_in, noted
 
+Kept = TypeVar("Kept")
 # Fewer are made into logs in less time than a task takes to start.
 ROWS_WORTH_A_TASK = 50_000
+# A task holds some 2 KB of each row of silver while it makes logs of it. One that splits reads a portion at a time, and
+# the more it splits the longer are the parts that travel.
+ROWS_PER_LOG = 250_000
+ROWS_PER_SPLIT = 500_000
+ROWS_PER_VALUE = 8  # of a part that travels; where there are fewer, looking for values it does not need is worth it
 _TABLE = b"table"
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """The logs of one bucket by source, what was left out by reason, and when the newest row of a log became known."""
+class Gathered(Generic[Kept]):
+    """What is kept of the logs of one bucket, by source; what was left out by reason; when the newest row was known."""
 
-    logs: dict[str, pa.Table]
+    logs: dict[str, Kept]
     excluded: dict[str, int]
     newest_ms: int | None
 
 
 @dataclass
 class Logs:
-    """The logs of some sources, one `Gathered` a bucket, and what they were made from."""
+    """What is kept of the logs of some sources, one `Gathered` a bucket, and what they were made from."""
 
     gathered: list[Any]  # references of Ray's to `Gathered`
     rows: dict[str, int]
@@ -97,16 +105,27 @@ class Reading:
         """The columns of each table that some source reads."""
         return _columns(self.sources)
 
-    def gather(self, shared: Mapping[str, pa.Table], at_least: int, scope: Scope | None = None) -> Logs:
-        """Bring the rows together and make every log, or the part of it in `scope`; waits until all are made."""
+    def gather(
+        self,
+        shared: Mapping[str, pa.Table],
+        at_least: int,
+        keep: Callable[[Source, pa.Table], Kept],
+        scope: Scope | None = None,
+    ) -> Logs:
+        """Bring the rows together and make every log, or the part of it in `scope`; waits until all are made.
+
+        Of each log what `keep` makes of it is kept. Logs of events for aggregates say which rows are a child's.
+        """
         viewings = self.viewings
         if scope is not None:
             viewings = {name: replace(one, files=scope.files_of(name, one.files)) for name, one in viewings.items()}
-        items = [(name, files) for name, viewing in viewings.items() for files in viewing.file_groups()]
+        items = [
+            (name, files) for name, viewing in viewings.items() for files in file_groups(viewing.files, ROWS_PER_SPLIT)
+        ]
         rows = sum(viewing.rows for viewing in viewings.values())
-        cut = buckets_for(rows, min(at_least, 1 + rows // ROWS_WORTH_A_TASK))
+        cut = max(min(at_least, 1 + rows // ROWS_WORTH_A_TASK), -(-rows // ROWS_PER_LOG))
         split = _Split(viewings, self.columns, self.together, cut, scope)
-        gathered = regroup(items, split, _MakeLogs(self.sources, shared, self.schemas, scope), cut)
+        gathered = regroup(items, split, _MakeLogs(self.sources, shared, self.schemas, scope, keep), cut)
         logs = Logs(gathered, self.rows)
         for facts in map(result_of, [ray.remote(_facts).remote(one) for one in gathered]):
             excluded, newest_ms = facts
@@ -124,15 +143,15 @@ class CutLog:
     source: str
     entity: str
     buckets: int
-    columns: tuple[str, ...] | None = None  # all of the log's
 
-    def __call__(self, gathered: Gathered) -> list[pa.Table]:
+    def __call__(self, gathered: Gathered[pa.Table]) -> list[pa.Table]:
         """One table a bucket."""
-        log = gathered.logs[self.source]
-        if self.columns is not None:
-            log = log.select([*self.columns, *(name for name in (CHILD, CHILD_KNOWN) if name in log.column_names)])
-        parts = cut_by(log, bucket_of(log[self.entity], self.buckets), self.buckets)
-        return [with_plain_texts(part) for part in parts]
+        return cut_by_entity(gathered.logs[self.source], self.entity, self.buckets)
+
+
+def cut_by_entity(rows: pa.Table, entity: str, buckets: int) -> list[pa.Table]:
+    """Rows cut by the bucket of their entity, one table a bucket, texts spelled out; those without one are left out."""
+    return [with_plain_texts(part) for part in cut_by(rows, bucket_of(rows[entity], buckets), buckets)]
 
 
 def shared_tables(lakehouse: Lakehouse, sources: Sequence[Source]) -> dict[str, pa.Table]:
@@ -206,41 +225,50 @@ class _Split:
         columns, viewing = self.columns[name], self.viewings[name]
         if self.scope is not None:
             files = self.scope.with_rows(viewing.table, name, files, self.together)
-        rows, excluded = viewing.allowed(files, tuple(dict.fromkeys((*columns, *DECISION_COLUMNS))))
-        if self.scope is not None:
-            rows = rows.filter(pa.array(self.scope.is_read(rows, self.together)))
-        bucket = np.maximum(bucket_of(rows[self.together], self.buckets), 0)
         beside = () if viewing.is_personal else (CHILD, CHILD_KNOWN)
-        parts = cut_by(rows.select([*columns, *beside]), bucket, self.buckets)
-        return [_named(noted(part, excluded if place == 0 else {}), name) for place, part in enumerate(parts)]
+        split: list[list[pa.Table]] = [[] for _ in range(self.buckets)]
+        left_out: Counter[str] = Counter()
+        for rows, excluded in viewing.allowed_portions(files, tuple(dict.fromkeys((*columns, *DECISION_COLUMNS)))):
+            left_out.update(excluded)
+            if self.scope is not None:
+                rows = rows.filter(pa.array(self.scope.is_read(rows, self.together)))
+            bucket = np.maximum(bucket_of(rows[self.together], self.buckets), 0)
+            parts = cut_by(rows.select([*columns, *beside]).unify_dictionaries(), bucket, self.buckets)
+            for some, part in zip(split, parts, strict=True):
+                some.append(with_compacted_texts(part, most_values=part.num_rows // ROWS_PER_VALUE))
+        whole = [pa.concat_tables(some) for some in split]
+        return [_named(noted(part, left_out if place == 0 else {}), name) for place, part in enumerate(whole)]
 
 
 @dataclass(frozen=True)
 class _MakeLogs:
-    """The log of each source, from the rows of one bucket."""
+    """The log of each source, from the rows of one bucket: one after the other, so that only one is there at a time."""
 
     sources: tuple[Source, ...]
     shared: Mapping[str, pa.Table]
     schemas: Mapping[str, pa.Schema]
     scope: Scope | None
+    keep: Callable[[Source, pa.Table], Any]
 
-    def __call__(self, _: int, parts: Sequence[pa.Table]) -> Gathered:
+    def __call__(self, _: int, parts: Sequence[pa.Table]) -> Gathered[Any]:
         by_table: dict[str, list[pa.Table]] = {}
         for part in parts:
-            by_table.setdefault(part.schema.metadata[_TABLE].decode(), []).append(part.replace_schema_metadata(None))
+            plain = with_plain_texts(part.replace_schema_metadata(None))
+            by_table.setdefault(part.schema.metadata[_TABLE].decode(), []).append(plain)
         found = {name: pa.concat_tables(some) for name, some in by_table.items()}
-        logs = {source.name: self._log(source, found) for source in self.sources}
-        if self.scope is not None:
-            logs = {name: log.filter(pa.array(self.scope.is_made(log))) for name, log in logs.items()}
-        times = [log[EVENT_TIME] for log in logs.values() if log.num_rows]
-        newest_ms = max((int(pa.compute.max(one.cast(pa.int64())).as_py()) for one in times), default=None)
-        logs = {name: _with_encoded_texts(log) for name, log in logs.items()}
-        return Gathered(logs, excluded_in(parts), newest_ms)
+        kept, newest_ms = {}, []
+        for source in self.sources:
+            log = self._log(source, found)
+            if log.num_rows:
+                newest_ms.append(int(milliseconds(log[EVENT_TIME]).max()))
+            kept[source.name] = self.keep(source, log)
+        return Gathered(kept, excluded_in(parts), max(newest_ms, default=None))
 
     def _log(self, source: Source, found: Mapping[str, pa.Table]) -> pa.Table:
         log = source.log(self._tables_of(source, found))
         parts = [found[name] for name in source.reads if name in found and CHILD in found[name].column_names]
-        return with_children(log, parts) if parts else log
+        log = with_children(log, parts) if parts else log
+        return log if self.scope is None else log.filter(pa.array(self.scope.is_made(log)))
 
     def _tables_of(self, source: Source, found: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
         rows = {name: found[name] if name in found else self.schemas[name].empty_table() for name in source.reads}
@@ -251,13 +279,18 @@ def _named(part: pa.Table, name: str) -> pa.Table:
     return part.replace_schema_metadata({**(part.schema.metadata or {}), _TABLE: name.encode()})
 
 
-def _with_encoded_texts(log: pa.Table) -> pa.Table:
-    """The log with few bytes for texts that many rows share: it waits in Ray's object store."""
-    for place, column in enumerate(log.schema):
+def keep_log(_: Source, log: pa.Table) -> pa.Table:
+    """All of a log is kept."""
+    return with_encoded_texts(log)
+
+
+def with_encoded_texts(rows: pa.Table) -> pa.Table:
+    """The rows with few bytes for texts that many of them share: they wait in Ray's object store."""
+    for place, column in enumerate(rows.schema):
         if column.type == pa.string() and column.name != EVENT_ID:
-            log = log.set_column(place, column.name, log[column.name].dictionary_encode())
-    return log
+            rows = rows.set_column(place, column.name, rows[column.name].dictionary_encode())
+    return rows
 
 
-def _facts(gathered: Gathered) -> tuple[dict[str, int], int | None]:
+def _facts(gathered: Gathered[Any]) -> tuple[dict[str, int], int | None]:
     return gathered.excluded, gathered.newest_ms

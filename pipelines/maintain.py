@@ -3,7 +3,8 @@
 input   the lakehouse's tables, while others write and read them
 does    erases people who asked for it long enough ago, takes out rows whose time is up, puts small files together,
         forgets old snapshots, deletes orphaned files
-output  the same tables: the same rows less those past their retention, in fewer files, with a shorter history
+output  the same tables: the same rows less those past their retention, in fewer files, with a shorter history; the log
+        of predictions less what is past its retention
 
 Safe beside everything else. It never touches what a reader still needs (`lakehouse.readers`), what is not cleaned yet,
 or what is younger than the safe ages of the settings; and its commits are on top of whatever others have committed.
@@ -12,6 +13,7 @@ or what is younger than the safe ages of the settings; and its commits are on to
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 
 from pyiceberg.manifest import DataFile
@@ -34,11 +36,13 @@ from pipelines.lakehouse.retention import cutoff_ms, outdated
 from pipelines.lakehouse.scans import appended_files
 from pipelines.lakehouse.tables import AUDIT
 from pipelines.lineage import UnknownTableError
+from pipelines.privacy import predictions
 from pipelines.privacy.erase import erase, is_due
-from pipelines.privacy.late_children import strip_late_children
+from pipelines.privacy.late_children import found_late, strip_late_children
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.secrets import pseudonymizer
 from pipelines.settings import Settings
+from pipelines.viewing import KnownPeople
 
 REWRITTEN_PER_COMMIT = 64
 # Every run leaves two small files there, this one too: putting so few together would never come to an end.
@@ -69,6 +73,7 @@ def maintain(
         if not tables:
             stripped = strip_late_children(lakehouse, pseudonymizer(settings), run, int(time.time() * 1000))
             report.did |= {f"{name}: rows of children found late, stripped": rows for name, rows in stripped.items()}
+            report.did |= _keep_predictions(settings, lakehouse)
         readers = Readers.of(lakehouse, settings.work_dir)
         chosen = list(tables) or known
         for done, name in enumerate(chosen):
@@ -80,6 +85,24 @@ def maintain(
             on_progress(done + 1, len(chosen))
         report.read = {"tables": len(chosen)}
     return report
+
+
+def _keep_predictions(settings: Settings, lakehouse: Lakehouse) -> dict[str, int]:
+    """Of what models answered: rows about children found late go, days past their retention; one file a day is left."""
+    folder = settings.predictions_folder
+    if not folder.exists():
+        return {}
+    children = found_late(KnownPeople.now(lakehouse).known)
+    stripped = predictions.strip(folder, children) if children.profile_ids else 0
+    days = settings.serving.predictions.retention_days
+    expired = predictions.expire(folder, days, int(time.time() * 1000))
+    fewer = predictions.put_together(folder, datetime.now(UTC).date())
+    did = {
+        "rows of children found late, deleted": stripped,
+        "rows past their retention": expired,
+        "files put together": fewer,
+    }
+    return {f"predictions: {what}": count for what, count in did.items() if count}
 
 
 @dataclass

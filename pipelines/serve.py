@@ -1,8 +1,8 @@
 """Serve.
 
-input   the online store and the champion model
+input   the online store and the champion models
 does    starts the service as a process of its own (`python -m serving`), configured from Reel's settings
-output  HTTP under /v1
+output  HTTP under /v1; what models answered, under work_dir (`serving/prediction_log.py`)
 """
 
 import json
@@ -84,13 +84,17 @@ def _command(settings: Settings, port: int | None) -> list[str]:
     configuration: dict[str, object] = {
         "online_store_url": settings.online_store_url,
         "mlflow_tracking_uri": settings.tracking_uri,
-        "model_name": TASK.name,
         "salt_file": None if os.environ.get("REEL_SALT") else str(salt_file),
         "as_of": settings.serving.as_of,
         "tokens": _tokens(settings),
         "requests_per_s": settings.serving.requests_per_s,
+        "grpc_port": settings.serving.grpc_port,
+        "traces_url": settings.serving.traces_url,
+        "log_requests": settings.serving.log_requests,
+        "replicas": settings.serving.replicas,
         "host": settings.serving.host,
         "port": port or settings.serving.port,
+        **models_of(settings),
         "ray_address": settings.ray_address,
         "ray_num_cpus": settings.ray.num_cpus,
     }
@@ -98,6 +102,27 @@ def _command(settings: Settings, port: int | None) -> list[str]:
     file: Path = settings.work_dir / "serving.json"
     file.write_text(json.dumps(configuration, indent=1))
     return [sys.executable, "-m", "serving", "--config", str(file)]
+
+
+def models_of(settings: Settings) -> dict[str, object]:
+    """How models are run, tried and logged, as the service's configuration has it."""
+    chosen = settings.serving
+    log = chosen.predictions
+    return {
+        "model_refresh_s": chosen.model_refresh_s,
+        "model_processes": chosen.model_processes,
+        "model_replicas": chosen.model_replicas,
+        "experiments": {name: one.model_dump() for name, one in chosen.experiments.items()},
+        "predictions": {
+            "folder": str(settings.predictions_folder),
+            "share": log.share,
+            "flush_s": log.flush_s,
+            "most_waiting": log.most_waiting,
+        }
+        if log.share > 0
+        else None,
+        "churn_bands": chosen.churn_bands.model_dump(),
+    }
 
 
 def _tokens(settings: Settings) -> dict[str, str | None]:

@@ -9,7 +9,7 @@ from pipelines.errors import UsageError
 from pipelines.secrets import token_secret
 from pipelines.settings import Settings
 
-SCOPES = ("features", "recommendations")
+SCOPES = ("features", "recommendations", "churn", "cdn", "anomalies", "models")
 HOUR_S = 3600
 
 

@@ -3,7 +3,7 @@
 Features and training sets both start here, so that no row reaches either without the decision of `features.decision`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,10 +19,19 @@ from features.profiles import VIEWER_TOKEN, ProfileRegistry
 from features.purposes import Purpose
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
-from pipelines.lakehouse.files import TableFiles
-from pipelines.lakehouse.scans import by_bucket, file_groups, read_all, read_files, read_snapshot, scan_tasks
+from pipelines.lakehouse.files import ROWS_PER_ROW_GROUP, TableFiles
+from pipelines.lakehouse.scans import (
+    by_bucket,
+    file_groups,
+    read_all,
+    read_files,
+    read_portions,
+    read_snapshot,
+    scan_tasks,
+)
 
 ROWS_PER_TASK = 250_000
+ROWS_AT_ONCE = ROWS_PER_ROW_GROUP
 EXCLUDED = "excluded"
 PLAYBACK = "silver.playback"
 PEOPLE = ("privacy.consents", "privacy.profiles")
@@ -79,23 +88,34 @@ class Viewing:
 
         Of those for aggregates, `child` and `child_known_at` say which are a child's: they count in crowds only.
         """
-        wanted = self.table.arrow_schema.names if columns is None else columns
+        read = self._read(self.table.arrow_schema.names if columns is None else columns)
+        rows = read_files(self.table, [task.file.file_path for task in files], read) if files else self._nothing(read)
+        admitted, excluded = self._admitted(rows)
+        return with_plain_texts(admitted), excluded
+
+    def allowed_portions(
+        self, files: Sequence[FileScanTask], columns: Sequence[str]
+    ) -> Iterator[tuple[pa.Table, dict[str, int]]]:
+        """The same bit by bit, so that many rows need little memory; with texts as dictionaries."""
+        read = self._read(columns)
+        portions = read_portions(self.table, files, read, ROWS_AT_ONCE) if files else iter([self._nothing(read)])
+        return map(self._admitted, portions)
+
+    def _admitted(self, rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
         if self.is_personal:
-            rows = self._read(files, wanted)
             decision = decide(rows, self.purpose, self.known, self.at_ms)
-            return with_plain_texts(rows.filter(pa.array(decision.allowed))), decision.excluded
-        rows = self._read(files, tuple(dict.fromkeys((*wanted, VIEWER_TOKEN, "ingested_at"))))
+            return rows.filter(pa.array(decision.allowed)), decision.excluded
         decision, is_child = decide_for_aggregates(rows, self.purpose, self.known, self.at_ms)
         for name, of in ((CHILD, VIEWER_TOKEN), (CHILD_KNOWN, "ingested_at")):
             rows = rows.append_column(name, pc.if_else(pa.array(is_child), _plain(rows[of]), None))
-        return with_plain_texts(rows.filter(pa.array(decision.allowed))), decision.excluded
+        return rows.filter(pa.array(decision.allowed)), decision.excluded
 
-    def _read(self, files: Sequence[FileScanTask], columns: Sequence[str]) -> pa.Table:
-        """Columns of some files, texts as dictionaries: what is decided is decided once for each value."""
-        empty = pa.schema([self.table.arrow_schema.field(name) for name in columns]).empty_table()
-        if not files:
-            return empty
-        return read_files(self.table, [task.file.file_path for task in files], columns)
+    def _read(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """The columns that are read, texts as dictionaries: what is decided is decided once for each value."""
+        return tuple(columns if self.is_personal else dict.fromkeys((*columns, VIEWER_TOKEN, "ingested_at")))
+
+    def _nothing(self, columns: Sequence[str]) -> pa.Table:
+        return pa.schema([self.table.arrow_schema.field(name) for name in columns]).empty_table()
 
     def cut(self, key: str, buckets: int, files: Sequence[FileScanTask]) -> list[pa.Table]:
         """Admitted rows of `files` by the bucket of `key`; the first table also says what was excluded."""

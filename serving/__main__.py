@@ -15,7 +15,7 @@ from serving.settings import load_settings
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the service; one line on stderr if it cannot."""
-    parser = argparse.ArgumentParser(prog="python -m serving", description="Features and recommendations over HTTP.")
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Features and predictions over HTTP.")
     parser.add_argument("--config", type=Path, required=True, help="JSON file of settings (serving/settings.py)")
     options = parser.parse_args(arguments)
     try:

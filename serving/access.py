@@ -45,35 +45,47 @@ class Access:
             return [Depends(self._anybody)]
         return [Depends(self._with_token(self._verifier, scope))]
 
+    async def caller(self, token: str | None, scope: Scope) -> Caller:
+        """Whose `token` it is, for whoever does not ask over HTTP.
+
+        Raises ProblemError if there is none, it is not accepted or not for `scope`, or its bearer asks too often.
+        """
+        if self._verifier is None:
+            return await self._anybody()
+        return await self._checked(self._verifier, scope, token)
+
     async def _anybody(self) -> Caller:
         self._count(ANYBODY)
         return ANYBODY
 
     def _with_token(self, verifier: TokenVerifier, scope: Scope) -> Callable[..., Coroutine[Any, Any, Caller]]:
         async def check(credentials: Credentials) -> Caller:
-            if credentials is None:
-                raise _refused("a bearer token is needed: `Authorization: Bearer TOKEN`", _REALM)
-            try:
-                caller = await verifier.caller(credentials.credentials)
-            except TokenRefusedError as error:
-                raise _refused(str(error), f'{_REALM}, error="invalid_token", error_description="{error}"') from None
-            except KeysUnavailableError as error:
-                _log.error("nobody can be let in: %s", error)
-                raise ProblemError(
-                    HTTPStatus.SERVICE_UNAVAILABLE,
-                    "tokens cannot be checked now; ask again in some seconds",
-                    headers={"Retry-After": str(_RETRY_KEYS_S)},
-                ) from None
-            if scope not in caller.scopes:
-                raise ProblemError(
-                    HTTPStatus.FORBIDDEN,
-                    f"the token is not for this: its scope lacks {scope.value!r}",
-                    headers={"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope.value}"'},
-                )
-            self._count(caller)
-            return caller
+            return await self._checked(verifier, scope, None if credentials is None else credentials.credentials)
 
         return check
+
+    async def _checked(self, verifier: TokenVerifier, scope: Scope, token: str | None) -> Caller:
+        if token is None:
+            raise _refused("a bearer token is needed: `Authorization: Bearer TOKEN`", _REALM)
+        try:
+            caller = await verifier.caller(token)
+        except TokenRefusedError as error:
+            raise _refused(str(error), f'{_REALM}, error="invalid_token", error_description="{error}"') from None
+        except KeysUnavailableError as error:
+            _log.error("nobody can be let in: %s", error)
+            raise ProblemError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "tokens cannot be checked now; ask again in some seconds",
+                headers={"Retry-After": str(_RETRY_KEYS_S)},
+            ) from None
+        if scope not in caller.scopes:
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN,
+                f"the token is not for this: its scope lacks {scope.value!r}",
+                headers={"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope.value}"'},
+            )
+        self._count(caller)
+        return caller
 
     def _count(self, caller: Caller) -> None:
         wait_s = self._limit.wait_s(caller.subject) if self._limit is not None else 0.0

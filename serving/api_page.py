@@ -1,14 +1,19 @@
-"""The API page at /docs, from files that a Python package brings: it works where there is no internet."""
+"""The API page at /docs, from files that a Python package brings: it works where there is no internet.
+
+The description of the gRPC call lies beside it.
+"""
 
 from importlib.resources import files
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 PAGE = "/docs"
 _ASSETS = "/docs/assets"
+PROTO = "/docs/features.proto"
+_PROTO_FILE = str(files("serving.rpc") / "features.proto")
 _FILES = str(files("fastapi_offline") / "static")
 
 
@@ -25,4 +30,8 @@ def install(api: FastAPI) -> None:
             swagger_favicon_url=f"{_ASSETS}/favicon.png",
         )
 
+    async def proto() -> FileResponse:
+        return FileResponse(_PROTO_FILE, media_type="text/plain")
+
     api.add_api_route(PAGE, page, include_in_schema=False)
+    api.add_api_route(PROTO, proto, include_in_schema=False)

@@ -34,7 +34,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class _Hashes:
+class Hashes:
     """Every hash under which a person may be stored, newest salt first."""
 
     profile: tuple[str, ...] | None
@@ -54,29 +54,35 @@ class ConsentGate:
 
         `market` decides for those who were never asked; without one they are not asked for granted.
         """
-        if not set(purposes) <= CONSENT_COLUMNS.keys():
-            return [Reason.PURPOSE_NOT_PERMITTED] * len(people)
-        hashes = [self._hashes(person) for person in people]
-        profiles = all_records(store, PROFILES, [person.profile or () for person in hashes])
-        refused = [
-            _profile_refusal(person, known) if person.profile is not None else None
-            for person, known in zip(hashes, profiles, strict=True)
-        ]
-        owners = [
-            () if reason else _owner(person, known)
-            for person, known, reason in zip(hashes, profiles, refused, strict=True)
-        ]
-        consents = all_records(store, CONSENTS, owners)
-        return [
-            reason or _consent_refusal(known, purposes, market) for reason, known in zip(refused, consents, strict=True)
-        ]
+        return refusals_of(store, [self.hashes(person) for person in people], purposes, market)
 
-    def _hashes(self, person: Person) -> _Hashes:
+    def hashes(self, person: Person) -> Hashes:
+        """What stands for the person here."""
         hashed = self._pseudonymizer.candidates
-        return _Hashes(
+        return Hashes(
             profile=None if person.profile_id is None else hashed(person.profile_id),
             user=None if person.user_id is None else hashed(person.user_id),
         )
+
+
+def refusals_of(
+    store: OnlineStore, hashes: Sequence[Hashes], purposes: Collection[Purpose], market: str | None
+) -> list[Reason | None]:
+    """The same of people whose plain ids are not known any more."""
+    if not set(purposes) <= CONSENT_COLUMNS.keys():
+        return [Reason.PURPOSE_NOT_PERMITTED] * len(hashes)
+    profiles = all_records(store, PROFILES, [person.profile or () for person in hashes])
+    refused = [
+        _profile_refusal(person, known) if person.profile is not None else None
+        for person, known in zip(hashes, profiles, strict=True)
+    ]
+    owners = [
+        () if reason else _owner(person, known) for person, known, reason in zip(hashes, profiles, refused, strict=True)
+    ]
+    consents = all_records(store, CONSENTS, owners)
+    return [
+        reason or _consent_refusal(known, purposes, market) for reason, known in zip(refused, consents, strict=True)
+    ]
 
 
 def all_records(store: OnlineStore, group: str, candidates: Sequence[Sequence[str]]) -> list[list[Any]]:
@@ -85,7 +91,7 @@ def all_records(store: OnlineStore, group: str, candidates: Sequence[Sequence[st
     return [[record for record in [next(found) for _ in entities] if record is not None] for entities in candidates]
 
 
-def _profile_refusal(person: _Hashes, known: Sequence[Any]) -> Reason | None:
+def _profile_refusal(person: Hashes, known: Sequence[Any]) -> Reason | None:
     is_adults = bool(known) and all(profile.get("is_kids") is False for profile in known)
     refusal = profile_refusal(bool(known), None if not known else not is_adults)
     if refusal is not None:
@@ -95,7 +101,7 @@ def _profile_refusal(person: _Hashes, known: Sequence[Any]) -> Reason | None:
     return None
 
 
-def _owner(person: _Hashes, known: Sequence[Any]) -> tuple[str, ...]:
+def _owner(person: Hashes, known: Sequence[Any]) -> tuple[str, ...]:
     """The hashes of the user whose consent counts: those the caller named, else the profile's own."""
     return person.user or _owners(known)
 

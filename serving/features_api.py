@@ -28,6 +28,7 @@ from serving.reasons import Reason
 from serving.settings import ServingSettings
 from serving.store_reader import StoreReader, read_as_of_ms
 from serving.tokens import Scope
+from serving.watch import measures
 
 Entity = Literal["user_id", "profile_id", "content_id", "channel_id", "cdn_region"]
 """What can be asked about. Of a session nobody can tell here whose it is, so it cannot be asked for consent."""
@@ -156,7 +157,11 @@ class FeatureLookup:
         # what is short is over before a thread has begun.
         value = partial(_valued, questions, packed, as_of_ms or 0)
         is_long = sum(len(one.groups) * len(one.keys) for one in questions) > _VALUED_AT_ONCE
-        return as_of_ms, await asyncio.to_thread(value) if is_long else value()
+        answers = await asyncio.to_thread(value) if is_long else value()
+        for one, of_groups in zip(questions, answers, strict=True):
+            for group, found in zip(one.groups, of_groups, strict=True):
+                measures.served(group.name, found.values)
+        return as_of_ms, answers
 
     def _read(
         self, questions: Sequence[Question], purpose: Purpose, market: str | None, store: OnlineStore
@@ -277,24 +282,28 @@ def feature_routes(lookup: FeatureLookup, settings: ServingSettings, access: Acc
     @router.post("/v1/features", summary="Features of many keys")
     async def many_keys(question: ManyKeysQuestion) -> ManyKeysAnswer:
         """The same for many keys of one entity, in one look-up; rows come in the order of the keys."""
-        if len(question.keys) > settings.max_keys:
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"at most {settings.max_keys} keys at once; received {len(question.keys)}",
-            )
-        declared = _declared(question.group, question.entity)
-        entity: Entity = question.entity  # type: ignore[assignment]  # _declared refused every other name
-        as_of_ms, rows = await lookup.rows(declared, entity, question.keys, question.purpose, question.market)
-        return ManyKeysAnswer(
-            group=question.group,
-            entity=entity,
-            purpose=question.purpose,
-            as_of=online.iso_instant(as_of_ms),
-            degraded=_is_degraded(rows),
-            rows=rows,
-        )
+        return await answer_many(lookup, question, settings.max_keys)
 
     return router
+
+
+async def answer_many(lookup: FeatureLookup, question: ManyKeysQuestion, most_keys: int) -> ManyKeysAnswer:
+    """The answer to a question that came over HTTP or gRPC. Raises ProblemError if there is none to give."""
+    if len(question.keys) > most_keys:
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY, f"at most {most_keys} keys at once; received {len(question.keys)}"
+        )
+    declared = _declared(question.group, question.entity)
+    entity: Entity = question.entity  # type: ignore[assignment]  # _declared refused every other name
+    as_of_ms, rows = await lookup.rows(declared, entity, question.keys, question.purpose, question.market)
+    return ManyKeysAnswer(
+        group=question.group,
+        entity=entity,
+        purpose=question.purpose,
+        as_of=online.iso_instant(as_of_ms),
+        degraded=_is_degraded(rows),
+        rows=rows,
+    )
 
 
 def _declared(name: str, entity: str) -> FeatureGroup:

@@ -26,6 +26,7 @@ _INNER_PORTS = (
     "RAY_SERVE_HAPROXY_METRICS_PORT",
     "RAY_SERVE_HAPROXY_STATS_PORT",
     "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT",
 )
 
 Ingress = Literal["haproxy", "python"]
@@ -72,6 +73,9 @@ def configure(ingress: Ingress, settings: ServingSettings, environ: MutableMappi
             # HAProxy's request log would hold the plain ids of query strings. Serve fixes the level at `info`,
             # which includes requests; the # turns that into a comment of HAProxy's configuration.
             "RAY_SERVE_HAPROXY_LOG_TARGET": f"{settings.syslog} local0 warning #",
+            # A request that a dying replica has not answered is put to another. Nothing asked here does harm twice:
+            # it is read, or a report of sessions that may be counted again.
+            "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
             # Fixed by default, so that two services on one machine would collide.
             **dict(zip(_INNER_PORTS, map(str, free_ports(len(_INNER_PORTS), besides=settings.port)), strict=True)),
         }

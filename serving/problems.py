@@ -1,7 +1,6 @@
 """Errors as callers see them: RFC 9457 problem details, never a stack trace."""
 
 import difflib
-import logging
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
@@ -15,8 +14,6 @@ from starlette.exceptions import HTTPException
 MEDIA_TYPE = "application/problem+json"
 # What was received is shown back at most this long.
 SHOWN_LETTERS = 100
-
-_log = logging.getLogger(__name__)
 
 
 class Problem(BaseModel):
@@ -58,11 +55,10 @@ def unknown_name(kind: str, received: str, known: Iterable[str], status: HTTPSta
 
 
 def install(api: FastAPI) -> None:
-    """Make every error of `api` a problem."""
+    """Make every error of `api` a problem, but those that nobody foresaw: `watch.middleware` sees to them."""
     api.add_exception_handler(ProblemError, _answer_problem)
     api.add_exception_handler(RequestValidationError, _answer_invalid)
     api.add_exception_handler(HTTPException, _answer_http)
-    api.add_exception_handler(Exception, _answer_unexpected)
 
 
 def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
@@ -75,6 +71,12 @@ def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResp
     """The HTTP response of a problem."""
     content = problem.model_dump(exclude_none=True)
     return JSONResponse(content, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def unexpected() -> Problem:
+    """What is said of a failure that nobody foresaw."""
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    return Problem(title=status.phrase, status=status, detail="the service failed; its log says why")
 
 
 async def _answer_problem(request: Request, error: Exception) -> JSONResponse:
@@ -105,13 +107,6 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
     detail = f"{request.method} {_shown(request.url.path)}: {said or status.phrase}; see /docs"
     problem = Problem(title=status.phrase, status=status, detail=detail)
     return respond(problem, dict(error.headers) if error.headers else None)
-
-
-async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
-    _log.error("unexpected failure in %s", request.scope.get("route"), exc_info=error)
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
-    problem = Problem(title=status.phrase, status=status, detail="the service failed; its log says why")
-    return respond(problem)
 
 
 def _shown(received: object) -> str:

@@ -4,9 +4,12 @@
 2. recent titles             none: popular titles
 3. the champion model        missing, or too slow for the deadline: popular titles
 4. names and genres          from the catalogue in the online store
+
+The log keeps `{"titles", "scores"}`, best first.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -21,7 +24,6 @@ from features.pseudonyms import Pseudonymizer
 from features.purposes import Purpose
 from serving import feature_values as online
 from serving.access import Access
-from serving.champion import ChampionClient, Ranking
 from serving.consent_gate import ConsentGate, Person
 from serving.errors import ModelUnavailableError, StoreUnavailableError
 from serving.fallback import (
@@ -31,13 +33,18 @@ from serving.fallback import (
     with_titles,
     without_titles,
 )
+from serving.hosting.questions import Titles
 from serving.online_store import OnlineStore
 from serving.parameters import Id, Market
+from serving.predicting import ExperimentArm, Logged, Predicted, Predicting
 from serving.problems import ProblemError, responses
 from serving.reasons import Reason
 from serving.settings import ServingSettings
 from serving.store_reader import StoreReader, read_as_of_ms
 from serving.tokens import Scope
+from serving.watch import deadline
+
+MODEL = "recommendation"
 
 
 class Recommendations(BaseModel):
@@ -50,6 +57,7 @@ class Recommendations(BaseModel):
     audience: Audience = Field(description="kids: only titles rated for children")
     model: str | None = Field(description="the registered model that answered", examples=["recommendation"])
     model_version: str | None = Field(examples=["3"])
+    experiment: ExperimentArm | None = Field(default=None, description="the experiment that the viewer is in")
     as_of: datetime | None = Field(description="the instant the viewer's history was read at (UTC)")
 
 
@@ -63,18 +71,18 @@ class _Found:
 
 
 class Recommending:
-    """Answers one request from the store, the champion and the popular titles."""
+    """Answers one request from the store, the model and the popular titles."""
 
     def __init__(
         self,
         store: StoreReader,
-        champion: ChampionClient,
+        predicting: Predicting,
         popular: PopularTitles,
         pseudonymizer: Pseudonymizer,
         settings: ServingSettings,
     ) -> None:
         self._store = store
-        self._champion = champion
+        self._predicting = predicting
         self._popular = popular
         self._pseudonymizer = pseudonymizer
         self._gate = ConsentGate(pseudonymizer)
@@ -83,7 +91,7 @@ class Recommending:
     async def answer(self, viewer: Person, k: int, market: str | None) -> Recommendations:
         """The answer; a failure of the store or of the model is one with a reason."""
         clock = asyncio.get_running_loop().time
-        deadline_s = clock() + self._settings.deadline_ms / 1000
+        deadline_s = clock() + deadline.shortened(self._settings.deadline_ms / 1000)
         try:
             found = await self._store.read(partial(self._look_up, viewer, market))
         except StoreUnavailableError as error:
@@ -96,10 +104,16 @@ class Recommending:
             history = await asyncio.to_thread(self._history, found)
             if not history:
                 return await self._most_watched(Reason.NO_HISTORY, "all", k, found.as_of_ms)
-            ranking = await self._champion.rank(history, k, deadline_s - clock())
+            unit = self._pseudonymizer.hash(viewer.profile_id or viewer.user_id or "")
+            predicted = await self._predicting.ask(MODEL, unit, Titles(history, k), deadline_s - clock())
         except (StoreUnavailableError, ModelUnavailableError) as error:
             return await self._most_watched(Reason.of(error), "all", k, found.as_of_ms)
-        return await self._from_model(ranking, found.as_of_ms)
+        self._predicting.record(predicted, found.as_of_ms, partial(self._logged, viewer))
+        return await self._from_model(predicted, found.as_of_ms)
+
+    def _logged(self, viewer: Person, ranked: Sequence[tuple[str, float]]) -> list[Logged]:
+        said = {"titles": [content_id for content_id, _ in ranked], "scores": [score for _, score in ranked]}
+        return [Logged(said, self._gate.hashes(viewer))]
 
     def _look_up(self, viewer: Person, market: str | None, store: OnlineStore) -> _Found:
         as_of_ms = read_as_of_ms(store, self._settings.as_of)
@@ -125,19 +139,20 @@ class Recommending:
             items = self._popular.remembered(audience, k)
         return self._popular_answer(reason, audience, items, as_of_ms)
 
-    async def _from_model(self, ranking: Ranking, as_of_ms: int | None) -> Recommendations:
+    async def _from_model(self, predicted: Predicted, as_of_ms: int | None) -> Recommendations:
         try:
-            items = await self._store.read(lambda store: with_titles(store, ranking.scored))
+            items = await self._store.read(lambda store: with_titles(store, predicted.answer))
         except StoreUnavailableError:
-            items = without_titles(ranking.scored)  # the ids are the answer; names are missing from it
+            items = without_titles(predicted.answer)  # the ids are the answer; names are missing from it
         return Recommendations(
             items=items,
             source="model",
             reason=None,
             degraded=False,
             audience="all",
-            model=self._settings.model_name,
-            model_version=ranking.model_version,
+            model=MODEL,
+            model_version=predicted.given.version,
+            experiment=predicted.experiment,
             as_of=online.iso_instant(as_of_ms),
         )
 

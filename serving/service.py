@@ -39,6 +39,7 @@ def run(settings: ServingSettings) -> None:
     check_access(settings)
     open_online_store(settings.online_store_url, readonly=True).close()  # checks the address, reaches nothing
     port = ingress.check_port(settings.host, settings.port)
+    grpc_port = None if settings.grpc_port is None else ingress.check_port(settings.host, settings.grpc_port)
     chosen, why_not = ingress.choose(settings)
     if why_not:
         _say(why_not, sys.stderr)
@@ -48,11 +49,13 @@ def run(settings: ServingSettings) -> None:
     tie = ingress.tied_haproxy() if chosen == "haproxy" and not settings.ray_address else nullcontext()
     with redirect_stdout(sys.stderr), _stoppable() as told, tie, _ray(settings):
         _leave_if(told)
-        with _application(settings, port):
+        with _application(settings, port, grpc_port):
             _leave_if(told)
-            address = f"http://{_reachable(settings.host)}:{port}"
+            host = _reachable(settings.host)
+            address = f"http://{host}:{port}"
             _wait_for_answer(address)
-            _say(f"Reel answers on {address}; API page {address}/docs (ingress: {chosen})", own_output)
+            grpc = "" if grpc_port is None else f"; gRPC {host}:{grpc_port}"
+            _say(f"Reel answers on {address}; API page {address}/docs{grpc} (ingress: {chosen})", own_output)
             told.setblocking(True)
             _leave_if(told)
 
@@ -135,18 +138,19 @@ def _ray(settings: ServingSettings) -> Iterator[None]:
 
 
 @contextmanager
-def _application(settings: ServingSettings, port: int) -> Iterator[None]:
+def _application(settings: ServingSettings, port: int, grpc_port: int | None) -> Iterator[None]:
     from ray import serve
     from ray.serve.exceptions import RayServeException
     from ray.serve.schema import LoggingConfig
 
     from serving import app
 
+    grpc = None if grpc_port is None else {"port": grpc_port, "grpc_servicer_functions": [app.GRPC_SERVICER]}
     logs = LoggingConfig(log_level="WARNING", enable_access_log=False)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
         try:
-            serve.start(http_options={"host": settings.host, "port": port}, logging_config=logs)
+            serve.start(http_options={"host": settings.host, "port": port}, grpc_options=grpc, logging_config=logs)
             serve.run(app.build(settings), name=app.NAME, route_prefix="/", logging_config=logs)
         except (RuntimeError, RayServeException) as error:
             raise ServingError(f"the application could not be deployed: {_first_line(error)}") from None

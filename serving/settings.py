@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -43,6 +43,52 @@ class TokenSettings(BaseModel):
         return self
 
 
+Model = Literal["recommendation", "churn", "cdn", "anomaly"]
+MODELS: tuple[Model, ...] = get_args(Model)
+"""Every model that can be asked."""
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class ExperimentSettings(BaseModel):
+    """A model's challenger is tried beside its champion, on a share of those who are asked about."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Model = Field(description="the model whose alias `challenger` is tried")
+    share: Share = Field(description="of people (series, where it is about none), told apart by a stable hash")
+    mode: Literal["ab", "shadow"] = Field(
+        description="ab: the challenger answers them; shadow: the champion answers, both are logged"
+    )
+
+
+class PredictionSettings(BaseModel):
+    """What is kept of answers that models gave, to judge them by what came of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Path = Field(description="one folder a day, of Parquet files; all processes may share it")
+    share: Share = Field(default=1, description="of answers, drawn at random")
+    flush_s: Seconds = Field(default=60, description="how long an answer waits to be written")
+    most_waiting: Count = Field(
+        default=10_000, description="answers that wait at most; further ones are dropped, counted"
+    )
+
+
+class ChurnBands(BaseModel):
+    """From which probability on an account's band is `medium`, and from which `high`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    medium: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    high: Annotated[float, Field(gt=0, lt=1)] = 0.3
+
+    @model_validator(mode="after")
+    def _are_ordered(self) -> Self:
+        if self.medium >= self.high:
+            raise ValueError("medium must be below high")
+        return self
+
+
 class ServingSettings(BaseModel):
     """Everything the service needs to know; every replica gets the same."""
 
@@ -50,9 +96,16 @@ class ServingSettings(BaseModel):
 
     online_store_url: str = Field(description="lmdb:///absolute/path or redis://host:port/db")
     mlflow_tracking_uri: str = Field(description="where models are registered")
-    model_name: str = Field(default="recommendation", description="the registered model that recommends")
-    model_alias: str = Field(default="champion", description="which of its versions answers")
-    model_refresh_s: Seconds = Field(default=10, description="how often the alias is looked up again")
+    models: tuple[Model, ...] = Field(default=MODELS, description="models that are run; the others answer degraded")
+    model_refresh_s: Seconds = Field(default=10, description="how often aliases are looked up again")
+    model_processes: Literal["one", "each"] = Field(
+        default="one", description="one: a process runs all models; each: every model has processes of its own"
+    )
+    experiments: dict[str, ExperimentSettings] = Field(
+        default={}, description="by name, which is part of the hash: another name divides people anew"
+    )
+    predictions: PredictionSettings | None = Field(default=None, description="null: no answer is logged")
+    churn_bands: ChurnBands = ChurnBands()
     salt_file: Path | None = Field(default=None, description="salts, oldest first, one a line; mode 0600; or REEL_SALT")
     as_of: Literal["watermark", "now"] = Field(
         default="now", description="now: the wall clock; watermark: the newest event in the store (replayed history)"
@@ -73,13 +126,39 @@ class ServingSettings(BaseModel):
     ray_address: str | None = Field(default=None, description="a Ray cluster to join; null starts Ray on this machine")
     ray_num_cpus: Count | None = Field(default=None, description="processors of a local Ray; null means all")
     replicas: Count = Field(default=1, description="processes that answer HTTP")
-    model_replicas: Count = Field(default=1, description="processes that run the model")
+    model_replicas: Count = Field(default=1, description="processes that run a model; more need model_processes: each")
     store_budget_ms: Milliseconds = Field(default=50, description="a store look-up is given up after this")
-    deadline_ms: Milliseconds = Field(default=500, description="a recommendation waits this long in all for its model")
+    deadline_ms: Milliseconds = Field(default=500, description="an answer waits this long in all for its model")
+    max_in_flight: Count = Field(
+        default=256,
+        description="requests one process that answers works on at once; further ones are told to come back",
+    )
+    request_limit_ms: Milliseconds = Field(
+        default=10_000, description="a request is given up after this, whatever it waits for"
+    )
+    log_requests: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=1, description="the share of good answers that are logged; all others always are"
+    )
+    traces_url: str | None = Field(
+        default=None, description="who collects traces (OTLP over HTTP), as http://host:4318/v1/traces; null: nobody"
+    )
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        default=None, description="where features are looked up over gRPC; 0 takes a free one; null: nowhere"
+    )
     popular_refresh_s: Seconds = Field(default=10, description="how old the list of popular titles may get")
     max_k: Count = Field(default=100, description="titles one answer has at most")
     max_keys: Count = Field(default=1000, description="keys one look-up may ask for")
     max_body_bytes: Count = Field(default=1_000_000, description="a larger request body is refused")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.model_replicas > 1 and self.model_processes == "one":
+            raise ValueError("several model_replicas need model_processes: each")
+        tried = [one.model for one in self.experiments.values()]
+        twice = next((model for model in tried if tried.count(model) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is in several experiments, of which nobody could tell the effects apart")
+        return self
 
 
 def load_settings(path: Path) -> ServingSettings:

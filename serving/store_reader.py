@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from serving.errors import StoreSlowError, StoreUnavailableError
 from serving.online_store import OnlineStore, open_online_store
+from serving.watch import deadline, measures, trace
 
 Result = TypeVar("Result")
 
@@ -25,13 +26,26 @@ class StoreReader:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
 
     async def read(self, look_up: Callable[[OnlineStore], Result]) -> Result:
-        """What `look_up` finds. Raises StoreSlowError after the budget, StoreUnavailableError if it cannot read."""
-        running = asyncio.get_running_loop().run_in_executor(self._threads, look_up, self._store)
-        try:
-            async with asyncio.timeout(self._budget_ms / 1000):
-                return await running
-        except TimeoutError:
-            raise StoreSlowError(f"the online store took more than {self._budget_ms} ms") from None
+        """What `look_up` finds.
+
+        Raises StoreSlowError after the budget, or at the request's deadline if that is earlier, and
+        StoreUnavailableError if it cannot read.
+        """
+        budget_s = deadline.shortened(self._budget_ms / 1000)
+        started_s = time.perf_counter()
+        outcome = "unavailable"
+        with trace.span("store"):
+            try:
+                running = asyncio.get_running_loop().run_in_executor(self._threads, look_up, self._store)
+                async with asyncio.timeout(budget_s):
+                    found = await running
+                outcome = "read"
+                return found
+            except TimeoutError:
+                outcome = "slow"
+                raise StoreSlowError(f"the online store took more than {budget_s * 1000:.0f} ms") from None
+            finally:
+                measures.STORE.labels(outcome).observe(time.perf_counter() - started_s)
 
 
 def read_records(store: OnlineStore, group: str, entities: Sequence[str]) -> list[Any]:

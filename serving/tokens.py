@@ -41,6 +41,10 @@ class Scope(StrEnum):
 
     FEATURES = "features"
     RECOMMENDATIONS = "recommendations"
+    CHURN = "churn"
+    CDN = "cdn"
+    ANOMALIES = "anomalies"
+    MODELS = "models"
 
 
 class TokenRefusedError(Exception):

@@ -7,15 +7,32 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from pipelines.errors import JavaMissing, MavenMissing
 from pipelines.kafka.broker import DEFAULT_FOLDER, BrokerAddress, LocalBroker
 from pipelines.processes import find_free_port
+from tests.together import TogetherScheduling, long_ones_first
 
 OBJECT_STORE_BYTES = 500_000_000
+
+# Hypothesis's own: the same examples every time, and none of them fails because the machine is slow just then.
+hypothesis.settings.load_profile("ci")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TogetherScheduling:
+    """Several processes: see `tests.together`."""
+    return TogetherScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """One process runs the files in the order of their names; of several, each has a long unit to begin with."""
+    if hasattr(config, "workerinput"):
+        long_ones_first(items)
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,8 @@ QOE_SIGNALS = FeatureGroup(
             name="start_time_trend",
             aggregate=Slope(Mean("start_time_ms"), block_ms=DAY_MS),
             window_ms=7 * DAY_MS,
-            description="Slope of the daily mean time from pressing play to the first frame; positive where it grows.",
+            description="Slope of the daily mean time from pressing play to the first frame; positive where it grows. "
+            "Null with starts on fewer than 3 days: of a session, unless it stays open that long, as on a set-top box.",
             unit="ms/day",
             range=(float("-inf"), float("inf")),
         ),

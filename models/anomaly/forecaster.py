@@ -6,10 +6,9 @@ weights.pt     the state dict, loaded with weights_only=True
 """
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +17,10 @@ import torch
 from models.anomaly.contexts import ContextBuilder, Contexts, Past, Prior, contexts_of
 from models.anomaly.predictive import Predictive
 from models.anomaly.shape import ShapeConfig, ShapeNetwork, predicted
-from models.errors import ConfigurationError, ModelFolderError
+from models.saved import describe, described, whole
 
 FORMAT, ARCHITECTURE = 1, "causal-shape"
 CONFIG_FILE, SEGMENTS_FILE, WEIGHTS_FILE = "config.json", "segments.json", "weights.pt"
-_BROKEN = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, ConfigurationError, pickle.UnpicklingError)
 
 
 class Forecaster:
@@ -60,13 +58,8 @@ class Forecaster:
         torch.save({name: value.cpu() for name, value in self.network.state_dict().items()}, folder / WEIGHTS_FILE)
         pasts = {segment: past.state() for segment, past in sorted(self.pasts.items())}
         (folder / SEGMENTS_FILE).write_text(json.dumps(pasts))
-        description = {
-            "format": FORMAT,
-            "architecture": ARCHITECTURE,
-            "config": self.network.config.as_dict(),
-            "prior": [self.prior.location, self.prior.scale],
-        }
-        (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2))
+        facts = {"config": self.network.config.as_dict(), "prior": [self.prior.location, self.prior.scale]}
+        describe(folder / CONFIG_FILE, FORMAT, ARCHITECTURE, **facts)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -76,30 +69,10 @@ class Forecaster:
             ModelFolderError: a file is missing or broken, or the format is one this version does not read.
         """
         folder = Path(folder)
-        description = _read_json(folder / CONFIG_FILE)
-        received = (description.get("format"), description.get("architecture"))
-        if received != (FORMAT, ARCHITECTURE):
-            raise ModelFolderError(
-                f"{folder} holds a model of format {received}; this version reads {(FORMAT, ARCHITECTURE)}; "
-                "train it again"
-            )
-        try:
+        with whole(folder, "anomaly model"):
+            description = described(folder / CONFIG_FILE, FORMAT, ARCHITECTURE)
             network = ShapeNetwork(ShapeConfig.from_dict(description["config"]))
             network.load_state_dict(torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True))
-            pasts = {name: Past.resume(state) for name, state in _read_json(folder / SEGMENTS_FILE).items()}
+            states = json.loads((folder / SEGMENTS_FILE).read_text())
+            pasts = {name: Past.resume(state) for name, state in states.items()}
             return cls(network, pasts, Prior(*description["prior"]))
-        except _BROKEN as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelFolderError(
-                f"{folder} does not hold one whole model ({reason}); fetch or train it again"
-            ) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelFolderError(f"{path} cannot be read ({error}); fetch or train the model again") from error
-    if not isinstance(content, dict):
-        raise ModelFolderError(f"{path} must hold an object; fetch or train the model again")
-    return content

@@ -1,6 +1,6 @@
 """The cascade as it is saved: a folder with its parts in folders of their own, readable without any code of ours.
 
-cascade.json      {"format": 1, "config": {...}, "parts": those that there are}
+cascade.json      {"format": 1, "architecture": "retrieve-rank-diversify", "config": {...}, "parts": those it has}
 catalogue.json    the titles on offer
 retrieval/ content/ ranker/    each as its own `save` wrote it
 """
@@ -12,11 +12,13 @@ from typing import Any
 from models.cascade.cascade import Cascade, CascadeConfig
 from models.cascade.catalogue import Catalogue, Offer
 from models.content.recommender import ContentRecommender
-from models.errors import ConfigurationError, ModelFolderError
+from models.errors import ModelFolderError
 from models.ranker.ranker import Ranker
 from models.recommendation.recommender import Recommender
+from models.saved import describe, described, whole
 
 FORMAT = 1
+ARCHITECTURE = "retrieve-rank-diversify"
 CASCADE_FILE, CATALOGUE_FILE = "cascade.json", "catalogue.json"
 LOADERS: dict[str, Any] = {
     "retrieval": Recommender.load,
@@ -34,8 +36,7 @@ def save(cascade: Cascade, folder: Path) -> None:
         part.save(folder / name)
     offers = [offer.as_dict() for offer in cascade.catalogue.offers.values()]
     (folder / CATALOGUE_FILE).write_text(json.dumps(offers))
-    described = {"format": FORMAT, "config": cascade.config.as_dict(), "parts": list(parts)}
-    (folder / CASCADE_FILE).write_text(json.dumps(described, indent=2))
+    describe(folder / CASCADE_FILE, FORMAT, ARCHITECTURE, config=cascade.config.as_dict(), parts=list(parts))
 
 
 def load(folder: Path | str) -> Cascade:
@@ -45,16 +46,10 @@ def load(folder: Path | str) -> Cascade:
         ModelFolderError: a file or a part is missing or broken, or the format is one this version does not read.
     """
     folder = Path(folder)
-    try:
-        described = json.loads((folder / CASCADE_FILE).read_text())
+    with whole(folder, "cascade"):
+        description = described(folder / CASCADE_FILE, FORMAT, ARCHITECTURE)
         offers = [Offer.from_dict(one) for one in json.loads((folder / CATALOGUE_FILE).read_text())]
-        if described["format"] != FORMAT:
-            raise ModelFolderError(
-                f"{folder} holds a cascade of format {described['format']}; this version reads {FORMAT}; make it again"
-            )
-        config, names = CascadeConfig.from_dict(described["config"]), list(described["parts"])
-    except (OSError, ValueError, KeyError, TypeError, ConfigurationError) as error:
-        raise ModelFolderError(f"{folder} does not hold one whole cascade ({error}); make it again") from error
+        config, names = CascadeConfig.from_dict(description["config"]), list(description["parts"])
     unknown = sorted(set(names) - LOADERS.keys())
     if unknown:
         raise ModelFolderError(f"{folder} has parts that this version does not know: {', '.join(unknown)}")

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from models.cdn.features import NETWORK, REGION
 from models.cdn.gate import cannot_tell, judge
 from models.cdn.off_policy import ChoiceLog, Floats, doubly_robust, estimate
 from models.cdn.quality import HIGHEST_SCORE, QualityModel
 from models.cdn.rows import (
     ACCOUNT,
-    NETWORK,
-    REGION,
     choices,
     is_judged,
     over_each_network,

@@ -15,6 +15,8 @@ import numpy.typing as npt
 from models.cdn.off_policy import Floats
 from models.errors import ConfigurationError
 
+GAMMA = 200.0
+"""How greedy, unless it is configured otherwise: an arm that is 10 points of 100 worse has 1 chance in 20 + K."""
 PROBE_SHARE = 0.02
 """What all degraded networks together still get: by it their recovery is seen."""
 
@@ -57,7 +59,7 @@ def steer_away(probabilities: Floats, degraded: npt.NDArray[np.bool_], probe_sha
     """
     bad = np.where(degraded, probabilities, 0.0)
     bad_share = bad.sum(axis=1, keepdims=True)
-    good_share = 1 - bad_share
+    good_share = np.where(degraded, 0.0, probabilities).sum(axis=1, keepdims=True)  # 1 - bad_share may round to more
     kept = np.minimum(bad_share, probe_share)
     has_way_out = (good_share > 0) & (bad_share > 0)
     with np.errstate(divide="ignore", invalid="ignore"):

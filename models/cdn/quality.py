@@ -6,7 +6,6 @@ description.json  {"format": 1, "architecture": "lightgbm-quality", "encoding", 
 booster.txt       LightGBM's own
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 
 from models.cdn.off_policy import Floats
-from models.cdn.policy import inverse_gap
+from models.cdn.policy import GAMMA, inverse_gap
 from models.churn.columns import Encoding
 from models.configuration import Hyperparameters
-from models.errors import ModelFolderError
+from models.saved import describe, described, whole
+from models.trees import booster_of
 
 FORMAT = 1
 ARCHITECTURE = "lightgbm-quality"
@@ -28,7 +28,6 @@ DESCRIPTION_FILE, BOOSTER_FILE = "description.json", "booster.txt"
 HIGHEST_SCORE = 100.0
 ELSEWHERE = ""
 """The region under which the running policy's shares over all regions are kept."""
-_BROKEN = (OSError, ValueError, KeyError, TypeError, lightgbm.basic.LightGBMError)
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class QualityConfig(Hyperparameters):
     leaves: int = 31
     leaf_rows: int = 50
     ridge: float = 1.0
-    gamma: float = 200.0
+    gamma: float = GAMMA
     """Of `models.cdn.policy`, per whole range of the score: an arm that is 10 points worse has 1 chance in 20 + K."""
     seed: int = 0
 
@@ -95,15 +94,15 @@ class QualityModel:
         """Writes the model's files into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / BOOSTER_FILE).write_text(self.booster.model_to_string())
-        description = {
-            "format": FORMAT,
-            "architecture": ARCHITECTURE,
-            "encoding": self.encoding.as_dict(),
-            "networks": list(self.running.networks),
-            "shares": {region: list(shares) for region, shares in self.running.shares.items()},
-            "gamma": self.gamma,
-        }
-        (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2))
+        describe(
+            folder / DESCRIPTION_FILE,
+            FORMAT,
+            ARCHITECTURE,
+            encoding=self.encoding.as_dict(),
+            networks=list(self.running.networks),
+            shares={region: list(shares) for region, shares in self.running.shares.items()},
+            gamma=self.gamma,
+        )
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -113,23 +112,12 @@ class QualityModel:
             ModelFolderError: a file is missing or broken, or the format is one this version does not read.
         """
         folder = Path(folder)
-        try:
-            description = json.loads((folder / DESCRIPTION_FILE).read_text())
-            received = (description["format"], description["architecture"])
-            if received == (FORMAT, ARCHITECTURE):
-                shares = {region: tuple(one) for region, one in description["shares"].items()}
-                return cls(
-                    lightgbm.Booster(model_str=(folder / BOOSTER_FILE).read_text()),
-                    Encoding.from_dict(description["encoding"]),
-                    Running(tuple(description["networks"]), shares),
-                    float(description["gamma"]),
-                )
-        except _BROKEN as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelFolderError(
-                f"{folder} does not hold one whole cdn model ({reason}); fetch or train it again"
-            ) from error
-        raise ModelFolderError(
-            f"{folder} holds format {received[0]!r} of {received[1]!r}; this version reads format {FORMAT} of "
-            f"{ARCHITECTURE}: train again, or use the version of Reel that wrote it"
-        )
+        with whole(folder, "cdn model"):
+            description = described(folder / DESCRIPTION_FILE, FORMAT, ARCHITECTURE)
+            shares = {region: tuple(one) for region, one in description["shares"].items()}
+            return cls(
+                booster_of((folder / BOOSTER_FILE).read_text()),
+                Encoding.from_dict(description["encoding"]),
+                Running(tuple(description["networks"]), shares),
+                float(description["gamma"]),
+            )

@@ -7,29 +7,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.cdn.features import FEATURE_COLUMNS, NETWORK, NETWORK_COLUMNS, REGION
 from models.cdn.off_policy import ChoiceLog, Floats
 from models.cdn.quality import ELSEWHERE, HIGHEST_SCORE, Running
 from models.errors import EmptyTrainingSetError, TrainingSetError
 from models.task import instants_ms
 
-LABEL, ACCOUNT, NETWORK, NETWORK_REGION, REGION = "score", "user_id", "cdn", "cdn_region", "region"
+LABEL, ACCOUNT, NETWORK_REGION = "score", "user_id", "cdn_region"
 PROPENSITY = "propensity"
 """The probability that the route had, where it was logged."""
-OF_NETWORK = ("qoe_signals_by_cdn_region.avg_qoe_score", "qoe_signals_by_cdn_region.rebuffer_frequency")
-FEATURES = (
-    *OF_NETWORK,
-    "qoe_signals_by_user_id.avg_qoe_score",
-    "qoe_signals_by_user_id.rebuffer_frequency",
-    "session_context.time_of_day",
-    "session_context.day_of_week",
-    "session_context.device_type",
-    "session_context.connection_type",
-)
-"""What is asked of the feature store, as `group.feature`."""
-NETWORK_COLUMNS = tuple(name.replace(".", "__") for name in OF_NETWORK)
-FEATURE_COLUMNS = tuple(name.replace(".", "__") for name in FEATURES)
-COLUMNS = (NETWORK, REGION, *FEATURE_COLUMNS)
-"""What the trees see."""
 READ = (ACCOUNT, NETWORK, NETWORK_REGION, "event_timestamp", *FEATURE_COLUMNS, LABEL)
 """Columns of the training set that training reads."""
 

@@ -5,9 +5,10 @@ than the champion's, or first of all than the policy that made the log, by more 
 """
 
 from features.purposes import Purpose
+from models.cdn.features import COLUMNS, NETWORK, REGION
 from models.cdn.judging import evaluate, row_values, running_values
 from models.cdn.quality import QualityConfig
-from models.cdn.rows import ACCOUNT, COLUMNS, NETWORK, READ, REGION
+from models.cdn.rows import ACCOUNT, READ
 from models.cdn.training import BASELINE, WATCHED, QualityTraining
 from models.task import Column, Gate, Signature, Task, instants_ms
 

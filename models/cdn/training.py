@@ -9,13 +9,15 @@ import lightgbm
 import numpy as np
 import pyarrow as pa
 
+from models.cdn.features import COLUMNS
 from models.cdn.off_policy import Floats
 from models.cdn.quality import QualityConfig, QualityModel
-from models.cdn.rows import COLUMNS, NETWORK_REGION, prepared, running_policy, scores_of
+from models.cdn.rows import NETWORK_REGION, prepared, running_policy, scores_of
 from models.churn.columns import Encoding
 from models.epochs import EpochTraining
 from models.task import Place
 from models.training_set import Manifest
+from models.trees import booster_of
 
 WATCHED, BASELINE = "validation_r2", "validation_network_mean_r2"
 
@@ -70,14 +72,14 @@ class QualityTraining(EpochTraining):
 
     def _learn(self, epoch: int) -> float:
         """Takes a block of rounds; the mean loss in squared points of the score."""
-        before = lightgbm.Booster(model_str=self._trees) if self._trees else None
+        before = booster_of(self._trees) if self._trees else None
         rows = lightgbm.Dataset(self._values, self._targets, params=self._parameters)
         booster = lightgbm.train(self._parameters, rows, self.config.rounds_per_epoch, init_model=before)
         self._trees = booster.model_to_string()
         return float(((np.asarray(booster.predict(self._values)) - self._targets) ** 2).mean())
 
     def _validate(self) -> dict[str, float]:
-        predicted = np.asarray(lightgbm.Booster(model_str=self._trees).predict(self._judged))
+        predicted = np.asarray(booster_of(self._trees).predict(self._judged))
         return {WATCHED: _r2(self._truth, predicted), BASELINE: self._baseline}
 
     def _keep(self) -> None:
@@ -92,7 +94,7 @@ class QualityTraining(EpochTraining):
     def best(self) -> QualityModel:
         """The trees of the epoch that explained the validation rows best."""
         assert self._best_trees, "an epoch comes first"
-        booster = lightgbm.Booster(model_str=self._best_trees)
+        booster = booster_of(self._best_trees)
         return QualityModel(booster, self._encoding, self._running, self.config.gamma)
 
 

@@ -9,7 +9,8 @@ from features.purposes import Purpose
 from features.sources.playback_quality import PLAYBACK_QUALITY
 from features.training import Label, PerEvent, SplitByShare, TrainingSet
 from features.windows import HOUR_MS
-from models.cdn.rows import ACCOUNT, FEATURES, LABEL, NETWORK, NETWORK_REGION
+from models.cdn.features import FEATURES, NETWORK
+from models.cdn.rows import ACCOUNT, LABEL, NETWORK_REGION
 
 HORIZON_MS = 2 * HOUR_MS
 _SESSION = "session_id"

@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from models.charts import Calibration, Lift
-from models.churn.scorer import LAST_ACTIVITY, ChurnScorer
+from models.churn.features import LAST_ACTIVITY
+from models.churn.scorer import ChurnScorer
 from models.churn.training import ACCOUNT, labels_of
 from models.classification import LIFT_SHARE, Classified, classified, log_loss
 from models.judged import Figure, Judged, Slice

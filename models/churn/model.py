@@ -7,7 +7,6 @@ description.json  {"format": 1, "architecture": "xgboost-calibrated", "features"
 booster.json      XGBoost's own
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import xgboost
 
 from models.churn.calibration import Calibration
 from models.configuration import Hyperparameters
-from models.errors import ModelFolderError
+from models.saved import describe, described, whole
 
 Floats = npt.NDArray[np.float64]
 Values = npt.NDArray[np.float32]
@@ -27,7 +26,6 @@ Values = npt.NDArray[np.float32]
 FORMAT = 1
 ARCHITECTURE = "xgboost-calibrated"
 DESCRIPTION_FILE, BOOSTER_FILE = "description.json", "booster.json"
-_BROKEN = (OSError, ValueError, KeyError, TypeError, xgboost.core.XGBoostError)
 
 
 @dataclass(frozen=True)
@@ -115,13 +113,8 @@ class ChurnModel:
         """Writes the model's files into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / BOOSTER_FILE).write_bytes(self.booster.save_raw("json"))
-        description = {
-            "format": FORMAT,
-            "architecture": ARCHITECTURE,
-            "features": list(self.features),
-            "calibration": self.calibration.as_dict(),
-        }
-        (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2))
+        facts = {"features": list(self.features), "calibration": self.calibration.as_dict()}
+        describe(folder / DESCRIPTION_FILE, FORMAT, ARCHITECTURE, **facts)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -131,21 +124,10 @@ class ChurnModel:
             ModelFolderError: a file is missing or broken, or the format is one this version does not read.
         """
         folder = Path(folder)
-        try:
-            description = json.loads((folder / DESCRIPTION_FILE).read_text())
-            received = (description["format"], description["architecture"])
-            if received == (FORMAT, ARCHITECTURE):
-                booster = xgboost.Booster(model_file=bytearray((folder / BOOSTER_FILE).read_bytes()))
-                return cls(booster, description["features"], Calibration.from_dict(description["calibration"]))
-        except _BROKEN as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelFolderError(
-                f"{folder} does not hold one whole churn model ({reason}); fetch or train it again"
-            ) from error
-        raise ModelFolderError(
-            f"{folder} holds format {received[0]!r} of {received[1]!r}; this version reads format {FORMAT} of "
-            f"{ARCHITECTURE}: train again, or use the version of Reel that wrote it"
-        )
+        with whole(folder, "churn model"):
+            description = described(folder / DESCRIPTION_FILE, FORMAT, ARCHITECTURE)
+            booster = xgboost.Booster(model_file=bytearray((folder / BOOSTER_FILE).read_bytes()))
+            return cls(booster, description["features"], Calibration.from_dict(description["calibration"]))
 
 
 def booster_parameters(config: ChurnConfig, rate: float, threads: int = 0, device: str = "cpu") -> dict[str, Any]:

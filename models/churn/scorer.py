@@ -5,24 +5,24 @@ with was fitted to the same rows, and has to be there when it is judged.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from models.churn.columns import Encoding
+from models.churn.features import LAST_ACTIVITY
 from models.churn.logistic import LogisticRegression
 from models.churn.model import ChurnModel, Reason
-from models.errors import ModelFolderError, TrainingSetError
+from models.errors import TrainingSetError
+from models.saved import whole
 
 Floats = npt.NDArray[np.float64]
 
 ENCODING_FILE, BASELINES_FILE = "encoding.json", "baselines.json"
-LAST_ACTIVITY = "user_viewing_history__age_ms"
 _DAY_MS = 86_400_000
 _DAYS = (1, 2, 4, 7, 14, 30)
 
@@ -98,17 +98,8 @@ class ChurnScorer:
         """
         folder = Path(folder)
         model = ChurnModel.load(folder)
-        try:
-            encoding = Encoding.from_dict(_read_json(folder / ENCODING_FILE))
-            baselines = _read_json(folder / BASELINES_FILE)
+        with whole(folder, "churn model"):
+            encoding = Encoding.from_dict(json.loads((folder / ENCODING_FILE).read_text()))
+            baselines = json.loads((folder / BASELINES_FILE).read_text())
             logistic = LogisticRegression.from_dict(baselines["logistic"])
             return cls(model, encoding, logistic, LastActivity(tuple(baselines["last_activity"])))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelFolderError(
-                f"{folder} does not hold one whole churn model ({error}); fetch or train it again"
-            ) from error
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads(path.read_text())
-    return found

@@ -1,9 +1,10 @@
 """The churn task: will an account that is active at an instant cancel within the 30 days after it?"""
 
 from features.purposes import Purpose
+from models.churn.features import COLUMNS
 from models.churn.judging import evaluate, logistic_log_loss, row_log_loss
 from models.churn.model import ChurnConfig
-from models.churn.training import ACCOUNT, BASELINE, COLUMNS, INSTANT, LABEL, WATCHED, WEIGHT, ChurnTraining
+from models.churn.training import ACCOUNT, BASELINE, INSTANT, LABEL, WATCHED, WEIGHT, ChurnTraining
 from models.task import Column, Gate, Signature, Task, instants_ms
 
 _LISTS, _TEXTS = ("user_viewing_history__viewing_hours_per_dow",), ("user_viewing_history__preferred_content_type",)

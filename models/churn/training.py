@@ -15,9 +15,10 @@ from xgboost import collective
 
 from models.churn.calibration import Calibration, chosen
 from models.churn.columns import Encoding
+from models.churn.features import COLUMNS
 from models.churn.logistic import LogisticRegression
 from models.churn.model import ChurnConfig, ChurnModel, booster_parameters, take_rounds
-from models.churn.scorer import LAST_ACTIVITY, ChurnScorer, LastActivity
+from models.churn.scorer import ChurnScorer, LastActivity
 from models.classification import Ranking, log_loss
 from models.epochs import EpochTraining
 from models.errors import EmptyTrainingSetError, OneClassError, TrainingSetError
@@ -27,23 +28,6 @@ from models.training_set import Manifest
 Floats = npt.NDArray[np.float64]
 
 LABEL, ACCOUNT, INSTANT, WEIGHT = "churned", "user_id", "event_timestamp", "weight"
-HISTORY, ACCOUNT_SIGNS, INTERACTIONS, QUALITY = (
-    "user_viewing_history", "churn_signals", "user_interaction_signals", "qoe_signals",
-)  # fmt: skip
-FEATURES = (
-    *(f"{ACCOUNT_SIGNS}.{name}" for name in (
-        "engagement_trend", "login_frequency_trend", "support_contact_count", "payment_failure_count",
-        "viewing_hours_delta",
-    )),
-    *(f"{HISTORY}.{name}" for name in (
-        "avg_session_duration", "completion_rate", "viewing_hours_per_dow", "preferred_content_type",
-    )),
-    *(f"{INTERACTIONS}.{name}" for name in ("click_through_rate", "search_frequency", "browse_depth")),
-    *(f"{QUALITY}.{name}" for name in ("avg_qoe_score", "rebuffer_frequency")),
-)  # fmt: skip
-"""What is asked of the feature store, as `group.feature`."""
-COLUMNS = (*(name.replace(".", "__") for name in FEATURES), LAST_ACTIVITY)
-"""The columns that these become, and how long ago anything was watched."""
 WATCHED, BASELINE = "validation_auc_pr", "validation_logistic_auc_pr"
 
 

@@ -8,8 +8,9 @@ from features.filters import Is
 from features.purposes import Purpose
 from features.training import Every, Happened, Label, SplitByShare, TrainingSet, events_of
 from features.windows import DAY_MS
+from models.churn.features import FEATURES
 from models.churn.judging import DAYS_KNOWN, SLICED_BY
-from models.churn.training import ACCOUNT, FEATURES, LABEL
+from models.churn.training import ACCOUNT, LABEL
 
 HORIZON_MS = 30 * DAY_MS
 CANCELLED = Is("event_name", "subscription.cancelled")

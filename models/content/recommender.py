@@ -8,7 +8,6 @@ weights.pt        the state dict, loaded with weights_only=True
 """
 
 import json
-import pickle
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -19,14 +18,12 @@ import torch
 from models.content.model import ContentConfig, TwoTowers
 from models.content.popularity import GenrePopularity
 from models.content.titles import Title, Vocabulary
-from models.errors import ConfigurationError, ModelFolderError
 from models.ranking import Scores, top_k
+from models.saved import describe, described, whole
 
 FORMAT = 1
 ARCHITECTURE = "two_towers"
 CONFIG_FILE, VOCABULARY_FILE, TITLES_FILE, WEIGHTS_FILE = "config.json", "vocabulary.json", "titles.json", "weights.pt"
-# What torch and the configuration raise for a file that is missing, cut short, of another model, or no model at all.
-_BROKEN = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, ConfigurationError, pickle.UnpicklingError)
 
 
 class ContentRecommender:
@@ -105,9 +102,8 @@ class ContentRecommender:
         torch.save(self.model.state_dict(), folder / WEIGHTS_FILE)
         (folder / VOCABULARY_FILE).write_text(json.dumps(self.vocabulary.tokens))
         (folder / TITLES_FILE).write_text(json.dumps([title.as_dict() for title in self.titles.values()]))
-        description = {"format": FORMAT, "architecture": ARCHITECTURE, "config": self.model.config.as_dict()}
-        told = {"learnt": self.learnt, "viewers_by_genre": self.popularity.viewers}
-        (folder / CONFIG_FILE).write_text(json.dumps({**description, **told}, indent=2))
+        facts = {"learnt": self.learnt, "viewers_by_genre": self.popularity.viewers}
+        describe(folder / CONFIG_FILE, FORMAT, ARCHITECTURE, config=self.model.config.as_dict(), **facts)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -117,25 +113,14 @@ class ContentRecommender:
             ModelFolderError: a file is missing or broken, or the format is one this version does not read.
         """
         folder = Path(folder)
-        try:
-            described, tokens, titles = (
-                json.loads((folder / name).read_text()) for name in (CONFIG_FILE, VOCABULARY_FILE, TITLES_FILE)
-            )
-            received = (described["format"], described["architecture"])
-            if received != (FORMAT, ARCHITECTURE):
-                raise ModelFolderError(
-                    f"{folder} holds a model of format {received}; this version reads {(FORMAT, ARCHITECTURE)}; "
-                    "train it again"
-                )
-            model = TwoTowers(len(tokens), len(described["learnt"]), ContentConfig.from_dict(described["config"]))
+        with whole(folder, "content model"):
+            description = described(folder / CONFIG_FILE, FORMAT, ARCHITECTURE)
+            tokens, titles = (json.loads((folder / name).read_text()) for name in (VOCABULARY_FILE, TITLES_FILE))
+            learnt, config = description["learnt"], ContentConfig.from_dict(description["config"])
+            model = TwoTowers(len(tokens), len(learnt), config)
             model.load_state_dict(torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True))
-            popularity = GenrePopularity(described["viewers_by_genre"])
-            return cls(model, Vocabulary(tokens), described["learnt"], map(Title.from_dict, titles), popularity)
-        except _BROKEN as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelFolderError(
-                f"{folder} does not hold one whole content model ({reason}); fetch or train it again"
-            ) from error
+            popularity = GenrePopularity(description["viewers_by_genre"])
+            return cls(model, Vocabulary(tokens), learnt, map(Title.from_dict, titles), popularity)
 
     def _tower(self, titles: Sequence[Title]) -> tuple[torch.Tensor, torch.Tensor]:
         bags, starts = self.vocabulary.bags(titles)

@@ -14,10 +14,11 @@ from models.epochs import EpochTraining
 from models.errors import EmptyTrainingSetError, OneClassError
 from models.ranker.features import NAMES
 from models.ranker.model import RankerConfig
-from models.ranker.ranker import Ranker, booster_of
+from models.ranker.ranker import Ranker
 from models.ranker.shown import LABEL, Requests
 from models.task import Place
 from models.training_set import Manifest
+from models.trees import booster_of
 
 CUT = 10
 WATCHED = f"validation_ndcg_at_{CUT}"

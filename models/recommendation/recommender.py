@@ -6,25 +6,22 @@ weights.pt        the state dict, loaded with weights_only=True
 """
 
 import json
-import pickle
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.errors import ConfigurationError, ModelFolderError
 from models.ranking import Scores, top_k
 from models.recommendation.batches import Titles, Vocabulary, pad_histories
 from models.recommendation.model import RecommenderConfig, SASRec
+from models.saved import describe, described, whole
 
 FORMAT = 2
 ARCHITECTURE = "sasrec"
 CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE = "config.json", "vocabulary.json", "weights.pt"
-# What torch and the configuration raise for a file that is missing, cut short, of another model, or no model at all.
-_BROKEN = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, ConfigurationError, pickle.UnpicklingError)
 _ROWS_AT_ONCE = 256  # histories scored in one pass: bounds memory to 256 x length x dim
 
 
@@ -43,8 +40,7 @@ class Recommender:
         folder.mkdir(parents=True, exist_ok=True)
         torch.save({name: value.cpu() for name, value in self.model.state_dict().items()}, folder / WEIGHTS_FILE)
         (folder / VOCABULARY_FILE).write_text(json.dumps(self.vocabulary.content_ids))
-        description = {"format": FORMAT, "architecture": ARCHITECTURE, "config": self.model.config.as_dict()}
-        (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2))
+        describe(folder / CONFIG_FILE, FORMAT, ARCHITECTURE, config=self.model.config.as_dict())
 
     @classmethod
     def load(cls, folder: Path | str, device: str | torch.device = "cpu") -> Self:
@@ -54,26 +50,13 @@ class Recommender:
             ModelFolderError: a file is missing or broken, or the format is one this version does not read.
         """
         folder = Path(folder)
-        description = _read_json(folder / CONFIG_FILE)
-        if not isinstance(description, dict):
-            raise ModelFolderError(f"{folder / CONFIG_FILE} must hold an object; fetch or train the model again")
-        received = (description.get("format"), description.get("architecture"))
-        if received != (FORMAT, ARCHITECTURE):
-            raise ModelFolderError(
-                f"{folder} holds a model of format {received}; this version reads {(FORMAT, ARCHITECTURE)}; "
-                "train it again"
-            )
-        vocabulary = Vocabulary(_read_json(folder / VOCABULARY_FILE))
-        try:
+        with whole(folder, "recommender"):
+            description = described(folder / CONFIG_FILE, FORMAT, ARCHITECTURE)
+            vocabulary = Vocabulary(json.loads((folder / VOCABULARY_FILE).read_text()))
             model = SASRec(len(vocabulary), RecommenderConfig.from_dict(description["config"]))
             weights = torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True)
             model.load_state_dict(weights)
-        except _BROKEN as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelFolderError(
-                f"{folder} does not hold one whole model ({reason}); fetch or train it again"
-            ) from error
-        return cls(model, vocabulary, device)
+            return cls(model, vocabulary, device)
 
     def recommend(
         self,
@@ -139,10 +122,3 @@ class Recommender:
             [(ids[column], float(row[column])) for column in best if column >= 0]
             for row, best in zip(scores, top_k(scores, excluded, k), strict=True)
         ]
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelFolderError(f"{path} cannot be read ({error}); fetch or train the model again") from error

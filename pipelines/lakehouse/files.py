@@ -35,7 +35,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.transforms import DayTransform, HourTransform
 from pyiceberg.typedef import Record
 
-from features.distinct import compacted, encoded, only_used
+from features.distinct import compacted, encoded, with_compacted_texts
 from pipelines.lakehouse.bloom import FALSE_POSITIVES
 from pipelines.lakehouse.catalog import LakehouseError
 from pipelines.lakehouse.tables import PERSON_COLUMNS
@@ -176,9 +176,7 @@ def _transformed(table: TableFiles, field: PartitionField, column: pa.ChunkedArr
 
 def _write(table: TableFiles, key: PartitionKey | None, rows: pa.Table) -> DataFile:
     # A file holds its dictionaries as they are: values of rows that were left out, or are in other files, must go.
-    for place, field in enumerate(rows.schema):
-        if pa.types.is_dictionary(field.type):
-            rows = rows.set_column(place, field, only_used(rows.column(place)))
+    rows = with_compacted_texts(rows)
     metadata, properties = table.metadata, table.metadata.properties
     location = load_location_provider(metadata.location, properties)
     path = location.new_data_location(f"{uuid.uuid4()}.parquet", key)

@@ -186,6 +186,24 @@ def read_row_groups(table: TableFiles, path: str, row_groups: Sequence[int], col
     return _read_file(table, path, {schema.find_field(name).field_id: name for name in columns}, row_groups)
 
 
+def read_portions(
+    table: TableFiles, files: Sequence[FileScanTask], columns: Sequence[str], rows_at_once: int
+) -> Iterator[pa.Table]:
+    """`columns` of whole data files as `read_files` has them, in portions of about so many rows: several small files,
+    or one row group of a file that has more.
+    """
+    for group in file_groups(files, rows_at_once):
+        paths = [task.file.file_path for task in group]
+        if sum(task.file.record_count for task in group) <= rows_at_once:
+            yield read_files(table, paths, columns)
+            continue
+        for path in paths:
+            with _found(table), table.io.new_input(path).open() as stream:
+                row_groups = pq.read_metadata(stream).num_row_groups
+            for one in range(row_groups):
+                yield read_row_groups(table, path, [one], columns)
+
+
 def columns_by_id(metadata: pq.FileMetaData) -> dict[int, str]:
     """What a file calls its columns, by their Iceberg field ids."""
     named = {_field_id(field): field.name for field in metadata.schema.to_arrow_schema()}
@@ -197,9 +215,10 @@ def _read_file(
 ) -> pa.Table:
     with _found(table), table.io.new_input(path).open() as stream:
         metadata = pq.read_metadata(stream)
-        present = {_field_id(field): field for field in metadata.schema.to_arrow_schema()}
+        schema = metadata.schema.to_arrow_schema()
+        present = {_field_id(field): field for field in schema}
         stored = {present[one].name: name for one, name in wanted.items() if one in present}
-        texts = [name for name in stored if _is_kept_encoded(name, metadata.schema.to_arrow_schema().field(name).type)]
+        texts = [name for name in stored if _is_kept_encoded(name, schema.field(name).type)]
         parquet = pq.ParquetFile(stream, metadata=metadata, read_dictionary=texts)
         groups = range(metadata.num_row_groups) if row_groups is None else row_groups
         rows = parquet.read_row_groups(groups, columns=list(stored), use_threads=False)

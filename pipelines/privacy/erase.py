@@ -7,8 +7,8 @@ output  tombstones, and a signed receipt for each request
     1. the request is on record (`privacy.erasures`): from now on the door lets none of their events in
     2. their tombstones are set, which is a mark: no run that began before it commits any more (`lakehouse.erasures`)
     3. every pseudonym of theirs is looked for, put on record with the request, and its tombstone set
-    4. a pass: quarantine, tables, training sets, online store. Files with rows of theirs are written anew without, in
-       every snapshot of the table's history (`lakehouse.history`), and the old ones deleted at once
+    4. a pass: quarantine, tables, training sets, online store, logged predictions. Files with rows of theirs are
+       written anew without, in every snapshot of a table's history (`lakehouse.history`), the old ones deleted at once
     5. a new mark is set, and a pass made behind it, until one finds nothing: a run that began between two marks may
        have copied rows that were still there
     6. files that no table names and that hold rows of theirs are deleted: what crashed runs and compaction have left.
@@ -36,7 +36,7 @@ from pipelines.lakehouse.commits import commit_files
 from pipelines.lakehouse.erasures import newest_mark
 from pipelines.lakehouse.files import TableFiles, write_files
 from pipelines.lakehouse.scans import read_all
-from pipelines.privacy import models, online, training_sets
+from pipelines.privacy import models, online, predictions, training_sets
 from pipelines.privacy.from_tables import (
     Looked,
     Taken,
@@ -175,9 +175,11 @@ class Erasing:
             on_progress(done + 1, len(theirs))
         in_sets = training_sets.erase(self.settings.work_dir, requests)
         online_values = online.erase(self.settings, requests.person)
+        predicted = predictions.erase(self.settings.predictions_folder, requests)
         add_counts(self.did, {"rows of training sets": in_sets} if in_sets else {})
         add_counts(self.did, {"online values": online_values} if online_values else {})
-        return rows + in_sets > 0
+        add_counts(self.did, {"logged predictions": predicted} if predicted else {})
+        return rows + in_sets + predicted > 0
 
     def _out_of_quarantine(self, requests: Requests, looked: Looked) -> Taken:
         table = self.lakehouse.existing(QUARANTINE)

@@ -65,6 +65,15 @@ _ADDED = {
     "history": "Titles watched before the instant of the row.",
     "label": "Titles watched after it.",
     "label_timestamps": "When these were watched.",
+    "at": "When it was answered.",
+    "answer_id": "Number of the answer.",
+    "model": "Model that answered.",
+    "model_version": "Version of the model.",
+    "arm": "Which of two versions that are compared.",
+    "experiment": "Comparison of versions that the person is part of.",
+    "is_shadow": "Whether the answer was only kept, and shown to nobody.",
+    "prediction": "What the model said (JSON).",
+    "propensity": "Probability that the choice had.",
 }
 _STATE = "Sums of a stretch of time, from which the values are worked out."
 _ELSE = "A value of the training set."

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
 
-from features.decision import CONSENT_COLUMNS
+from features.decision import CONSENT_COLUMNS, Registries
 from features.late_children import LateChildren
 from features.profiles import PERSON_IDS, VIEWER_TOKEN
 from features.pseudonyms import Pseudonymizer
@@ -46,10 +46,10 @@ class Stripped:
 def strip_late_children(lakehouse: Lakehouse, hasher: Pseudonymizer, made: lineage.Run, now_ms: int) -> dict[str, int]:
     """Strip what there is to be stripped; rows by table. Raises CommitRefusedError when the catalog takes no commit."""
     known = KnownPeople.now(lakehouse).known
-    late = known.profiles.found_late()
-    if not len(late):
+    person = found_late(known)
+    if not person.profile_ids:
         return {}
-    person, children = Person(profile_ids=frozenset(late.to_pylist())), LateChildren(known, hasher, now_ms)
+    children = LateChildren(known, hasher, now_ms)
     did = {}
     for name, table in tables_of_people(lakehouse).items():
         has = set(table.schema().column_names)
@@ -60,6 +60,11 @@ def strip_late_children(lakehouse: Lakehouse, hasher: Pseudonymizer, made: linea
                 put_in_place(table, {one.stale.file_path: one.fresh for one in stripped}, person, made)
                 did[name] = sum(one.rows for one in stripped)
     return did
+
+
+def found_late(known: Registries) -> Person:
+    """The profiles that turned out to be a child's, as one person."""
+    return Person(profile_ids=frozenset(known.profiles.found_late().to_pylist()))
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class _Environment:
     """One open folder. LMDB forbids a process to open the same files twice, so its stores share this."""
 
     def __init__(self, folder: Path, map_bytes: int) -> None:
-        self.handle = lmdb.open(str(folder), map_size=map_bytes, max_readers=MAX_READERS)
+        self.handle = _opened(folder, map_bytes)
         self.handle.reader_check()  # frees the slots of readers that died
         self.lock = threading.RLock()  # the map may only be resized while this process has no transaction
         self.folder = folder
@@ -60,6 +60,20 @@ class _Environment:
                     self.handle.set_mapsize(2 * self.handle.info()["map_size"])
                 except lmdb.MapResizedError:
                     self.handle.set_mapsize(0)
+
+
+def _opened(folder: Path, map_bytes: int) -> lmdb.Environment:
+    """The files in the folder, mapped with room to grow; once more where another process grew them meanwhile.
+
+    LMDB looks twice while it opens: how long the files are, then what is in them, which by then may lie beyond.
+    """
+    while True:
+        file = folder / "data.mdb"
+        there = file.stat().st_size if file.exists() else 0
+        try:
+            return lmdb.open(str(folder), map_size=max(map_bytes, 2 * there), max_readers=MAX_READERS)
+        except lmdb.MapResizedError:
+            continue
 
 
 _open_environments: WeakValueDictionary[Path, _Environment] = WeakValueDictionary()

@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from serving.errors import StoreUnavailableError, StoreUrlError
+from serving.errors import StoreSlowError, StoreUnavailableError, StoreUrlError
 from serving.online_store.base import OnlineStore, batches, check_entity, check_group, is_entity
 
 ROWS_PER_BATCH = 5_000
@@ -124,6 +124,8 @@ class RedisStore(OnlineStore):
     def _run(self, command: Callable[[], Any]) -> Any:
         try:
             return command()
+        except redis.TimeoutError as error:
+            raise StoreSlowError(f"online store {self._name} took too long: {error}") from None
         except redis.RedisError as error:
             raise StoreUnavailableError(
                 f"online store {self._name} does not answer: {error}; start Redis there, or mend the address"

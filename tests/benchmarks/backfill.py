@@ -5,7 +5,11 @@
 For each number of events: silver of some days is written (not measured), all but the newest `--new` of it; `reel
 features` builds everything from it (`events_per_s`); the rest of silver is written, and `reel features` brings
 everything up to date (`incremental_vs_full`, its time over that of the whole build). `flatness` is the greatest time
-an event took over the least. Memory is of the command with all of its Ray (`peak_gb`).
+an event took over the least. Memory is of all processes of the station and its Ray (`peak_gb`).
+
+A platform grows by its people: the more events, the more accounts and titles, of as much activity each, over the same
+days and channels, and into the more buckets its tables are cut. All sizes are built one after the other in one process
+with one Ray, which a small build has warmed up: starting them is no event's cost.
 
 What was built is checked in the same run: DuckDB counts some features of all entities at random boundaries from
 silver's own files, and finds none that differs.
@@ -14,10 +18,10 @@ silver's own files, and finds none that differs.
 import argparse
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +34,13 @@ from pipelines.feature_tables import Target
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import live_files
 from pipelines.settings import PROJECT_ROOT, load_settings
-from tests.benchmarks.bench import SALT, Command, Run
+from tests.benchmarks.bench import SALT, Run
 from tests.benchmarks.silver_rows import DAY_MS, FIRST_MS, Platform
+from tests.benchmarks.warm_builds import WarmBuilds, warm_builds
 
 BOUNDARIES = 5
+EVENTS_PER_BUCKET = 500_000
+FIRST_EVENTS, FIRST_DAYS = 20_000, 3
 HOUR_MS = 3_600_000
 
 
@@ -121,33 +128,56 @@ class Figures:
     compared: int
 
 
-def measure(events: int, options: argparse.Namespace) -> Figures:
-    """Both builds of some events, in a folder that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="reel-backfill-") as name:
-        folder = Path(name)
+@dataclass(frozen=True)
+class Sized:
+    """A platform of some events, in a folder."""
+
+    platform: Platform
+    config: Path
+
+    @classmethod
+    def of(cls, folder: Path, events: int, days: int, buckets: int) -> "Sized":
+        """With its titles, and no event yet."""
+        folder.mkdir(exist_ok=True)
         config = folder / "config.yaml"
         tree = {
-            "work_dir": name,
+            "work_dir": str(folder),
             "kafka": {"bootstrap_servers": f"embedded:{folder / 'log.db'}"},
-            "lakehouse": {"event_partition": "hour", "buckets": options.buckets},
+            "lakehouse": {"event_partition": "hour", "buckets": buckets},
         }
         config.write_text(yaml.safe_dump(tree))
-        settings = load_settings(config, {})
-        platform = Platform(settings, events, options.days)
+        platform = Platform(load_settings(config, {}), events, days)
         platform.describe_titles()
+        return cls(platform, config)
 
-        def build(what: str) -> Run:
-            command = [sys.executable, "-m", "pipelines.cli", "--config", str(config), "features", "--json"]
-            return Command(command, folder / what).finish()
 
-        written = platform.fill(0, 1 - options.new)
-        full = build("full")
-        platform.fill(1 - options.new, 1)
-        incremental = build("incremental")
-        wrong, compared = mismatches(Lakehouse.open(settings), options.days, seed=7)
+def buckets_of(events: int) -> int:
+    """Into how many buckets whoever runs a platform of this size cuts its tables."""
+    return max(2, -(-events // EVENTS_PER_BUCKET))
+
+
+def measure(builds: WarmBuilds, events: int, options: argparse.Namespace) -> Figures:
+    """Both builds of some events, in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="reel-backfill-") as name:
+        buckets = options.buckets or buckets_of(events)
+        one = Sized.of(Path(name), events, options.days, buckets)
+        tell(f"{events:,} events: writing silver of {options.days} days")
+        written = one.platform.fill(0, 1 - options.new)
+        tell(f"{events:,} events: building everything, {buckets} buckets")
+        full = builds.build(one.config)
+        tell(f"{events:,} events: built in {full.seconds:.1f} s; writing the newest {options.new:.0%} and building it")
+        one.platform.fill(1 - options.new, 1)
+        incremental = builds.build(one.config)
+        tell(f"{events:,} events: brought up to date in {incremental.seconds:.1f} s; asking DuckDB")
+        wrong, compared = mismatches(Lakehouse.open(one.platform.settings), options.days, seed=7)
         figures = Figures(written, full, incremental, wrong, compared)
         say(figures)
         return figures
+
+
+def tell(what: str) -> None:
+    """A line about what is being done, which takes a while."""
+    print(f"{datetime.now():%H:%M:%S} {what}", flush=True)
 
 
 def say(one: Figures) -> None:
@@ -180,12 +210,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 3_000_000], help="events, 50000000 at most")
     parser.add_argument("--days", type=int, default=60, help="over which they are spread")
-    parser.add_argument("--buckets", type=int, default=8)
+    parser.add_argument("--buckets", type=int, help="else one for each half million events")
     parser.add_argument("--new", type=float, default=0.01, help="share of the newest events that come afterwards")
     options = parser.parse_args()
     os.environ.setdefault("REEL_SALT", SALT)
     os.chdir(PROJECT_ROOT)
-    print(json.dumps(result([measure(one, options) for one in sorted(options.rows)])))
+    with tempfile.TemporaryDirectory(prefix="reel-backfill-first-") as name:
+        tell("warming up: a build of a few events, which is not counted")
+        first = Sized.of(Path(name), FIRST_EVENTS, FIRST_DAYS, 2)
+        first.platform.fill(0, 1)
+        with warm_builds(first.config, Path(name) / "errors") as builds:
+            figures = [measure(builds, one, options) for one in sorted(options.rows)]
+    print(json.dumps(result(figures)))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def build(settings: ServingSettings) -> Application:
     ingress = serve.deployment(
         name="ingress",
         num_replicas=settings.replicas,
-        max_ongoing_requests=app.CONCURRENT_REQUESTS,
+        max_ongoing_requests=settings.max_in_flight + app.TURNED_AWAY_AT_ONCE,
         ray_actor_options={"num_cpus": 0.5},
     )
     return ingress(serve.ingress()(Constant)).bind()

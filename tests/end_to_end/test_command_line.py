@@ -5,10 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pipelines import cli
+from tests.joined import session_ray
 from tests.platform import SALT, T0, Platform, described, watched
 
 pytestmark = pytest.mark.timeout(300)
@@ -26,6 +29,25 @@ def reel(folder: Path, *command: str, **variables: str) -> subprocess.CompletedP
         timeout=240,
         check=False,
     )
+
+
+@pytest.fixture
+def reel_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`reel` in this process, for what needs no process of its own: usage and help."""
+    monkeypatch.setenv("REEL_WORK_DIR", str(tmp_path))
+    monkeypatch.setenv("REEL_KAFKA_BOOTSTRAP_SERVERS", "embedded:/tmp/unused.db")
+    monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", "WARNING")  # as `main` does, which leaves it so
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["reel", *command])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(command, int(ended.value.code or 0), said.out, said.err)
+
+    return run
 
 
 def the_line(done: subprocess.CompletedProcess[str], exit_code: int) -> str:
@@ -52,8 +74,8 @@ def the_line(done: subprocess.CompletedProcess[str], exit_code: int) -> str:
         (("--config", "/nowhere.yaml", "status"), "/nowhere.yaml"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path, command, said):
-    assert said in the_line(reel(tmp_path, *command, REEL_KAFKA_BOOTSTRAP_SERVERS="embedded:/tmp/unused.db"), 2)
+def test_wrong_usage_is_one_line_and_exit_code_2(reel_here, command, said):
+    assert said in the_line(reel_here(*command), 2)
 
 
 def test_a_wrong_key_names_the_nearest_one(tmp_path):
@@ -105,10 +127,11 @@ def test_a_port_in_use_is_one_line(tmp_path):
     assert "port" in done.stderr
 
 
-def test_json_is_one_line_that_a_machine_can_read(tmp_path):
+def test_json_is_one_line_that_a_machine_can_read(ray_session, tmp_path):
     platform = Platform(tmp_path)
     platform.send(described("ann"), *watched("ann", "vod-1", T0))
-    done = reel(tmp_path, "ingest", "--json", REEL_KAFKA_BOOTSTRAP_SERVERS=platform.bootstrap)
+    variables = session_ray() | {"REEL_KAFKA_BOOTSTRAP_SERVERS": platform.bootstrap}
+    done = reel(tmp_path, "ingest", "--json", **variables)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["station"] == "ingest"
@@ -117,7 +140,7 @@ def test_json_is_one_line_that_a_machine_can_read(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["simulate", "ingest", "clean", "features", "training-set", "train", "evaluate"])
-def test_every_station_explains_itself(tmp_path, command):
-    done = reel(tmp_path, command, "--help")
+def test_every_station_explains_itself(reel_here, command):
+    done = reel_here(command, "--help")
     assert done.returncode == 0
     assert "--json" in done.stdout

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import ray
 
 from pipelines.feed import feed_traffic
 from pipelines.kafka.broker import LocalBroker
@@ -15,6 +14,7 @@ from tests.benchmarks.tally import adds_up, tally
 from tests.conftest import start_or_skip
 from tests.faults.road import Road
 from tests.faults.topics import Topics
+from tests.joined import session_ray
 
 TRAFFIC = TrafficConfig(
     6_000, clients=0.05, people=200, titles=40, duplicates=0.03, late=0.03, malformed=0.005, nameless=0.002,
@@ -47,14 +47,13 @@ class Backlog:
 
 
 @pytest.fixture(scope="package")
-def cluster(ray_session: None) -> str:
-    """The address of a Ray that `reel` processes join, so that not each of them has to start one."""
-    address: str = ray.get_runtime_context().gcs_address
-    return address
+def cluster(ray_session: None) -> dict[str, str]:
+    """Variables of `reel` processes that join the session's Ray, so that not each of them has to start one."""
+    return session_ray()
 
 
 @pytest.fixture(scope="package")
-def backlog(cluster: str, kafka_libs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backlog]:
+def backlog(cluster: dict[str, str], kafka_libs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backlog]:
     """The platform's mix of events in a Kafka of the fault tests' own. The undisturbed run agrees with its ledger."""
     folder = tmp_path_factory.mktemp("backlog")
     broker = LocalBroker(folder / "kafka", kafka_libs)
@@ -82,12 +81,15 @@ def make_road(backlog: Backlog, tmp_path: Path) -> MakeRoad:
     return make
 
 
-def _environment(bootstrap: str, registry: Path, ray_address: str) -> dict[str, str]:
-    return PORTIONS | {
-        "REEL_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
-        "REEL_REGISTRY_URL": str(registry),
-        "REEL_RAY_ADDRESS": ray_address,
-    }
+def _environment(bootstrap: str, registry: Path, cluster: dict[str, str]) -> dict[str, str]:
+    return (
+        PORTIONS
+        | cluster
+        | {
+            "REEL_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
+            "REEL_REGISTRY_URL": str(registry),
+        }
+    )
 
 
 @pytest.fixture

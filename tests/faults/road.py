@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,11 @@ class Road:
         found["dropped"] = Counter(progress_of(bronze).get("dropped", {}) if bronze is not None else {})
         return found
 
+    @cached_property
+    def final_contents(self) -> dict[str, Counter[Any]]:
+        """`contents` of a road that nothing more comes to, looked at once."""
+        return self.contents()
+
     def origins(self) -> Counter[tuple[str, int, int]]:
         """Every offset in bronze or quarantine, and how often."""
         contents = self.contents()
@@ -164,8 +170,8 @@ class Road:
         )
 
     def differences(self, calm: "Road") -> dict[str, tuple[int, int]]:
-        """Per table how many rows this road lacks, and how many it has too many, against an undisturbed one."""
-        ours, theirs = self.contents(), calm.contents()
+        """Per table how many rows this road lacks, and how many too many it has, against an undisturbed one's end."""
+        ours, theirs = self.contents(), calm.final_contents
         compared = {
             name: ((theirs[name] - ours[name]).total(), (ours[name] - theirs[name]).total())
             for name in theirs.keys() | ours.keys()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.road import PATIENCE_S, SEEDS, Road, ended, wait_until
+from tests.joined import session_ray
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(3600)]
 ENOUGH_KIB = 1 << 20
@@ -67,7 +68,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 def road_onto(disk: Disk, make_road) -> Road:
     """A road whose warehouse lies on the disk, with a Ray of its own, which sees it."""
     road = make_road(REEL_LAKEHOUSE_WAREHOUSE=f"file://{disk.folder}", REEL_RAY_NUM_CPUS="2")
-    del road.environment["REEL_RAY_ADDRESS"]
+    for name in session_ray():
+        del road.environment[name]
     return road
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from pipelines.build_features import build_features
 from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.privacy.erase import erase
 from pipelines.privacy.receipts import checked
 from tests.faults.road import SEEDS, Road, ended, kill, wait_for_moment
 from tests.pipelines.privacy.bytes_scan import files_with, online_keys
@@ -53,7 +54,7 @@ def others(platform: Platform, names: set[str]) -> dict[str, str]:
     return found
 
 
-def test_killed_at_any_moment_it_is_gone_on_with(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_killed_at_any_moment_it_is_gone_on_with(cluster: dict[str, str], tmp_path: Path):
     chance, deaths = random.Random(5), 0
     people = [f"person-{number}" for number in range(2 * SEEDS + 8)]
     platform, road = _built(tmp_path, people, cluster)
@@ -79,7 +80,7 @@ def test_killed_at_any_moment_it_is_gone_on_with(cluster: str, tmp_path: Path, m
         assert all(one in counted for one in expected.values())
 
 
-def _built(folder: Path, people: list[str], cluster: str) -> tuple[Platform, Road]:
+def _built(folder: Path, people: list[str], cluster: dict[str, str]) -> tuple[Platform, Road]:
     platform = Platform(folder)
     events = [title("t1", "drama"), title("t2", "news")]
     for number, person in enumerate(people):
@@ -91,12 +92,11 @@ def _built(folder: Path, people: list[str], cluster: str) -> tuple[Platform, Roa
             *watched(person, "t2", at + DAY),
         ]
     platform.send(*events)
-    road = Road(folder, {
+    road = Road(folder, cluster | {
         "REEL_KAFKA_BOOTSTRAP_SERVERS": platform.bootstrap,
         "REEL_KAFKA_PARTITIONS": "2",
         "REEL_LAKEHOUSE_EVENT_PARTITION": "month",
         "REEL_LAKEHOUSE_BUCKETS": "2",
-        "REEL_RAY_ADDRESS": cluster,
     })  # fmt: skip
     road.ingest_and_clean()
     build_features(road.settings)
@@ -107,5 +107,5 @@ def _go_on(road: Road, gone: list[str], victim: subprocess.Popen[bytes]) -> None
     """What was asked for is on record unless the kill came before; then it is asked for again."""
     if "receipt /" in road.said(victim):
         return
-    if "receipt /" not in road.reel("privacy", "erase", "--pending"):
-        road.reel("privacy", "erase", *gone)
+    if not erase(road.settings, []).receipts:
+        erase(road.settings, gone)

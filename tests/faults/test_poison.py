@@ -10,7 +10,7 @@ from pipelines.ingest import ingest
 from tests.faults.topics import offsets
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
-LENGTH = 16
+LENGTH = 8
 # What is sent in a position, and why it is set aside.
 POISON = [
     (None, "empty"),
@@ -24,7 +24,7 @@ PATTERNS = [*IN_EVERY_POSITION, set(range(LENGTH)), set(range(0, LENGTH, 2)), se
 
 
 @pytest.mark.parametrize(
-    ("per_task", "per_commit"), [(2, 40), (5, 60), (10_000, 10_000)], ids=["alone", "at boundaries", "among the others"]
+    ("per_task", "per_commit"), [(2, 24), (5, 36), (10_000, 10_000)], ids=["alone", "at boundaries", "among the others"]
 )
 def test_a_message_that_is_no_event_stops_nothing_wherever_it_stands(topics, make_road, per_task, per_commit):
     name = topics.make_new(partitions=len(PATTERNS))

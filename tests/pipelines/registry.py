@@ -20,9 +20,7 @@ class Registered:
     """Runs and versions of the recommender, as training, evaluation and publication leave them."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        shutil.copy(_empty_store(), folder / "mlflow.db")
-        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.folder, self.uri = folder, empty_mlflow(folder)
         self.tracking = Tracking(self.uri)
 
     def run(
@@ -61,6 +59,12 @@ class Registered:
     def aliases(self) -> dict[str, str]:
         aliases = self.tracking.client.get_registered_model(MODEL).aliases
         return {name: str(version) for name, version in aliases.items()}
+
+
+def empty_mlflow(folder: Path) -> str:
+    """The address of an MLflow in `folder` that nothing is in yet."""
+    shutil.copy(_empty_store(), folder / "mlflow.db")
+    return f"sqlite:///{folder / 'mlflow.db'}"
 
 
 @cache

@@ -106,8 +106,10 @@ def test_rows_meet_in_their_bucket_in_the_order_of_the_items(buckets, sizes):
         for bucket in range(buckets)
     ]
     assert sorted(shuffle(tables, partial(by_key, buckets), together, buckets)) == expected
-    # The same, kept in the object store: one reference per bucket, in order.
-    assert [result_of(one) for one in regroup(tables, partial(by_key, buckets), together, buckets)] == expected
+    # The same, kept in the object store: one reference per bucket, in order; also where a task splits several.
+    for at_once in (1, 3):
+        kept = regroup(tables, partial(by_key, buckets), together, buckets, at_once=at_once)
+        assert [result_of(one) for one in kept] == expected
 
 
 @pytest.mark.parametrize("buckets", [1, 3])

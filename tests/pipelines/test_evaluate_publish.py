@@ -22,6 +22,7 @@ from pipelines.signature import mlflow_signature
 from pipelines.tracking import ModelNotRegisteredError, Tracking
 from tests.models.recommendation.conftest import SMALL, read_set
 from tests.models.recommendation.planted import DAY_MS, START_MS, Planted, edit_manifest, write_training_set
+from tests.pipelines.registry import empty_mlflow
 
 MODEL = "recommendation"
 LEARNT, IGNORANT = 15, 0
@@ -32,7 +33,7 @@ class Registry:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.uri = empty_mlflow(folder)
         self.tracking = Tracking(self.uri)
         self.sets = 0
 

@@ -13,6 +13,7 @@ from pipelines.publish import publish
 from pipelines.signature import mlflow_signature
 from pipelines.tracking import Tracking
 from tests.models.churn.planted import DAY_MS, START_MS, write_training_set
+from tests.pipelines.registry import empty_mlflow
 
 
 def register(tracking: Tracking, folder: Path, epochs: int) -> ModelVersion:
@@ -35,7 +36,7 @@ def register(tracking: Tracking, folder: Path, epochs: int) -> ModelVersion:
 
 
 def test_who_loses_less_takes_over_and_who_loses_more_does_not(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = empty_mlflow(tmp_path)
     tracking = Tracking(uri)
     for name, epochs, start_ms, decision, opponent, said in (
         ("young", 1, START_MS, "refused", "logistic regression", "not better by more than noise: log_loss"),

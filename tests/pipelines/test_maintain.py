@@ -201,7 +201,7 @@ def test_an_empty_lakehouse_is_fine(settings):
 
 
 def test_beside_a_running_ingest_and_clean_every_row_is_there_once(tmp_path):
-    """Another process ingests and cleans as fast as it can, while this one maintains again and again."""
+    """Another process ingests and cleans as fast as it can, until this one has maintained again and again."""
     settings = settings_of(tmp_path, snapshots_at_least=2, snapshots_at_most=5, snapshot_keep_hours=0)
     lakehouse = Lakehouse.open(settings)
     append(lakehouse, BRONZE, rows(range(10), NOW_MS))
@@ -213,31 +213,32 @@ def test_beside_a_running_ingest_and_clean_every_row_is_there_once(tmp_path):
             runs += 1
             did = maintain(settings).did
             replaced += sum(int(n) for what, n in did.items() if what.endswith("files replaced"))
+            if runs > 1 and replaced > COMMITS / 2:
+                (tmp_path / ENOUGH).touch()
     finally:
-        said, _ = stream.communicate(timeout=60)
+        said, _ = stream.communicate(timeout=300)
     assert stream.returncode == 0
     maintain(settings)
     follow(lakehouse)
     for spec in (BRONZE, SILVER):
         table = lakehouse.table(spec)
-        assert [row[3] for row in content(table)] == list(range(10 * (COMMITS + 1)))
+        assert [row[3] for row in content(table)] == list(range(10 * (int(said) + 1)))
         assert len(table.metadata.snapshots) < 20
-    assert runs > 1
-    assert replaced > COMMITS / 2
-    assert "committed" in said
+    assert int(said) >= COMMITS
 
 
-COMMITS = 40
+COMMITS, ENOUGH = 40, "maintained enough"
 
 
 def ingest_and_clean(folder: Path) -> None:
     """What the other process does; a commit that fails is a failure of the test."""
-    lakehouse = Lakehouse.open(Settings(work_dir=folder))
-    for number in range(1, COMMITS + 1):
+    lakehouse, number = Lakehouse.open(Settings(work_dir=folder)), 0
+    while number < COMMITS or not (folder / ENOUGH).exists():
+        number += 1
         name = ("playback.heartbeat", "tile.click")[number % 2]
         append(lakehouse, BRONZE, rows(range(10 * number, 10 * number + 10), NOW_MS, name), next=number)
         follow(lakehouse)
-    print("committed")
+    print(number)
 
 
 def test_the_command_reports_and_takes_names(lakehouse, settings, tmp_path):

@@ -100,4 +100,4 @@ def test_a_lock_keeps_other_processes_out(tmp_path: Path) -> None:
         other = subprocess.Popen(["flock", str(lock), "true"])
         time.sleep(0.2)
         assert other.poll() is None
-    assert other.wait(timeout=5) == 0
+    assert other.wait(timeout=60) == 0

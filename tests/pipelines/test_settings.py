@@ -9,7 +9,15 @@ from pydantic import BaseModel, ValidationError
 
 from pipelines.configuration import SettingsError
 from pipelines.errors import UsageError
-from pipelines.settings import PROJECT_ROOT, ModelSettings, Settings, SourceSettings, TableMapping, load_settings
+from pipelines.settings import (
+    PROJECT_ROOT,
+    ExperimentSettings,
+    ModelSettings,
+    Settings,
+    SourceSettings,
+    TableMapping,
+    load_settings,
+)
 
 # Of every key: a text for its variable, and what it must come to.
 EVERY_KEY = {
@@ -90,6 +98,23 @@ EVERY_KEY = {
     "serving.tokens.audience": ("shop", "shop"),
     "serving.tokens.issuer": ("https://identity/", "https://identity/"),
     "serving.requests_per_s": ("12.5", 12.5),
+    "serving.grpc_port": ("9001", 9001),
+    "serving.traces_url": ("http://collector:4318/v1/traces", "http://collector:4318/v1/traces"),
+    "serving.log_requests": ("0.25", 0.25),
+    "serving.replicas": ("3", 3),
+    "serving.model_refresh_s": ("0.5", 0.5),
+    "serving.model_processes": ("each", "each"),
+    "serving.model_replicas": ("2", 2),
+    "serving.experiments": (
+        "{deeper: {model: churn, share: 0.1, mode: ab}}",
+        {"deeper": ExperimentSettings(model="churn", share=0.1, mode="ab")},
+    ),
+    "serving.predictions.share": ("0.5", 0.5),
+    "serving.predictions.flush_s": ("2.5", 2.5),
+    "serving.predictions.most_waiting": ("10", 10),
+    "serving.predictions.retention_days": ("30", 30.0),
+    "serving.churn_bands.medium": ("0.2", 0.2),
+    "serving.churn_bands.high": ("0.5", 0.5),
     "quality.production_hours": ("[6, 23]", (6, 23)),
     "lineage.openlineage_url": ("http://marquez:5000", "http://marquez:5000"),
     "lineage.openlineage_file": ("lineage.jsonl", PROJECT_ROOT / "lineage.jsonl"),
@@ -134,6 +159,8 @@ NULLABLE = [
     "serving.tokens.secret_file",
     "serving.tokens.issuer",
     "serving.requests_per_s",
+    "serving.grpc_port",
+    "serving.traces_url",
 ]
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -32,6 +31,8 @@ from pipelines.report import StationReport
 from pipelines.tracking import Tracking
 from pipelines.train import PurposeMismatchError, TrainingRunsError, train
 from tests.models.recommendation.planted import edit_manifest, write_training_set
+from tests.pipelines.ray_processes import kill_train_workers, wait_for_the_end_of_session
+from tests.pipelines.registry import empty_mlflow
 
 QUICK = {
     "dropout": 0,
@@ -45,6 +46,7 @@ QUICK = {
 }
 
 EPOCHS = 25  # enough that one that is killed after two has not come to its end meanwhile
+LONG = {"epochs": EPOCHS, "patience": EPOCHS}
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Shop:
     @classmethod
     def at(cls, folder: Path) -> "Shop":
         write_training_set(folder / "set", viewers=60, titles=40, length=20)
-        return cls(folder / "set", f"sqlite:///{folder / 'mlflow.db'}", folder / "trainings")
+        return cls(folder / "set", empty_mlflow(folder), folder / "trainings")
 
     def train(self, workers: int = 1, model: str = "recommendation", **changes: object) -> StationReport:
         return train(
@@ -142,7 +144,7 @@ def test_the_same_training_again_is_found_not_repeated(trained: tuple[Shop, Stat
 
 def test_two_workers_learn_from_the_same_batches_as_one(trained: tuple[Shop, StationReport], tmp_path: Path) -> None:
     shop, alone = trained
-    elsewhere = Shop(shop.training_set, f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "trainings")
+    elsewhere = Shop(shop.training_set, empty_mlflow(tmp_path), tmp_path / "trainings")
     together = elsewhere.train(workers=2)
 
     def losses(of: Shop, report: StationReport) -> list[float]:
@@ -156,7 +158,7 @@ def test_a_diverged_training_registers_nothing_and_takes_no_other_checkpoint(
     trained: tuple[Shop, StationReport], tmp_path: Path
 ) -> None:
     done, _ = trained
-    shop = Shop(done.training_set, f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "trainings")
+    shop = Shop(done.training_set, empty_mlflow(tmp_path), tmp_path / "trainings")
     with pytest.raises(DivergedError, match="lower the learning rate"):
         shop.train(lr=1e30)
     assert shop.versions == 0
@@ -186,7 +188,7 @@ def test_refuses_what_cannot_be_trained_on(shop: Shop, ray_session: None, tmp_pa
         shop.train()
     with pytest.raises(TrainingSetError, match="no training set"):
         train("recommendation", tmp_path / "nowhere", tracking_uri=shop.tracking_uri, storage=shop.storage)
-    assert not (tmp_path / "mlflow.db").exists() or shop.versions == 0
+    assert shop.versions == 0
 
 
 def test_refuses_an_empty_split_and_a_missing_column(shop: Shop, ray_session: None) -> None:
@@ -219,7 +221,7 @@ def _folders(storage: Path) -> list[Path]:
 
 def test_goes_on_when_a_worker_is_killed(shop: Shop, ray_session: None) -> None:
     killer = _kill_worker_after_two_epochs.remote(str(shop.storage))
-    report = shop.train(epochs=EPOCHS, patience=EPOCHS)
+    report = shop.train(**LONG)
     assert ray.get(killer) == 1
     assert report.did["epochs"] == EPOCHS
     assert int(report.did["resumed from epoch"]) >= 2
@@ -231,16 +233,7 @@ def test_goes_on_when_a_worker_is_killed(shop: Shop, ray_session: None) -> None:
 def _kill_worker_after_two_epochs(storage: str) -> int:
     """Waits for two epochs, then kills the process that trains; how many were killed."""
     _wait_for_epochs(Path(storage), 2)
-    killed = 0
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            name, own_session = path.read_text(), os.getsid(int(path.parent.name)) == os.getsid(0)
-        except OSError:
-            continue
-        if name.startswith("ray::RayTrainWorker") and own_session:
-            os.kill(int(path.parent.name), signal.SIGKILL)
-            killed += 1
-    return killed
+    return kill_train_workers()
 
 
 def _wait_for_epochs(storage: Path, epochs: int, timeout_s: float = 240) -> None:
@@ -256,31 +249,32 @@ def _wait_for_epochs(storage: Path, epochs: int, timeout_s: float = 240) -> None
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_it_goes_on(shop: Shop, tmp_path: Path, project_root: Path) -> None:
+def test_killed_in_the_middle_it_goes_on(shop: Shop, ray_session: None, tmp_path: Path, project_root: Path) -> None:
     order = tmp_path / "order.json"
-    configuration = {**QUICK, "epochs": EPOCHS, "patience": EPOCHS}
     order.write_text(
         json.dumps(
             {
                 "training_set": str(shop.training_set),
                 "tracking_uri": shop.tracking_uri,
                 "storage": str(shop.storage),
-                "configuration": configuration,
+                "configuration": {**QUICK, **LONG},
             }
         )
     )
     command = [sys.executable, "-m", "tests.pipelines.train_once", str(order)]
-    first = subprocess.Popen(command, cwd=project_root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        command, cwd=project_root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     _wait_for_epochs(shop.storage, 2)
     first.kill()
     assert first.wait() == -signal.SIGKILL
     assert shop.versions == 0
-    _wait_for_the_end_of(shop.storage)  # Ray's processes notice a moment later
+    wait_for_the_end_of_session(first.pid)
 
     left_behind, store = tmp_path / "left behind", Path(shop.tracking_uri.removeprefix("sqlite:///"))
     shutil.copytree(shop.storage, left_behind / "trainings")
     shutil.copy(store, left_behind / "mlflow.db")
-    _goes_on(shop, command, project_root)
+    _goes_on(shop)
 
     # Once more from where it was killed, as if the kill had also cut short the writing of Ray's list of checkpoints.
     shutil.rmtree(shop.storage)
@@ -288,28 +282,15 @@ def test_killed_in_the_middle_it_goes_on(shop: Shop, tmp_path: Path, project_roo
     shutil.copy(left_behind / "mlflow.db", store)
     (snapshot,) = shop.storage.glob("*/checkpoint_manager_snapshot.json")
     snapshot.write_text(snapshot.read_text()[:100])
-    _goes_on(shop, command, project_root)
+    _goes_on(shop)
 
 
-def _wait_for_the_end_of(storage: Path) -> None:
-    """Until nothing under it has changed for a while."""
-    before: dict[Path, float] = {}
-    while True:
-        now = {path: path.stat().st_mtime for path in storage.rglob("*") if path.exists()}
-        if now == before:
-            return
-        before = now
-        time.sleep(5)
-
-
-def _goes_on(shop: Shop, command: list[str], project_root: Path) -> None:
-    """The training that was killed, run again, comes to its end from where it was."""
+def _goes_on(shop: Shop) -> None:
+    """The training that was killed, run again in another process, comes to its end from where it was."""
     assert shop.versions == 0
-    second = subprocess.run(command, cwd=project_root, capture_output=True, text=True, check=False)
-    assert second.returncode == 0, second.stderr
-    report = json.loads(second.stdout.strip().splitlines()[-1])
-    assert 2 <= report["did"]["resumed from epoch"] < EPOCHS
-    assert report["did"]["epochs"] == EPOCHS
+    did = shop.train(**LONG).did
+    assert 2 <= int(did["resumed from epoch"]) < EPOCHS
+    assert did["epochs"] == EPOCHS
     assert shop.versions == 1
     experiment = shop.client.get_experiment_by_name("recommendation").experiment_id
     (run,) = shop.client.search_runs([experiment])

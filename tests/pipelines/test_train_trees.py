@@ -1,7 +1,5 @@
 """Boosted trees on the same road: trained by Ray Train, killed and gone on with, judged, published, or refused."""
 
-import os
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from pipelines.report import StationReport
 from pipelines.train import train
 from pipelines.train_epochs import recorded_epochs
 from tests.models.churn.planted import DAY_MS, START_MS, write_training_set
+from tests.pipelines.ray_processes import kill_train_workers
 
 MODEL = "churn"
 QUICK = {"epochs": 3, "patience": 3, "rounds_per_epoch": 10}
@@ -122,15 +121,7 @@ def _kill_a_worker_after_two_epochs(storage: str, timeout_s: float = 240) -> boo
         if any(len(recorded_epochs(folder)) >= 2 for folder in Path(storage).glob("churn-*")):
             break
         time.sleep(0.02)
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            name, own_session = path.read_text(), os.getsid(int(path.parent.name)) == os.getsid(0)
-        except OSError:
-            continue
-        if name.startswith("ray::RayTrainWorker") and own_session:
-            os.kill(int(path.parent.name), signal.SIGKILL)
-            return True
-    return False
+    return kill_train_workers(at_most=1) == 1
 
 
 def test_rows_nothing_can_be_learnt_from_leave_no_version(ray_session: None, tmp_path: Path) -> None:

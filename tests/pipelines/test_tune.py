@@ -21,6 +21,7 @@ from pipelines.settings import Settings
 from pipelines.train import PurposeMismatchError
 from pipelines.tune import tune
 from tests.models.recommendation.planted import edit_manifest, write_training_set
+from tests.pipelines.ray_processes import wait_for_the_end_of_session
 
 MODEL = "recommendation"
 WATCHED = load_task(MODEL).watched
@@ -90,26 +91,26 @@ def test_tries_logs_and_writes_the_best_down(ray_session: None, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_it_goes_on(tmp_path: Path, project_root: Path) -> None:
-    workshop = Workshop(tmp_path)
+def test_killed_in_the_middle_it_goes_on(ray_session: None, tmp_path: Path, project_root: Path) -> None:
+    workshop, configuration = Workshop(tmp_path), {**QUICK, "epochs": 40, "patience": 40}
     order = {
         "training_set": str(workshop.training_set),
         "tracking_uri": workshop.uri,
         "folder": str(tmp_path),
-        "configuration": {**QUICK, "epochs": 40, "patience": 40},
+        "configuration": configuration,
     }
     (tmp_path / "order.json").write_text(json.dumps(order))
     command = [sys.executable, "-m", "tests.pipelines.tune_once", str(tmp_path / "order.json")]
-    first = subprocess.Popen(command, cwd=project_root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        command, cwd=project_root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     _wait_for_epochs(tmp_path / "tuning", 3)
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
+    wait_for_the_end_of_session(first.pid)
     assert not workshop.best.exists()
 
-    second = subprocess.run(command, cwd=project_root, capture_output=True, text=True, check=False)
-    assert second.returncode == 0, second.stderr
-    report = json.loads(second.stdout.strip().splitlines()[-1])
-    assert report["did"]["resumed"] == "yes"
+    assert workshop.tune(configuration=configuration, trials=2).did["resumed"] == "yes"
     assert workshop.best.exists()
     parent, trials = workshop.runs()
     assert (parent.info.status, len(trials)) == ("FINISHED", 2)

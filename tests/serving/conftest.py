@@ -1,7 +1,6 @@
 """What the serving tests share: a real Redis, free ports."""
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,12 +10,12 @@ from pathlib import Path
 import pytest
 import redis
 
+from pipelines.processes import find_free_port
+
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens on now, and none that the system gives to outgoing connections."""
+    return find_free_port()
 
 
 @contextmanager

@@ -5,11 +5,14 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
+from features.groups.churn_signals import CHURN_SIGNALS
 from features.groups.content_popularity import CONTENT_POPULARITY
+from features.groups.qoe_signals import QOE_SIGNALS
 from features.groups.user_viewing_history import USER_VIEWING_HISTORY
 from features.packing import pack
 from features.playbacks import VIEWING_LOG
 from features.pseudonyms import Pseudonymizer
+from features.sources.playback_quality import PLAYBACK_QUALITY
 from features.tiles import tiles
 from serving.online_store import OnlineStore
 
@@ -35,6 +38,10 @@ PEOPLE: dict[str, tuple[str, bool, bool | None, list[str]]] = {
     "profile-undescribed": ("user-adult", False, True, ["title-01"]),  # no profile.updated ever came
 }
 UNDER_OLD_SALT = "profile-retired"
+# user: hours watched in the last 14 days less those in the 14 before
+HOURS_DELTA = {"user-adult": -6.5, "user-refused": 2.0, "user-unasked": 0.5}
+# network and region: mean session quality score
+NETWORK_SCORES = {"akamai/US": 62.0, "cloudfront/US": 65.0, "fastly/US": 78.0, "akamai/DE": 75.0, "fastly/DE": 60.0}
 PLAIN_IDS = [*PEOPLE, *(user for user, *_ in PEOPLE.values()), UNDER_OLD_SALT, "profile-stranger"]
 
 
@@ -56,6 +63,10 @@ def fill(store: OnlineStore) -> None:
         packed = pack(USER_VIEWING_HISTORY, entity, tiles(USER_VIEWING_HISTORY, entity, log))
         store.put_many(USER_VIEWING_HISTORY.stored_as(entity), packed)
     store.put_many(CONTENT_POPULARITY.stored_as("content_id"), pack(CONTENT_POPULARITY, "content_id", _popularity()))
+    store.put_many(CHURN_SIGNALS.stored_as("user_id"), pack(CHURN_SIGNALS, "user_id", _churn_signals(people)))
+    quality = _quality_log(people)
+    for entity in ("user_id", "cdn_region"):
+        store.put_many(QOE_SIGNALS.stored_as(entity), pack(QOE_SIGNALS, entity, tiles(QOE_SIGNALS, entity, quality)))
     catalogue = {name: {"title": f"The {name}", "genres": ["drama"], "maturity_rating": "G"} for name in TITLES}
     del catalogue["title-13"]
     popular = {"all": POPULAR, "kids": KIDS_TITLES}
@@ -120,3 +131,40 @@ def _popularity() -> pa.Table:
         "trending_velocity": 1.5,
     }
     return pa.Table.from_pylist([row], CONTENT_POPULARITY.row_schema("content_id"))
+
+
+def _churn_signals(people: Pseudonymizer) -> pa.Table:
+    boundary_ms = WATERMARK_MS // (24 * HOUR_MS) * 24 * HOUR_MS
+    rows = [
+        {
+            "user_id": people.hash(user),
+            "event_timestamp": boundary_ms,
+            "created_timestamp": boundary_ms + 3 * HOUR_MS,
+            "last_event_timestamp": boundary_ms - HOUR_MS,
+            "viewing_hours_delta": delta,
+            "support_contact_count": 2,
+            "payment_failure_count": 0,
+        }
+        for user, delta in HOURS_DELTA.items()
+    ]
+    return pa.Table.from_pylist(rows, CHURN_SIGNALS.row_schema("user_id"))
+
+
+def _quality_log(people: Pseudonymizer) -> pa.Table:
+    """An hour over each network with the score it is to have, watched by user-adult."""
+    rows = [
+        {
+            "event_id": f"evt-{network}",
+            "event_timestamp": WATERMARK_MS - 2 * HOUR_MS,
+            "user_id": people.hash("user-adult"),
+            "cdn": network.partition("/")[0],
+            "cdn_region": network,
+            "is_start": False,
+            "is_rebuffer": False,
+            "is_error": False,
+            "watch_ms": HOUR_MS,
+            "score": round(score * 1000),
+        }
+        for network, score in NETWORK_SCORES.items()
+    ]
+    return pa.Table.from_pylist(rows, PLAYBACK_QUALITY.schema)

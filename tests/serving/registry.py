@@ -1,13 +1,21 @@
-"""A real MLflow registry (SQLite) with a real, tiny recommender."""
+"""A real MLflow registry (SQLite) with real, tiny models."""
 
+import importlib
+import uuid
 from pathlib import Path
 
 import mlflow
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from models.recommendation.batches import Vocabulary
 from models.recommendation.model import RecommenderConfig, SASRec
 from models.recommendation.recommender import Recommender
+from models.task import Place, load_task
+from models.training_set import read_manifest
+from pipelines.signature import mlflow_signature
+from pipelines.tracking import Tracking
 from tests.serving.platform import TITLES
 
 NAME, ALIAS = "recommendation", "champion"
@@ -22,21 +30,40 @@ def make_recommender(folder: Path, seed: int) -> Recommender:
     return recommender
 
 
-def publish(tracking_uri: str, artifacts: Path, folder: Path) -> str:
-    """Register the model in `folder` and make it the champion; its version."""
-    client = mlflow.MlflowClient(tracking_uri, tracking_uri)
-    experiment = client.get_experiment_by_name("serving tests")
-    experiment_id = (
-        experiment.experiment_id
-        if experiment
-        else client.create_experiment("serving tests", artifact_location=artifacts.as_uri())
-    )
-    run = client.create_run(experiment_id)
-    client.log_artifacts(run.info.run_id, str(folder), "recommender")
-    if not client.search_registered_models(f"name = '{NAME}'"):
-        client.create_registered_model(NAME)
-    source = f"{run.info.artifact_uri}/recommender"
-    version = client.create_model_version(NAME, source, run.info.run_id).version
-    client.set_registered_model_alias(NAME, ALIAS, version)
-    client.set_terminated(run.info.run_id)
-    return str(version)
+def train(model: str, folder: Path, **configuration: object) -> None:
+    """Train a model for one epoch on the planted truth of its own tests, and save it into `folder`."""
+    task, planted = load_task(model), folder.parent / f"{folder.name}-set"
+    importlib.import_module(f"tests.models.{model}.planted").write_training_set(planted)
+    rows = {
+        split: pa.concat_tables(
+            pq.read_table(path, partitioning=None, columns=list(task.columns))
+            for path in sorted((planted / f"split={split}").glob("*.parquet"))
+        )
+        for split in ("train", "validation")
+    }
+    manifest = read_manifest(planted, task.needs)
+    configured = task.configure({"epochs": 1, **configuration})
+    training = task.start(configured, manifest, rows["train"], rows["validation"], Place(threads=1))
+    training.epoch()
+    training.best().save(folder)
+
+
+def publish(tracking_uri: str, folder: Path, *, model: str = NAME, alias: str = ALIAS) -> str:
+    """Register the model in `folder` as the road does, and give it the alias; its version."""
+    tracking, task = Tracking(tracking_uri), load_task(model)
+    run_id = tracking.open_run("serving tests", f"{model}-{uuid.uuid4()}", {})
+    version = tracking.register(model, run_id, folder, task.loader, mlflow_signature(task.signature), {})
+    tracking.set_alias(version, alias)
+    tracking.client.update_model_version(model, version.version, f"# {model} {version.version}")
+    tracking.end_run(run_id, "FINISHED")
+    return str(version.version)
+
+
+def withdraw(tracking_uri: str, *, model: str = NAME, alias: str = ALIAS) -> None:
+    """Take the alias away."""
+    mlflow.MlflowClient(tracking_uri, tracking_uri).delete_registered_model_alias(model, alias)
+
+
+def give(tracking_uri: str, version: str, *, model: str = NAME, alias: str = ALIAS) -> None:
+    """Give the alias to a version that is there."""
+    mlflow.MlflowClient(tracking_uri, tracking_uri).set_registered_model_alias(model, alias, version)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import mlflow
 import pytest
 
 from models.recommendation.recommender import Recommender
@@ -38,7 +37,6 @@ class World:
     service: ServiceProcess
     store_folder: Path
     tracking_uri: str
-    artifacts: Path
     syslog: socket.socket
     client: httpx.Client
 
@@ -69,7 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         ServiceProcess(folder, settings, {"REEL_SALT": platform.SALTS}) as service,
         httpx.Client(base_url=service.address, timeout=30) as client,
     ):
-        yield World(service, store_folder, tracking_uri, folder / "artifacts", syslog, client)
+        yield World(service, store_folder, tracking_uri, syslog, client)
     syslog.close()
 
 
@@ -83,7 +81,7 @@ def champion(world: World, tmp_path_factory: pytest.TempPathFactory) -> Recommen
     """The model in service, from the first test that asks for it."""
     folder = tmp_path_factory.mktemp("model") / "first"
     recommender = registry.make_recommender(folder, seed=1)
-    version = registry.publish(world.tracking_uri, world.artifacts, folder)
+    version = registry.publish(world.tracking_uri, folder)
     await_answer(world.client, "profile-adult", lambda answer: answer["model_version"] == version)
     return recommender
 
@@ -387,8 +385,15 @@ def test_the_description_has_every_endpoint_its_problems_and_examples(client: ht
         "/v1/features",
         "/get-online-features",
         "/v1/recommendations",
+        "/v1/churn",
+        "/v1/cdn/route",
+        "/v1/cdn/outcomes",
+        "/v1/anomalies",
+        "/v1/models",
+        "/v1/models/{name}",
         "/healthz",
         "/readyz",
+        "/metrics",
     }
     recommending = described["paths"]["/v1/recommendations"]["get"]
     assert recommending["responses"]["422"]["content"].keys() == {"application/problem+json"}
@@ -449,7 +454,7 @@ def test_withdrawn_consent_and_erasure_hold_at_the_next_request(world: World, ch
 def test_a_new_champion_is_taken_without_an_answer_lost(world: World, champion: Recommender, tmp_path: Path) -> None:
     before = recommend(world.client, "profile-adult")
     second = registry.make_recommender(tmp_path / "second", seed=2)
-    version = registry.publish(world.tracking_uri, world.artifacts, tmp_path / "second")
+    version = registry.publish(world.tracking_uri, tmp_path / "second")
     seen = {before["model_version"]}
     while version not in seen:
         answer = recommend(world.client, "profile-adult")
@@ -467,20 +472,18 @@ def test_a_broken_champion_leaves_the_one_before_in_service(
     before = recommend(world.client, "profile-adult")
     registry.make_recommender(tmp_path / "broken", seed=3)
     (tmp_path / "broken" / "weights.pt").write_bytes(b"not weights")
-    registry.publish(world.tracking_uri, world.artifacts, tmp_path / "broken")
+    registry.publish(world.tracking_uri, tmp_path / "broken")
     time.sleep(2)  # several looks at the alias
     assert recommend(world.client, "profile-adult") == before
-    whole = mlflow.MlflowClient(world.tracking_uri, world.tracking_uri)
-    whole.set_registered_model_alias(registry.NAME, registry.ALIAS, before["model_version"])
+    registry.give(world.tracking_uri, before["model_version"])
 
 
 def test_a_withdrawn_champion_answers_no_more(world: World, champion: Recommender) -> None:
     before = recommend(world.client, "profile-adult")
-    registered = mlflow.MlflowClient(world.tracking_uri, world.tracking_uri)
-    registered.delete_registered_model_alias(registry.NAME, registry.ALIAS)
+    registry.withdraw(world.tracking_uri)
     answer = await_answer(world.client, "profile-adult", lambda answer: answer["source"] == "popular")
     assert (answer["reason"], answer["degraded"]) == ("model_unavailable", True)
-    registered.set_registered_model_alias(registry.NAME, registry.ALIAS, before["model_version"])
+    registry.give(world.tracking_uri, before["model_version"])
     await_answer(world.client, "profile-adult", lambda answer: answer == before)
 
 

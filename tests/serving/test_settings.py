@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from pipelines.serve import models_of
+from pipelines.settings import Settings
 from serving.errors import ConfigurationError
-from serving.settings import ServingSettings, load_settings, read_salts
+from serving.settings import ExperimentSettings, PredictionSettings, ServingSettings, load_settings, read_salts
 
 LEAST = {"online_store_url": "lmdb:///var/lib/online", "mlflow_tracking_uri": "sqlite:////var/lib/mlflow.db"}
 
@@ -22,7 +24,7 @@ def written(folder: Path, text: str) -> Path:
 def test_two_addresses_are_enough(tmp_path: Path) -> None:
     settings = load_settings(written(tmp_path, json.dumps(LEAST)))
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
-    assert (settings.model_name, settings.model_alias) == ("recommendation", "champion")
+    assert settings.models == ("recommendation", "churn", "cdn", "anomaly")
     assert settings.store_budget_ms == 50
     with pytest.raises(ValidationError):
         settings.port = 1  # type: ignore[misc]
@@ -41,6 +43,16 @@ def test_two_addresses_are_enough(tmp_path: Path) -> None:
         ({"ingress": "nginx"}, "ingress: .*; received 'nginx'"),
         ({"online_store_url": None}, "online_store_url: .*; received None"),
         ({"salts": ["secret"]}, "unknown key 'salts'"),
+        ({"models": ["ranker"]}, "models.0: .*; received 'ranker'"),
+        ({"model_replicas": 2}, "several model_replicas need model_processes: each"),
+        ({"experiments": {"a": {"model": "churn", "share": 0, "mode": "ab"}}}, "experiments.a.share: .*; received 0"),
+        ({"experiments": {"a": {"model": "churn", "share": 1, "mode": "both"}}}, "experiments.a.mode: .*'both'"),
+        (
+            {"experiments": {name: {"model": "cdn", "share": 0.1, "mode": "ab"} for name in ("a", "b")}},
+            "cdn is in several experiments",
+        ),
+        ({"churn_bands": {"medium": 0.5, "high": 0.4}}, "churn_bands: .*medium must be below high"),
+        ({"predictions": {"folder": "/a", "share": 2}}, "predictions.share: .*; received 2"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -48,6 +60,16 @@ def test_a_wrong_key_or_value_is_named(tmp_path: Path, change: dict[str, object]
         load_settings(written(tmp_path, json.dumps(LEAST | change)))
     assert failure.value.exit_code == 2
     assert "\n" not in str(failure.value)
+
+
+def test_what_reel_says_of_models_is_understood(tmp_path: Path) -> None:
+    tried = {"deeper": {"model": "churn", "share": 0.1, "mode": "shadow"}}
+    reel = Settings(work_dir=tmp_path, serving={"experiments": tried, "predictions": {"share": 0.5, "flush_s": 5}})
+    passed = load_settings(written(tmp_path, json.dumps(LEAST | models_of(reel))))
+    assert passed.experiments["deeper"] == ExperimentSettings(model="churn", share=0.1, mode="shadow")
+    assert passed.predictions == PredictionSettings(folder=tmp_path / "predictions", share=0.5, flush_s=5)
+    unlogged = Settings(work_dir=tmp_path, serving={"predictions": {"share": 0}})
+    assert load_settings(written(tmp_path, json.dumps(LEAST | models_of(unlogged)))).predictions is None
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A request's look-ups keep their budget, whatever the store does."""
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 
@@ -15,13 +16,13 @@ def test_a_slow_store_is_given_up_within_the_budget_and_others_go_on(tmp_path: P
     url = f"lmdb://{tmp_path}/online"
     with open_online_store(url) as store:
         store.put_many("titles", [("a", b"1")])
-    reader = StoreReader(url, budget_ms=100)
+    reader = StoreReader(url, budget_ms=500)
+    answers = threading.Event()
 
     def slow(store: OnlineStore) -> None:
-        time.sleep(1)
+        answers.wait(60)
 
-    async def ask() -> tuple[float, list[object], int]:
-        started = time.monotonic()
+    async def ask() -> tuple[list[object], int]:
         ticks = 0
 
         async def tick() -> None:
@@ -38,13 +39,15 @@ def test_a_slow_store_is_given_up_within_the_budget_and_others_go_on(tmp_path: P
             return_exceptions=True,
         )
         ticking.cancel()
-        return time.monotonic() - started, list(outcomes), ticks
+        return list(outcomes), ticks
 
-    seconds, outcomes, ticks = asyncio.run(ask())
-    assert seconds < 0.8
+    started = time.monotonic()
+    outcomes, ticks = asyncio.run(ask())
+    assert time.monotonic() - started < 30, "it waited for the store"
+    answers.set()
     assert ticks > 2, "the event loop was blocked"
     assert isinstance(outcomes[0], StoreSlowError)
-    assert "100 ms" in str(outcomes[0])
+    assert "500 ms" in str(outcomes[0])
     assert outcomes[2] == [b"1"]
 
 

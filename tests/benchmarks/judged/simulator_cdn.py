@@ -29,8 +29,9 @@ from features.timeline import Timeline
 from features.training.labels import label_values
 from features.training.splits import SPLITS
 from features.windows import DAY_MS, HOUR_MS
+from models.cdn.features import FEATURES
 from models.cdn.quality import QualityConfig, QualityModel
-from models.cdn.rows import ACCOUNT, FEATURES, over_each_network, prepared
+from models.cdn.rows import ACCOUNT, over_each_network, prepared
 from models.cdn.training import QualityTraining
 from models.cdn.training_set import TRAINING_SET
 from models.intervals import bootstrap

@@ -27,9 +27,10 @@ from features.timeline import Timeline
 from features.training.labels import label_values
 from features.training.splits import SPLITS
 from features.windows import HOUR_MS
+from models.churn.features import FEATURES
 from models.churn.judging import evaluate
 from models.churn.model import ChurnConfig
-from models.churn.training import ACCOUNT, FEATURES, ChurnTraining
+from models.churn.training import ACCOUNT, ChurnTraining
 from models.churn.training_set import TRAINING_SET
 from models.classification import classified
 from models.intervals import Interval

@@ -186,7 +186,7 @@ def test_a_configuration_that_cannot_be_is_refused(values: dict[str, float], wor
 
 
 def test_a_folder_that_is_no_model_is_refused(trained: tuple[AnomalyTraining, Path], tmp_path: Path) -> None:
-    with pytest.raises(ModelFolderError, match="cannot be read"):
+    with pytest.raises(ModelFolderError, match="does not hold one whole anomaly model"):
         Forecaster.load(tmp_path)
     trained[0].best().save(tmp_path)
     description = json.loads((tmp_path / CONFIG_FILE).read_text())
@@ -194,5 +194,5 @@ def test_a_folder_that_is_no_model_is_refused(trained: tuple[AnomalyTraining, Pa
     with pytest.raises(ModelFolderError, match="format"):
         Forecaster.load(tmp_path)
     (tmp_path / CONFIG_FILE).write_text(json.dumps(description | {"config": {"channels": 3}}))
-    with pytest.raises(ModelFolderError, match="one whole model"):
+    with pytest.raises(ModelFolderError, match="one whole anomaly model"):
         Forecaster.load(tmp_path)

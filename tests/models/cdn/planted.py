@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.cdn.rows import FEATURE_COLUMNS
+from models.cdn.features import FEATURE_COLUMNS
 
 HOUR_MS = 3_600_000
 START_MS = 1_700_006_400_000  # a midnight

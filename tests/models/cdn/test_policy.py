@@ -62,6 +62,11 @@ def test_where_all_are_degraded_or_none_nothing_changes() -> None:
     assert steer_away(policy, bad) == pytest.approx(policy)
 
 
+def test_where_all_are_degraded_rounding_is_no_way_out() -> None:
+    policy = np.random.default_rng(6).dirichlet(np.ones(5), 1_000)  # whose sums are 1 but for their last digit
+    assert steer_away(policy, np.ones(5, bool)) == pytest.approx(policy)
+
+
 def test_what_is_drawn_is_logged_with_the_share_it_is_drawn_with() -> None:
     policy = np.broadcast_to([0.2, 0.0, 0.7, 0.1], (20_000, 4))
     arms, propensities = draw(policy, np.random.default_rng(4))

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.churn.training import COLUMNS
+from models.churn.features import COLUMNS
 
 DAY_MS = 86_400_000
 HORIZON_MS = 30 * DAY_MS

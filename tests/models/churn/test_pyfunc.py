@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from models.churn.features import COLUMNS
 from models.churn.model import ChurnConfig
 from models.churn.pyfunc import _load_pyfunc
-from models.churn.training import COLUMNS, ChurnTraining
+from models.churn.training import ChurnTraining
 from models.task import Place
 from models.training_set import read_manifest
 from tests.models.churn.planted import write_training_set

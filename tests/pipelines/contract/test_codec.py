@@ -212,13 +212,13 @@ def test_claims_of_enormous_sizes_take_no_memory_and_no_time() -> None:
     at = body.index(b"\x02\x02x\x00")
     bombs = [huge + body, body[:at] + huge, body[:at] + b"\x02" + huge + body[at:]]
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     decoded = decode(TITLE.avro, bombs, TITLE)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert [reason for _, reason in decoded.bad] == [BadReason.LENGTH_OUT_OF_RANGE] * 3
     assert peak < 10_000_000
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_list_of_too_many_items() -> None:

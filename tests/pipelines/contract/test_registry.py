@@ -197,15 +197,14 @@ def test_a_server_that_cannot_now_is_asked_again(script: Script, status: int) ->
 
 
 def test_a_server_that_stays_ill_is_given_up_within_its_patience(script: Script) -> None:
-    registry = script.registry((500, {"error_code": 50001, "message": "Error in the backend data store"}))
+    ill_for_ever = (500, {"error_code": 50001, "message": "Error in the backend data store"})
+    registry = script.registry(ill_for_ever, patience_s=1.0)
     started = time.monotonic()
-    with pytest.raises(
-        RegistryUnavailable, match=r"HTTP 500: Error in the backend data store; asked for 0\.3 s"
-    ) as ill:
+    with pytest.raises(RegistryUnavailable, match=r"HTTP 500: Error in the backend data store; asked for 1 s") as ill:
         registry.register("t-n.E", schema("x"))
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 30
     assert ill.value.passes
-    assert 2 <= len(script.asked) <= 4, "pauses of .1 and .2 s, give or take a quarter"
+    assert 2 <= len(script.asked) <= 5, "pauses of .1, .2 and .4 s, give or take a quarter"
 
 
 @pytest.mark.parametrize(

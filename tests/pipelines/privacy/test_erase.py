@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 
@@ -29,6 +30,7 @@ from pipelines.training_sets.built import BuiltTrainingSet, read_manifest
 from pipelines.training_sets.rebuilding import rebuild
 from pipelines.training_sets.rows import digest_of
 from tests.pipelines.privacy.bytes_scan import files_with, online_keys
+from tests.pipelines.privacy.predicted import log_predictions
 from tests.pipelines.training_sets.world import CHURN, DAYS, KID, RANKER, built
 from tests.platform import DAY, SALT, T0, Platform, hashed, watched
 
@@ -82,6 +84,7 @@ class Told:
         self.client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
         self.runs = {one.name: self._train(one) for one in self.sets}
         self.runs["catalogue"] = self._run("catalogue", {"training_set.folder": "/elsewhere/catalogue-1"})
+        self.logged = log_predictions(settings, [*GONE, "viewer-2", "viewer-3"])
         self.before = checksums(self.platform)
         self.people = find_people(Lakehouse.open(settings), pseudonymizer(settings), GONE)
         self.files_before = files_with(folder, EVERY_NAME, KAFKA)
@@ -131,6 +134,15 @@ def test_nobody_else_is_touched(told):
             assert now.frame(split).to_dicts() == kept
 
 
+def test_of_logged_predictions_theirs_are_gone_and_no_others(told):
+    assert (told.logged.written, told.logged.not_allowed) == (8, 2)  # of the child nothing was logged
+    files = sorted(told.platform.settings.predictions_folder.glob("date=*/*"))
+    assert [file.suffix for file in files] == [".parquet"]
+    rows = pq.read_table(files[0], partitioning=None).to_pylist()
+    assert [row["user_id"] for row in rows] == [hashed("viewer-2"), hashed("viewer-3")] * 2
+    assert told.erased.report.did["logged predictions"] == 4
+
+
 def test_verify_says_zero_and_where_of_those_who_are_there(told):
     for person in GONE[:1]:
         assert verify(told.platform.settings, person, Person.merged(told.people.values())).found == ()
@@ -139,6 +151,7 @@ def test_verify_says_zero_and_where_of_those_who_are_there(told):
     assert {"bronze/events", "silver/playback", "features/user_viewing_history_by_user_id"} <= places
     assert any("training_sets/" in one.where for one in there.found)
     assert any("online" in one.where for one in there.found)
+    assert any("predictions/" in one.where for one in there.found)
     assert there.words.startswith(f"found in {len(there.found)} places: ")
 
 

@@ -22,6 +22,7 @@ from pipelines.clean import clean
 from pipelines.ingest import ingest
 from pipelines.privacy.export import Exported, ExportNotWritten, export
 from pipelines.training_set import build_training_set
+from tests.pipelines.privacy.predicted import log_predictions
 from tests.pipelines.privacy.world import token
 from tests.platform import (
     DAY,
@@ -68,6 +69,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         clean(platform.settings)
         build_features(platform.settings)
         build_training_set(platform.settings, purpose=Purpose.PERSONALIZATION)
+        log_predictions(platform.settings, PEOPLE)
         yield platform
 
 
@@ -201,9 +203,18 @@ def test_the_page_shows_it_and_needs_nothing_else(anns, said):
         assert f"{len(one['rows']):,} rows" in text
 
 
+def test_what_models_said_of_them_is_there(said):
+    (rows,) = rows_of(said, "predictions").values()
+    assert {(row["user_id"], row["profile_id"]) for row in rows} == {(hashed("ann"), hashed("ann-p"))}
+    assert [row["prediction"] for row in rows] == ['{"probability":0.25}'] * 2
+
+
 def test_it_counts_the_files_that_were_opened(anns):
     by_layer = {one.layer: one for one in anns.by_layer}
-    assert list(by_layer) == ["quarantine", "registry", "bronze", "silver", "features", "training_sets", "online_store"]
+    assert list(by_layer) == [
+        "quarantine", "registry", "bronze", "silver", "features", "training_sets", "online_store", "predictions",
+    ]  # fmt: skip
+    assert (by_layer["predictions"].files_touched, by_layer["predictions"].rows) == (1, 2)
     assert all(one.files_touched <= one.files_total for one in anns.by_layer)
     assert by_layer["online_store"].touched_words == "–"
     assert 0 < by_layer["features"].files_touched < by_layer["features"].files_total

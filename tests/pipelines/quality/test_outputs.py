@@ -8,7 +8,6 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-import ray
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.quality.exposition import exposition
@@ -17,6 +16,7 @@ from pipelines.quality.page import page
 from pipelines.quality.results import Check, Findings, Result, Status, Window
 from pipelines.quality.station import QualityRun, quality
 from pipelines.settings import Settings
+from tests.joined import session_ray
 from tests.pipelines.quality.world import END, HOURS, WEEK, healthy
 from tests.platform import SALT
 from tests.well_formed import WellFormed
@@ -124,7 +124,7 @@ def reel(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("REEL_")}
     variables = {"REEL_WORK_DIR": str(folder), "REEL_SALT": SALT, "REEL_QUALITY_WINDOW_HOURS": str(HOURS)}
     variables |= {"REEL_QUALITY_MAX_SILENCE_MINUTES": "1000000000"}
-    variables |= {"REEL_RAY_ADDRESS": ray.get_runtime_context().gcs_address}  # one of its own takes long to start
+    variables |= session_ray()
     return subprocess.run(
         [sys.executable, "-m", "pipelines.cli", "quality", *command],
         env=clean | variables, capture_output=True, text=True, timeout=240, check=False,
