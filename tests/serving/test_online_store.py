@@ -388,7 +388,7 @@ def test_redis_that_accepts_and_never_answers_is_given_up_within_the_timeout() -
         mute.listen()
         address = f"redis://127.0.0.1:{mute.getsockname()[1]}/0"
         started = time.monotonic()
-        with pytest.raises(StoreUnavailableError, match="does not answer"):
+        with pytest.raises(StoreUnavailableError, match="took too long"):
             open_online_store(address, readonly=True, timeout_s=0.1).get_many("titles", ["a"])
         assert time.monotonic() - started < 30
 
