@@ -40,7 +40,7 @@ class OnlineTarget:
     def put(self, group: FeatureGroup, entity: str, rows: pa.Table) -> int:
         """Write the group's `rows`, one packed value an entity; how many entities that is."""
         with open_online_store(self.url) as store:
-            return store.put_many(group.stored_as(entity), pack(group, entity, rows))
+            return store.put_many(group.stored_as(entity), pack(group, entity, rows, self.as_of_ms))
 
     def sweep(
         self, groups: Sequence[FeatureGroup], entity: str, known: pa.ChunkedArray, bucket: int, buckets: int

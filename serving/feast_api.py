@@ -11,7 +11,6 @@ everywhere here: they are hashed on arrival, and who does not allow the purpose 
     INVALID          the store could not be read: `degraded` is true
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,8 +19,9 @@ from typing import Annotated, Any, Literal, get_args
 
 import pyarrow as pa
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, Field
+from pydantic_core import to_json
 
 from features.entities import entity as known_entity
 from features.entities import key_of
@@ -31,7 +31,7 @@ from features.purposes import Purpose
 from features.selection import Selection, require_purpose
 from features.services import Service, View, services_of, views_of
 from serving.access import Access
-from serving.features_api import Entity, FeatureLookup, FeatureRow
+from serving.features_api import Entity, FeatureLookup, GroupFound, Question
 from serving.parameters import Id
 from serving.problems import ProblemError, responses, unknown_name
 from serving.reasons import Reason
@@ -107,7 +107,7 @@ def feast_routes(lookup: FeatureLookup, settings: ServingSettings, access: Acces
     (caller_of,) = access.to(Scope.FEATURES)
 
     @router.post("/get-online-features", summary="Features, as Feast's clients ask", response_model=OnlineFeatures)
-    async def online_features(question: OnlineFeaturesQuestion, caller: Annotated[Caller, caller_of]) -> JSONResponse:
+    async def online_features(question: OnlineFeaturesQuestion, caller: Annotated[Caller, caller_of]) -> Response:
         """Feast's feature server's call: Feast with `online_store: {type: remote, path: …}` works unchanged.
 
         The purpose is the feature service's; a list of features needs a token that says one (claim `purpose`).
@@ -118,7 +118,7 @@ def feast_routes(lookup: FeatureLookup, settings: ServingSettings, access: Acces
         _check_names(asked, question)
         purpose = _purpose(service, caller, asked)
         found = await _found(lookup, asked, purpose)
-        return JSONResponse(_answer(question, asked, found))
+        return Response(to_json(_answer(question, asked, found)), media_type="application/json")
 
     return router
 
@@ -215,28 +215,34 @@ def _purpose(service: Service | None, caller: Caller, asked: Sequence[_Asked]) -
 
 @dataclass(frozen=True)
 class _Found:
-    """What is known of the keys of one view, and of when: the last event that contributed."""
+    """What is known of the keys of one view: the values, why there are none, and when the last events were."""
 
-    rows: Sequence[FeatureRow]
+    found: GroupFound
     instants: Sequence[str]
+
+    def statuses(self, feature: str, ttl_ms: int) -> list[Status]:
+        ages_ms, reasons = self.found.values.ages_ms, self.found.reasons
+        column = self.found.values.columns[feature]
+        return [
+            _status(value, age_ms, reason, ttl_ms)
+            for value, age_ms, reason in zip(column, ages_ms, reasons, strict=True)
+        ]
 
 
 async def _found(lookup: FeatureLookup, asked: Sequence[_Asked], purpose: Purpose) -> dict[str, _Found]:
-    """By view; the views of one entity are looked up together, so that consent is asked for once."""
+    """By view; the views of one entity make one question, so that consent is asked for once."""
     together: dict[Entity, list[_Asked]] = {}
     for one in asked:
         together.setdefault(one.entity, []).append(one)
-    looked_up = await asyncio.gather(
-        *(
-            lookup.rows_of([one.view.group for one in views], entity, views[0].keys, purpose, None)
-            for entity, views in together.items()
-        )
-    )
-    found: dict[str, _Found] = {}
-    for views, (as_of_ms, rows_of_views) in zip(together.values(), looked_up, strict=True):
-        for one, rows in zip(views, rows_of_views, strict=True):
-            found[one.view.name] = _Found(rows, [_instant(as_of_ms, row.age_ms) for row in rows])
-    return found
+    questions = [
+        Question([one.view.group for one in views], entity, views[0].keys) for entity, views in together.items()
+    ]
+    as_of_ms, answers = await lookup.answers(questions, purpose, None)
+    return {
+        one.view.name: _Found(of_group, [_instant(as_of_ms, age_ms) for age_ms in of_group.values.ages_ms])
+        for views, of_groups in zip(together.values(), answers, strict=True)
+        for one, of_group in zip(views, of_groups, strict=True)
+    }
 
 
 def _answer(question: OnlineFeaturesQuestion, asked: Sequence[_Asked], found: Mapping[str, _Found]) -> dict[str, Any]:
@@ -249,13 +255,13 @@ def _answer(question: OnlineFeaturesQuestion, asked: Sequence[_Asked], found: Ma
             names.append(column)
             results.append(_vector(keys, ["PRESENT"] * len(keys), [_NO_INSTANT] * len(keys)))
     for one in asked:
-        rows, instants = found[one.view.name].rows, found[one.view.name].instants
+        of_view = found[one.view.name]
         names += one.names(question)
         for feature in one.features:
-            statuses = [_status(row, feature, one.view.group.ttl_ms) for row in rows]
-            results.append(_vector([row.values[feature] for row in rows], statuses, instants))
-    of_keys = zip(*(one.rows for one in found.values()), strict=True)
-    reasons = [next((row.reason for row in of_key if row.reason), None) for of_key in of_keys]
+            statuses = of_view.statuses(feature, one.view.group.ttl_ms)
+            results.append(_vector(of_view.found.values.columns[feature], statuses, of_view.instants))
+    of_keys = list(zip(*(one.found.reasons for one in found.values()), strict=True))
+    reasons = [next((reason for reason in of_key if reason), None) for of_key in of_keys]
     metadata: dict[str, Any] = {"feature_names": names}
     if question.include_feature_view_version_metadata:
         metadata["feature_view_metadata"] = [{"name": one.view.name} for one in asked]
@@ -263,9 +269,7 @@ def _answer(question: OnlineFeaturesQuestion, asked: Sequence[_Asked], found: Ma
         "metadata": metadata,
         "results": results,
         "status": True,
-        "degraded": any(
-            row.reason is not None and row.reason.is_degraded for one in found.values() for row in one.rows
-        ),
+        "degraded": any(reason is not None and reason.is_degraded for of_key in of_keys for reason in of_key),
         "reasons": reasons,
     }
 
@@ -281,11 +285,11 @@ def _vector(values: Sequence[Any], statuses: Sequence[str], instants: Sequence[s
     return {"values": values, "statuses": statuses, "event_timestamps": instants}
 
 
-def _status(row: FeatureRow, feature: str, ttl_ms: int) -> Status:
-    if row.reason is not None:
-        return "INVALID" if row.reason.is_degraded else "NOT_FOUND"
-    if row.age_ms is None:
+def _status(value: Any, age_ms: int | None, reason: Reason | None, ttl_ms: int) -> Status:
+    if reason is not None:
+        return "INVALID" if reason.is_degraded else "NOT_FOUND"
+    if age_ms is None:
         return "NOT_FOUND"
-    if row.age_ms > ttl_ms:
+    if age_ms > ttl_ms:
         return "OUTSIDE_MAX_AGE"
-    return "NULL_VALUE" if row.values[feature] is None else "PRESENT"
+    return "NULL_VALUE" if value is None else "PRESENT"

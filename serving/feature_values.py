@@ -7,7 +7,7 @@ from typing import Any
 
 from features.declarations import FeatureGroup
 from features.errors import FeatureError
-from features.packing import unpack_values
+from features.packing import Values, read_values
 from serving.errors import StoreUnavailableError
 
 
@@ -19,17 +19,28 @@ class Valued:
     age_ms: int | None
 
 
+def columns(group: FeatureGroup, packed: Sequence[bytes | None], at_ms: int) -> Values:
+    """The features of the packed values at `at_ms`, by column; None where there is none.
+
+    Raises StoreUnavailableError for bytes that this version of the group cannot read.
+    """
+    try:
+        return read_values(group, packed, at_ms)
+    except FeatureError as error:
+        raise StoreUnavailableError(f"the online store's {group.name} cannot be read: {error}") from None
+
+
 def value(group: FeatureGroup, packed: Sequence[bytes | None], at_ms: int) -> list[Valued]:
     """The features of each packed value at `at_ms`; nulls for None.
 
     Raises StoreUnavailableError for bytes that this version of the group cannot read.
     """
-    try:
-        table = unpack_values(group, packed, at_ms)
-    except FeatureError as error:
-        raise StoreUnavailableError(f"the online store's {group.name} cannot be read: {error}") from None
-    rows = table.to_pylist(maps_as_pydicts="strict")
-    return [Valued(age_ms=row.pop(group.age_column), values=row) for row in rows]
+    found = columns(group, packed, at_ms)
+    rows = zip(*found.columns.values(), strict=True)
+    return [
+        Valued(dict(zip(found.columns, row, strict=True)), age_ms)
+        for row, age_ms in zip(rows, found.ages_ms, strict=True)
+    ]
 
 
 def iso_instant(at_ms: int | None) -> datetime | None:

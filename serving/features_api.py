@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from features.declarations import FeatureGroup
 from features.entities import entity as known_entity
 from features.groups import GROUPS
+from features.packing import Values
 from features.pseudonyms import Pseudonymizer
 from features.purposes import Purpose
 from serving import feature_values as online
@@ -31,6 +32,10 @@ from serving.watch import measures
 
 Entity = Literal["user_id", "profile_id", "content_id", "channel_id", "cdn_region"]
 """What can be asked about. Of a session nobody can tell here whose it is, so it cannot be asked for consent."""
+
+
+_VALUED_AT_ONCE = 32
+"""Values of one request that are worked out on the event loop; more than that, in a thread."""
 
 
 class FeatureRow(BaseModel):
@@ -77,12 +82,43 @@ class ManyKeysQuestion(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What the store gave: an instant, for each key why it is refused, and for each group the keys' packed values."""
+class Question:
+    """Groups of one entity, and the keys that they are asked for."""
 
-    as_of_ms: int | None
+    groups: Sequence[FeatureGroup]
+    entity: Entity
+    keys: Sequence[str]
+
+
+@dataclass(frozen=True)
+class GroupFound:
+    """What is known of a question's keys for one of its groups, and for each key why nothing is shown."""
+
+    values: Values
+    reasons: Sequence[Reason | None]
+
+    def rows(self, keys: Sequence[str]) -> list[FeatureRow]:
+        """A row for each key."""
+        names = list(self.values.columns)
+        of_keys = zip(*self.values.columns.values(), strict=True)
+        return [
+            FeatureRow(
+                key=key,
+                found=reason is None and age_ms is not None,
+                values=dict(zip(names, row, strict=True)),
+                age_ms=age_ms,
+                reason=reason,
+            )
+            for key, row, age_ms, reason in zip(keys, of_keys, self.values.ages_ms, self.reasons, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """What the store gave for a question: for each key why it is refused, and for each group the packed values."""
+
     refusals: Sequence[Reason | None]
-    packed: Sequence[Sequence[bytes | None]]
+    values: Sequence[Sequence[bytes | None]]
 
 
 class FeatureLookup:
@@ -104,59 +140,94 @@ class FeatureLookup:
     async def rows_of(
         self, groups: Sequence[FeatureGroup], entity: Entity, keys: Sequence[str], purpose: Purpose, market: str | None
     ) -> tuple[int | None, list[list[FeatureRow]]]:
-        """The instant of the values, and for each group a row for each key; consent is asked for once."""
+        """The instant of the values, and for each group a row for each key."""
+        as_of_ms, (found,) = await self.answers([Question(groups, entity, keys)], purpose, market)
+        return as_of_ms, [one.rows(keys) for one in found]
+
+    async def answers(
+        self, questions: Sequence[Question], purpose: Purpose, market: str | None
+    ) -> tuple[int | None, list[list[GroupFound]]]:
+        """The instant of the values, and for each question what is found for its groups; in one look-up."""
         try:
-            found = await self._store.read(partial(self._read, groups, entity, keys, purpose, market))
+            as_of_ms, packed = await self._store.read(partial(self._read, questions, purpose, market))
         except StoreUnavailableError as error:
-            return None, [_nothing(group, keys, Reason.of(error)) for group in groups]
-        # Valuing is arithmetic: it has no part in the store's budget, and none on the event loop.
-        rows_of_groups = await asyncio.to_thread(_valued, groups, keys, found)
-        for group, rows in zip(groups, rows_of_groups, strict=True):
-            measures.served(group.name, [(row.age_ms, row.values) for row in rows])
-        return found.as_of_ms, rows_of_groups
+            reason = Reason.of(error)
+            return None, [[_nothing(group, one.keys, reason) for group in one.groups] for one in questions]
+        # Valuing is arithmetic and has no part in the store's budget. What is long must not stop the event loop, and
+        # what is short is over before a thread has begun.
+        value = partial(_valued, questions, packed, as_of_ms or 0)
+        is_long = sum(len(one.groups) * len(one.keys) for one in questions) > _VALUED_AT_ONCE
+        answers = await asyncio.to_thread(value) if is_long else value()
+        for one, of_groups in zip(questions, answers, strict=True):
+            for group, found in zip(one.groups, of_groups, strict=True):
+                measures.served(group.name, found.values)
+        return as_of_ms, answers
 
     def _read(
-        self,
-        groups: Sequence[FeatureGroup],
-        entity: Entity,
-        keys: Sequence[str],
-        purpose: Purpose,
-        market: str | None,
-        store: OnlineStore,
-    ) -> _Found:
+        self, questions: Sequence[Question], purpose: Purpose, market: str | None, store: OnlineStore
+    ) -> tuple[int | None, list[_Packed]]:
         as_of_ms = read_as_of_ms(store, self._as_of)
-        if not known_entity(entity).is_personal:
-            values = [store.get_many(group.stored_as(entity), keys) for group in groups]
-            return _Found(as_of_ms, [None] * len(keys), values)
-        people = [Person(**{entity: key}) for key in keys]
-        refusals = self._gate.refusals(store, people, {purpose, *(group.purpose for group in groups)}, market)
-        hashes = [
-            () if refusal else self._pseudonymizer.candidates(key) for key, refusal in zip(keys, refusals, strict=True)
+        refusals = [self._refusals(one, purpose, market, store) for one in questions]
+        names = [self._stored_names(one, refused) for one, refused in zip(questions, refusals, strict=True)]
+        wanted = [
+            (group.stored_as(one.entity), [name for few in of_keys for name in few])
+            for one, of_keys in zip(questions, names, strict=True)
+            for group in one.groups
         ]
-        return _Found(as_of_ms, refusals, [_first_found(store, group.stored_as(entity), hashes) for group in groups])
+        values = iter(store.get_groups(wanted))
+        return as_of_ms, [
+            _Packed(refused, [_first_found(next(values), of_keys) for _ in one.groups])
+            for one, refused, of_keys in zip(questions, refusals, names, strict=True)
+        ]
+
+    def _refusals(
+        self, one: Question, purpose: Purpose, market: str | None, store: OnlineStore
+    ) -> Sequence[Reason | None]:
+        if not known_entity(one.entity).is_personal:
+            return [None] * len(one.keys)
+        people = [Person(**{one.entity: key}) for key in one.keys]
+        return self._gate.refusals(store, people, {purpose, *(group.purpose for group in one.groups)}, market)
+
+    def _stored_names(self, one: Question, refusals: Sequence[Reason | None]) -> list[Sequence[str]]:
+        """For each key, the names that something may be stored under, none if it is refused."""
+        if not known_entity(one.entity).is_personal:
+            return [(key,) for key in one.keys]
+        hashed = self._pseudonymizer.candidates
+        return [() if refusal else hashed(key) for key, refusal in zip(one.keys, refusals, strict=True)]
 
 
-def _first_found(store: OnlineStore, stored: str, hashes: Sequence[Sequence[str]]) -> list[bytes | None]:
-    """For each person, the value under the first of their hashes that has one."""
-    flat = iter(store.get_many(stored, [entity_hash for few in hashes for entity_hash in few]))
-    values = [[next(flat) for _ in few] for few in hashes]
-    return [next((value for value in few if value is not None), None) for few in values]
+def _first_found(values: Sequence[bytes | None], names: Sequence[Sequence[str]]) -> list[bytes | None]:
+    """For each key, the value under the first of its names that has one; `values` are those of all names in a row."""
+    flat = iter(values)
+    of_keys = [[next(flat) for _ in few] for few in names]
+    return [next((value for value in few if value is not None), None) for few in of_keys]
 
 
-def _valued(groups: Sequence[FeatureGroup], keys: Sequence[str], found: _Found) -> list[list[FeatureRow]]:
-    rows = []
-    for group, packed in zip(groups, found.packed, strict=True):
-        try:
-            valued = online.value(group, packed, found.as_of_ms or 0)
-        except StoreUnavailableError as error:
-            rows.append(_nothing(group, keys, Reason.of(error)))
-        else:
-            rows.append([_row(*one) for one in zip(keys, valued, found.refusals, strict=True)])
-    return rows
+def _valued(questions: Sequence[Question], packed: Sequence[_Packed], at_ms: int) -> list[list[GroupFound]]:
+    return [
+        [
+            _found(group, one.keys, values, of_one.refusals, at_ms)
+            for group, values in zip(one.groups, of_one.values, strict=True)
+        ]
+        for one, of_one in zip(questions, packed, strict=True)
+    ]
 
 
-def _nothing(group: FeatureGroup, keys: Sequence[str], reason: Reason) -> list[FeatureRow]:
-    return [_row(key, one, reason) for key, one in zip(keys, online.value(group, [None] * len(keys), 0), strict=True)]
+def _found(
+    group: FeatureGroup,
+    keys: Sequence[str],
+    values: Sequence[bytes | None],
+    refusals: Sequence[Reason | None],
+    at_ms: int,
+) -> GroupFound:
+    try:
+        return GroupFound(online.columns(group, values, at_ms), refusals)
+    except StoreUnavailableError as error:
+        return _nothing(group, keys, Reason.of(error))
+
+
+def _nothing(group: FeatureGroup, keys: Sequence[str], reason: Reason) -> GroupFound:
+    return GroupFound(online.columns(group, [None] * len(keys), 0), [reason] * len(keys))
 
 
 def feature_routes(lookup: FeatureLookup, settings: ServingSettings, access: Access) -> APIRouter:
@@ -243,11 +314,6 @@ def _declared(name: str, entity: str) -> FeatureGroup:
     if entity not in served:
         raise unknown_name(f"entity of {name}", entity, served, HTTPStatus.UNPROCESSABLE_ENTITY)
     return declared
-
-
-def _row(key: str, valued: online.Valued, reason: Reason | None) -> FeatureRow:
-    found = reason is None and valued.age_ms is not None
-    return FeatureRow(key=key, found=found, values=valued.values, age_ms=valued.age_ms, reason=reason)
 
 
 def _is_degraded(rows: Sequence[FeatureRow]) -> bool:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
 
-from features.aggregates.base import Aggregate, Amount, Flags, Reading, Span, quotient
+from features.aggregates.base import Aggregate, Amount, Flags, Numbers, Reading, Span, quotient
 from features.aggregates.totals import Mean
 from features.states import State
 from features.windows import DAY_MS, hop_ms
@@ -135,10 +136,18 @@ class Slope(Aggregate):
             x = np.where(is_point, np.arange(len(readings))[::-1, np.newaxis], 0)
             count = np.maximum(points, 1)
             dx = np.where(is_point, x - x.sum(axis=0) / count, 0.0)
-            dy = np.where(is_point, y - np.where(is_point, y, 0.0).sum(axis=0) / count, 0.0)
-            above, below = (dx * dy).sum(axis=0), (dx * dx).sum(axis=0) * self.unit
+            dy = np.where(is_point, y - _total(np.where(is_point, y, 0.0)) / count, 0.0)
+            above, below = _total(dx * dy), _total(dx * dx) * self.unit
         is_there = points >= _LEAST_POINTS
         return pa.array(above / np.where(is_there, below, 1), mask=~is_there)
+
+
+def _total(of_readings: Numbers) -> Numbers:
+    """Sum over the readings, [n] of [readings, n], one after the other.
+
+    In which order NumPy adds them depends on how many rows there are, and so does the last bit.
+    """
+    return reduce(np.add, of_readings)
 
 
 def _points(of: Amount | Mean, readings: Sequence[Reading]) -> tuple[np.ndarray, Flags]:

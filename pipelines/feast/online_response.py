@@ -3,70 +3,43 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from feast.online_response import TIMESTAMP_POSTFIX, OnlineResponse
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
 from feast.value_type import ValueType
 
-from features.windows import Int64s
-
 
 @dataclass(frozen=True)
 class ViewAnswer:
     """The values of one view: `columns` as they are to be called, [n] each, of these types.
 
-    `last_events_ms`: the last event that contributed to a row; `is_known`: whether there is one; `is_fresh`: whether
-    it is within the view's TTL. [n] each.
+    `ages_ms`: how long before `asked_ms` the last event was that contributed to a row, None where there is none; past
+    `ttl_ms` there are no values. [n].
     """
 
     view: str
-    columns: Mapping[str, tuple[pa.Array, ValueType]]
-    last_events_ms: Int64s
-    is_known: np.ndarray[Any, np.dtype[np.bool_]]
-    is_fresh: np.ndarray[Any, np.dtype[np.bool_]]
+    columns: Mapping[str, tuple[list[Any], ValueType]]
+    ages_ms: Sequence[int | None]
+    asked_ms: int
+    ttl_ms: int
 
-    def statuses(self, column: pa.Array) -> list[int]:
+    def statuses(self, column: Sequence[Any]) -> list[Any]:
         """Feast's status of each value: it has four words, and its own stores use the first two."""
-        has_value = np.asarray(column.is_valid())
-        conditions = [~self.is_known, ~self.is_fresh, ~has_value]
-        words = [FieldStatus.NOT_FOUND, FieldStatus.OUTSIDE_MAX_AGE, FieldStatus.NULL_VALUE]
-        found: list[int] = np.select(conditions, words, FieldStatus.PRESENT).tolist()
-        return found
+        return [self._status(value, age_ms) for value, age_ms in zip(column, self.ages_ms, strict=True)]
 
     def instants_ms(self) -> list[int]:
         """Of the last events; 0, which is Feast's null, where there is none."""
-        instants: list[int] = np.where(self.is_known, self.last_events_ms, 0).tolist()
-        return instants
+        return [0 if age_ms is None else self.asked_ms - age_ms for age_ms in self.ages_ms]
 
-
-def python_values(column: pa.Array) -> list[Any]:
-    """What `to_pylist(maps_as_pydicts="strict")` gives, several times quicker for numbers, and for lists and maps."""
-    kind = column.type
-    is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
-    if not is_number and not pa.types.is_list(kind) and not pa.types.is_map(kind):
-        values: list[Any] = column.to_pylist()
-        return values
-    if is_number:
-        values = np.asarray(column.fill_null(0) if column.null_count else column).tolist()
-    else:
-        edges = np.asarray(column.offsets).tolist()
-        parts = list(pairwise(edges))
-        if pa.types.is_map(kind):
-            keys, items = python_values(column.keys), python_values(column.items)
-            values = [dict(zip(keys[start:end], items[start:end], strict=True)) for start, end in parts]
-        else:
-            elements = python_values(column.values)
-            values = [elements[start:end] for start, end in parts]
-    if column.null_count == 0:
-        return values
-    is_there = np.asarray(column.is_valid()).tolist()
-    return [value if is_valid else None for value, is_valid in zip(values, is_there, strict=True)]
+    def _status(self, value: Any, age_ms: int | None) -> Any:
+        if age_ms is None:
+            return FieldStatus.NOT_FOUND
+        if age_ms > self.ttl_ms:
+            return FieldStatus.OUTSIDE_MAX_AGE
+        return FieldStatus.NULL_VALUE if value is None else FieldStatus.PRESENT
 
 
 class ColumnarResponse(OnlineResponse):
@@ -88,7 +61,7 @@ class ColumnarResponse(OnlineResponse):
                 said[name + TIMESTAMP_POSTFIX] = [0] * len(values)
         for answer in self._answers:
             for name, (column, _) in answer.columns.items():
-                said[name] = python_values(column)
+                said[name] = list(column)
                 if include_event_timestamps:
                     said[name + TIMESTAMP_POSTFIX] = [at_ms // 1000 for at_ms in answer.instants_ms()]
         return said
@@ -104,7 +77,7 @@ class ColumnarResponse(OnlineResponse):
         for answer in self._answers:
             instants = answer.instants_ms()
             for name, (column, kind) in answer.columns.items():
-                protos = python_values_to_proto_values(python_values(column), kind)
+                protos = python_values_to_proto_values(column, kind)
                 _add(response, name, protos, answer.statuses(column), instants)
             if self._names_versions:
                 response.metadata.feature_view_metadata.add().name = answer.view

@@ -1,8 +1,8 @@
 """Feast's online store on Reel's: one packed value for each key of a view, valued as of the asked instant.
 
-`FeatureStore(...).get_online_features(features=service, entity_rows=...)` looks each view up once and values all keys
-in bulk. TTL, delay and sliding windows are those of every other path, and a value of another version of a group is
-refused, not misread.
+`FeatureStore(...).get_online_features(features=service, entity_rows=...)` reads all keys of all views at once and
+values them in bulk. TTL, delay and sliding windows are those of every other path, and a value of another version of a
+group is refused, not misread.
 
 Keys are stored ids: a person's is the pseudonym, as the repository says of its entities. This is the tool of a trusted
 scientist, who reads the store itself: the purpose that the feature service's tag says is asked for at each call, and
@@ -19,10 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 from feast import Entity as FeastEntity
-from feast import FeatureService, utils
+from feast import FeatureService
 from feast.feature_view import FeatureView
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.registry.base_registry import BaseRegistry
@@ -32,18 +31,18 @@ from feast.protos.feast.types.Value_pb2 import RepeatedValue, Value
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.type_map import feast_value_type_to_python_type, python_values_to_proto_values
 
-from features.declarations import CREATED, LAST_EVENT, FeatureGroup
+from features.declarations import CREATED, LAST_EVENT
 from features.entities import entity as entity_of
 from features.entities import key_of
 from features.errors import PackedValueError
-from features.groups import group as group_of
-from features.packing import pack, unpack, unpack_values
-from features.selection import Selection, require_purpose
+from features.packing import pack, unpack
+from features.selection import require_purpose
 from features.source import EVENT_TIME
 from features.windows import Cadence
 from pipelines.feast.errors import NotReelsError
-from pipelines.feast.online_response import ColumnarResponse, ViewAnswer, python_values
-from pipelines.feast.purposes import purpose_of_features, purpose_of_service
+from pipelines.feast.online_plan import OnlineView, Plans
+from pipelines.feast.online_response import ColumnarResponse
+from pipelines.feast.purposes import purpose_of_service
 from pipelines.feast.source import ReelSource
 from pipelines.online import OnlineTarget
 from pipelines.settings import Settings, load_settings
@@ -63,29 +62,6 @@ class ReelOnlineStoreConfig(FeastConfigBaseModel):
 
 
 @dataclass(frozen=True)
-class _View:
-    """A view of Feast's: the group for an entity that it reads, and which of the caller's columns are the key."""
-
-    group: FeatureGroup
-    entity: str
-    key_columns: tuple[str, ...]
-
-    @classmethod
-    def of(cls, view: FeatureView) -> "_View":
-        """Raises NotReelsError for a view of another source."""
-        source = view.batch_source
-        if not isinstance(source, ReelSource):
-            raise NotReelsError(f"{view.name} reads {type(source).__name__}, which is not Reel's")
-        projection: Any = view.projection  # Feast's own is not typed
-        keys = tuple(projection.join_key_map.get(column, column) for column in entity_of(source.entity).columns)
-        return cls(group_of(source.group), source.entity, keys)
-
-    @property
-    def stored(self) -> str:
-        return self.group.stored_as(self.entity)
-
-
-@dataclass(frozen=True)
 class _Opened:
     """A store that was opened for reading, by what the configuration said."""
 
@@ -99,6 +75,7 @@ class ReelOnlineStore(OnlineStore):
 
     def __init__(self) -> None:
         self._opened: _Opened | None = None
+        self._plans = Plans()
 
     def get_online_features(
         self,
@@ -120,33 +97,20 @@ class ReelOnlineStore(OnlineStore):
             PackedValueError: a stored value is damaged, or of another version of its group.
             StoreUnavailableError: the store cannot be read.
         """
-        if isinstance(features, FeatureService):
-            purpose = purpose_of_service(features)
-        else:
-            purpose = purpose_of_features(features, registry, project, allow_cache=True)
-        resolve: Any = utils._get_cached_request_context  # what Feast's own stores resolve names with; it is cached
-        _, on_demand, _, _, _, grouped, *_ = resolve(registry, project, features, full_feature_names)
-        views = [(view, _View.of(view), wanted) for view, wanted in grouped]
+        plan = self._plans.of(features, registry, project, has_full_names=full_feature_names)
         require_purpose(
-            purpose,
-            [
-                Selection(view.projection.name_to_use(), one.group, one.entity, one.key_columns)
-                for view, one, _ in views
-            ],
+            purpose_of_service(features) if isinstance(features, FeatureService) else plan.purpose, plan.selections
         )
-        if on_demand:
+        if plan.is_on_demand:
             return super().get_online_features(
                 config, features, entity_rows, registry, project, full_feature_names,
                 include_feature_view_version_metadata,
             )  # fmt: skip
         columns = _columnar(entity_rows)
-        texts = _texts(columns, {name: view.name for view, ours, _ in views for name in ours.key_columns})
-        store, asked_ms = self._reader(config)
-        answers = []
-        for view, ours, wanted in views:
-            keys = key_of([texts[name] for name in ours.key_columns])
-            name = view.projection.name_to_use()
-            answers.append(_answer(store, asked_ms, ours, view, keys, wanted, name if full_feature_names else None))
+        texts = _texts(columns, plan.needed_by)
+        keys = [_keys([texts[name] for name in view.key_columns]) for view in plan.views]
+        packed, asked_ms = self._read(config, list(zip((view.stored for view in plan.views), keys, strict=True)))
+        answers = [view.answer(values, asked_ms) for view, values in zip(plan.views, packed, strict=True)]
         said = {name: list(values) for name, values in columns.items() if name in texts}
         return ColumnarResponse(said, answers, names_versions=include_feature_view_version_metadata)
 
@@ -165,21 +129,18 @@ class ReelOnlineStore(OnlineStore):
 
         Feast calls this for on-demand views, after `get_online_features` has asked for the purpose.
         """
-        ours = _View.of(table)
-        store, asked_ms = self._reader(config)
-        wanted = requested_features or [feature.name for feature in ours.group.features]
-        answer = _answer(store, asked_ms, ours, table, _keys_of(ours, entity_keys), wanted, None)
-        values = {
-            name: python_values_to_proto_values(python_values(column), kind)
-            for name, (column, kind) in answer.columns.items()
-        }
-        flags = zip(answer.is_known.tolist(), answer.is_fresh.tolist(), answer.last_events_ms.tolist(), strict=True)
+        ours = OnlineView.of(table, requested_features)
+        (packed,), asked_ms = self._read(config, [(ours.stored, _names_of(ours, entity_keys))])
+        answer = ours.answer(packed, asked_ms)
+        values = {name: python_values_to_proto_values(column, kind) for name, (column, kind) in answer.columns.items()}
         return [
             (
-                datetime.fromtimestamp(last_ms / 1000, UTC) if is_known else None,
-                {name: column[place] for name, column in values.items()} if is_fresh else None,
+                None if age_ms is None else datetime.fromtimestamp((asked_ms - age_ms) / 1000, UTC),
+                None
+                if age_ms is None or age_ms > ours.group.ttl_ms
+                else {name: column[place] for name, column in values.items()},
             )
-            for place, (is_known, is_fresh, last_ms) in enumerate(flags)
+            for place, age_ms in enumerate(answer.ages_ms)
         ]
 
     async def online_read_async(self, *arguments: Any, **named: Any) -> list[ReadRow]:
@@ -201,7 +162,7 @@ class ReelOnlineStore(OnlineStore):
         Raises:
             NotReelsError: the group's values are kept as tiles, or are of people, whose consent is not asked here.
         """
-        ours = _View.of(table)
+        ours = OnlineView.of(table)
         if ours.group.cadence is Cadence.EVENT:
             raise NotReelsError(
                 f"{table.name} is stored as tiles, which Feast has no rows of: `reel features` fills it"
@@ -251,8 +212,10 @@ class ReelOnlineStore(OnlineStore):
         said = config.online_store.settings
         return load_settings(Path(said) if said else None)
 
-    def _reader(self, config: RepoConfig) -> tuple[online_store.OnlineStore, int]:
-        """The store, and the instant it answers as of, as the service's settings say."""
+    def _read(
+        self, config: RepoConfig, wanted: Sequence[tuple[str, Sequence[str]]]
+    ) -> tuple[list[list[bytes | None]], int]:
+        """The packed values of each (stored name, keys), and the instant to answer as of, as the settings say."""
         said = config.online_store.settings
         opened = self._opened
         if opened is None or opened.said != said:
@@ -260,30 +223,9 @@ class ReelOnlineStore(OnlineStore):
             store = online_store.open_online_store(settings.online_store_url, readonly=True)
             opened = self._opened = _Opened(said, settings, store)
         if opened.settings.serving.as_of == "now":
-            return opened.store, time.time_ns() // 1_000_000
-        (watermark,) = opened.store.get_many("meta", ["watermark_ms"])
-        return opened.store, 0 if watermark is None else int(json.loads(watermark))
-
-
-def _answer(
-    store: online_store.OnlineStore,
-    asked_ms: int,
-    ours: _View,
-    view: FeatureView,
-    keys: pa.Array,
-    wanted: Sequence[str],
-    prefix: str | None,
-) -> ViewAnswer:
-    """One look-up, one valuation. A null key is one that no value is stored under."""
-    names = [key or "" for key in keys.to_pylist()]
-    table = unpack_values(ours.group, store.get_many(ours.stored, names), asked_ms)
-    kinds = {field.name: field.dtype.to_value_type() for field in view.features}
-    age = table[ours.group.age_column].combine_chunks()
-    age_ms = np.asarray(age.fill_null(0), dtype=np.int64)
-    is_known = np.asarray(age.is_valid())
-    columns = {f"{prefix}__{name}" if prefix else name: (table[name].combine_chunks(), kinds[name]) for name in wanted}
-    is_fresh = is_known & (age_ms <= ours.group.ttl_ms)
-    return ViewAnswer(view.name, columns, asked_ms - age_ms, is_known, is_fresh)
+            return opened.store.get_groups(wanted), time.time_ns() // 1_000_000
+        (watermark,), *packed = opened.store.get_groups([("meta", ["watermark_ms"]), *wanted])
+        return packed, 0 if watermark is None else int(json.loads(watermark))
 
 
 def _columnar(entity_rows: list[dict[str, Any]] | Columns) -> Mapping[str, Sequence[Any]]:
@@ -302,32 +244,37 @@ def _columnar(entity_rows: list[dict[str, Any]] | Columns) -> Mapping[str, Seque
     return columns
 
 
-def _texts(columns: Mapping[str, Sequence[Any]], needed_by: Mapping[str, str]) -> dict[str, pa.Array]:
+def _texts(columns: Mapping[str, Sequence[Any]], needed_by: Mapping[str, str]) -> dict[str, list[str | None]]:
     """The columns that views need as keys."""
-    texts = {}
+    texts: dict[str, list[str | None]] = {}
     for name, view in needed_by.items():
         if name not in columns:
             raise NotReelsError(f"{view} needs the key {name}; the rows have {', '.join(columns) or 'none'}")
-        values = columns[name]
-        if not all(one is None or isinstance(one, str) for one in values):
-            values = [one.string_val if isinstance(one, Value) else one for one in values]
+        values = [one.string_val if isinstance(one, Value) else one for one in columns[name]]
         wrong = next((one for one in values if one is not None and not isinstance(one, str)), None)
         if wrong is not None:
             raise NotReelsError(f"keys of {name} are texts; received {wrong!r}")
-        texts[name] = pa.array(values, pa.string())
+        texts[name] = values
     return texts
 
 
-def _keys_of(ours: _View, entity_keys: Sequence[EntityKey]) -> pa.Array:
-    """The keys that Feast's protobuf says, [n]."""
+def _keys(columns: Sequence[Sequence[str | None]]) -> list[str]:
+    """The keys that entities are stored under; nothing is stored under that of a null, which is empty."""
+    if len(columns) == 1:
+        return [key or "" for key in columns[0]]
+    keys = key_of([pa.array(column, pa.string()) for column in columns]).to_pylist()
+    return [key or "" for key in keys]
+
+
+def _names_of(ours: OnlineView, entity_keys: Sequence[EntityKey]) -> list[str]:
+    """The keys that Feast's protobuf says."""
     said = [dict(zip(one.join_keys, one.entity_values, strict=True)) for one in entity_keys]
-    columns = entity_of(ours.entity).columns
-    return key_of([pa.array([one[column].string_val for one in said], pa.string()) for column in columns])
+    return _keys([[one[column].string_val for one in said] for column in entity_of(ours.entity).columns])
 
 
-def _boundary_rows(ours: _View, data: Sequence[FeastRow]) -> pa.Table:
+def _boundary_rows(ours: OnlineView, data: Sequence[FeastRow]) -> pa.Table:
     """Feast's rows as the group's own."""
-    keys = _keys_of(ours, [key for key, *_ in data])
+    keys = _names_of(ours, [key for key, *_ in data])
     schema = ours.group.row_schema(ours.entity)
     known_ms = ours.group.delay
     columns: dict[str, Any] = {
@@ -343,7 +290,7 @@ def _boundary_rows(ours: _View, data: Sequence[FeastRow]) -> pa.Table:
     return pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema}, schema)
 
 
-def _readable(ours: _View, store: online_store.OnlineStore, keys: Sequence[str]) -> pa.Table:
+def _readable(ours: OnlineView, store: online_store.OnlineStore, keys: Sequence[str]) -> pa.Table:
     """What is stored under the keys already; what another version of the group wrote is written over."""
     found = []
     for key, value in zip(keys, store.get_many(ours.stored, keys), strict=True):

@@ -28,9 +28,13 @@ class OnlineStore(ABC):
         Raises StoreKeyError for a group or an entity that cannot be a key; batches before it stay written.
         """
 
-    @abstractmethod
     def get_many(self, group: str, entities: Sequence[str]) -> list[bytes | None]:
         """The value of each entity, in the order asked; None where there is none."""
+        return self.get_groups([(group, entities)])[0]
+
+    @abstractmethod
+    def get_groups(self, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[list[bytes | None]]:
+        """`get_many` of each (group, entities), in one read."""
 
     @abstractmethod
     def delete_many(self, group: str, entities: Iterable[str]) -> int:
@@ -84,6 +88,8 @@ def is_entity(entity: str) -> bool:
     """Whether a value could be stored under `entity` at all."""
     if not 0 < len(entity) <= MAX_ENTITY_BYTES:
         return False
+    if entity.isascii():
+        return True
     try:
         return len(entity.encode()) <= MAX_ENTITY_BYTES
     except UnicodeEncodeError:  # a lone surrogate

@@ -116,13 +116,16 @@ class LmdbStore(OnlineStore):
             written += len(items)
         return written
 
-    def get_many(self, group: str, entities: Sequence[str]) -> list[bytes | None]:
-        """See OnlineStore; all entities are read from one snapshot."""
-        prefix = _prefix(group)
-        keys = [prefix + entity.encode() if is_entity(entity) else None for entity in entities]
+    def get_groups(self, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[list[bytes | None]]:
+        """See OnlineStore; everything is read from one snapshot."""
+        keys = [
+            [prefix + entity.encode() if is_entity(entity) else None for entity in entities]
+            for prefix, entities in [(_prefix(group), entities) for group, entities in wanted]
+        ]
 
-        def look_up(transaction: Transaction) -> list[bytes | None]:
-            return [None if key is None else transaction.get(key) for key in keys]
+        def look_up(transaction: Transaction) -> list[list[bytes | None]]:
+            get = transaction.get
+            return [[None if key is None else get(key) for key in of_group] for of_group in keys]
 
         return self._run(look_up)
 

@@ -66,15 +66,18 @@ class RedisStore(OnlineStore):
             written += len(batch)
         return written
 
-    def get_many(self, group: str, entities: Sequence[str]) -> list[bytes | None]:
-        """See OnlineStore; one MGET."""
-        prefix = _prefix(group)
-        keys = {entity: prefix + entity.encode() for entity in entities if is_entity(entity)}
-        if not keys:
-            return [None] * len(entities)
-        found = self._run(lambda: self._client.mget(list(keys.values())))
-        values: dict[str, bytes | None] = dict(zip(keys, found, strict=True))
-        return [values.get(entity) for entity in entities]
+    def get_groups(self, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[list[bytes | None]]:
+        """See OnlineStore; one MGET, each key in it once."""
+        keys = [
+            [prefix + entity.encode() if is_entity(entity) else None for entity in entities]
+            for prefix, entities in [(_prefix(group), entities) for group, entities in wanted]
+        ]
+        asked = dict.fromkeys(key for of_group in keys for key in of_group if key is not None)
+        if not asked:
+            return [[None] * len(of_group) for of_group in keys]
+        found = self._run(lambda: self._client.mget(list(asked)))
+        values: dict[bytes | None, bytes | None] = dict(zip(asked, found, strict=True))
+        return [[values.get(key) for key in of_group] for of_group in keys]
 
     def delete_many(self, group: str, entities: Iterable[str]) -> int:
         """See OnlineStore; one DEL for each 5,000 keys."""

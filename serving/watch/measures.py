@@ -4,11 +4,11 @@ Every process has its own; `scrape.py` shows those of all of them with a label `
 `sum without (replica) (rate(reel_requests_total[1m]))`.
 """
 
-from collections.abc import Sequence
 from statistics import median_low
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from features.packing import Values
 
 REGISTRY = CollectorRegistry()
 
@@ -68,12 +68,13 @@ UNKNOWN_KEYS = Counter(
 )  # fmt: skip
 
 
-def served(group: str, rows: Sequence[tuple[int | None, dict[str, Any]]]) -> None:
-    """Count what a look-up gave of a feature group: for each key its age in ms, None if unknown, and its values."""
-    known = [(age_ms, values) for age_ms, values in rows if age_ms is not None]
-    UNKNOWN_KEYS.labels(group).inc(len(rows) - len(known))
+def served(group: str, found: Values) -> None:
+    """Count what a look-up gave of a feature group."""
+    known = [age_ms for age_ms in found.ages_ms if age_ms is not None]
+    unknown = len(found.ages_ms) - len(known)
+    UNKNOWN_KEYS.labels(group).inc(unknown)
     if not known:
         return
-    FEATURE_AGE.labels(group).observe(median_low(age_ms for age_ms, _ in known) / 1000)
-    FEATURE_VALUES.labels(group).inc(sum(len(values) for _, values in known))
-    FEATURE_NULLS.labels(group).inc(sum(list(values.values()).count(None) for _, values in known))
+    FEATURE_AGE.labels(group).observe(median_low(known) / 1000)
+    FEATURE_VALUES.labels(group).inc(len(known) * len(found.columns))
+    FEATURE_NULLS.labels(group).inc(sum(column.count(None) - unknown for column in found.columns.values()))

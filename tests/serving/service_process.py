@@ -20,14 +20,16 @@ STARTS_WITHIN_S = 240
 class ServiceProcess:
     """Runs until `stop`; `address` is where it says that it answers."""
 
-    def __init__(self, folder: Path, configuration: dict[str, Any], environment: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, configuration: dict[str, Any], environment: dict[str, str], module: str = "serving"
+    ) -> None:
         config = folder / "serving.json"
         config.write_text(json.dumps(configuration))
         # Ray's sockets lie in it, and their paths are limited to 107 letters.
         self.ray_folder = Path(tempfile.mkdtemp(prefix="reel-", dir="/tmp"))
         self._errors = (folder / "stderr").open("w+")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "serving", "--config", str(config)],
+            [sys.executable, "-m", module, "--config", str(config)],
             cwd=PROJECT,
             env=os.environ | {"RAY_TMPDIR": str(self.ray_folder)} | environment,
             stdout=subprocess.PIPE,

@@ -53,6 +53,17 @@ def test_values_come_back_in_the_order_asked_and_none_where_there_is_none(store:
     assert store.get_many("profiles", ["a"]) == [None]
 
 
+def test_several_groups_are_read_at_once_each_in_the_order_asked(store: OnlineStore) -> None:
+    store.put_many("titles", [("a", b"1"), ("b", b"2")])
+    store.put_many("profiles", [("a", b"3")])
+    wanted = [("titles", ["b", "a", "b"]), ("nothing", ["a"]), ("profiles", ["", "a", "\ud800"]), ("titles", [])]
+    assert store.get_groups(wanted) == [[b"2", b"1", b"2"], [None], [None, b"3", None], []]
+    assert store.get_groups([]) == []
+    assert store.get_groups([("nothing", [""])]) == [[None]]
+    with pytest.raises(StoreKeyError, match="lower_snake_case"):
+        store.get_groups([("titles", ["a"]), ("Titles", ["a"])])
+
+
 def test_a_later_value_replaces_an_earlier_one(store: OnlineStore) -> None:
     store.put_many("titles", [("a", b"1")])
     store.put_many("titles", [("a", b"first"), ("a", b"last")])

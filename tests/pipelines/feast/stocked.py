@@ -56,7 +56,7 @@ class Stock:
                 stored = tiles(group, view.entity, log.filter(is_known))
             else:
                 stored = backfill(group, view.entity, log, ASKED_MS - 2 * DAY_MS, ASKED_MS)
-            packed[view.name] = list(pack(group, view.entity, stored))
+            packed[view.name] = list(pack(group, view.entity, stored, ASKED_MS))
             names = log[view.entity].drop_null().unique().sort()
             values = values_at(group, view.entity, log, names, np.full(len(names), ASKED_MS))
             known[view.name] = values.append_column(view.entity, names)

@@ -25,10 +25,10 @@ from features.errors import PackedValueError, PurposeNotAllowedError
 from features.groups import GROUPS
 from features.groups.content_popularity import CONTENT_POPULARITY
 from features.packing import pack
+from features.plain import python_values
 from features.services import Service, services_of
 from features.windows import DAY_MS, HOUR_MS, MINUTE_MS
 from pipelines.feast.errors import NotReelsError
-from pipelines.feast.online_response import python_values
 from serving.online_store import OnlineStore, StoreUnavailableError, open_online_store
 from tests.pipelines.feast.stocked import ASKED_MS, VIEWS, Stock, feasts, reels
 from tests.serving.conftest import redis_url  # noqa: F401  # a fixture

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from features.packing import Values
 from serving.settings import ServingSettings
 from serving.watch import answers, deadline, measures, scrape, trace
 from serving.watch.answers import Said
@@ -144,10 +145,10 @@ def test_a_look_up_is_counted_by_its_values_nulls_and_median_age() -> None:
         names = ("values_total", "null_values_total", "unknown_keys_total", "age_seconds_sum", "age_seconds_count")
         return [measures.REGISTRY.get_sample_value(f"reel_feature_{name}", {"group": "of a test"}) for name in names]
 
-    rows = [(9000, {"a": 1, "b": None}), (1000, {"a": 0, "b": ""}), (2000, {"a": None, "b": None}), (None, {"a": None})]
-    measures.served("of a test", rows)  # 0 and "" are values
+    columns = {"a": [1, 0, None, None], "b": [None, "", None, None]}
+    measures.served("of a test", Values(columns, [9000, 1000, 2000, None]))  # 0 and "" are values
     assert now() == [6, 3, 1, 2.0, 1]
-    measures.served("of a test", [(None, {"a": None})])
+    measures.served("of a test", Values({"a": [None]}, [None]))
     assert now() == [6, 3, 2, 2.0, 1]
 
 
