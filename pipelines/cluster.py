@@ -19,7 +19,8 @@ import ray
 
 from pipelines.errors import ReelError
 from pipelines.report import not_counted
-from pipelines.settings import PROJECT_ROOT, Settings
+from pipelines.settings import Settings
+from pipelines.settings_section import PROJECT_ROOT
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -12,33 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from pipelines.configuration import read_tree
-
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
-
-
-def _of_project(path: Path) -> Path:
-    return (PROJECT_ROOT / path).resolve()
+from pipelines.settings_section import PROJECT_ROOT, Count, Days, Hour, Hours, ProjectPath, Seconds, Section, Share
+from pipelines.settings_serving import ServingSettings
 
 
-ProjectPath = Annotated[Path, AfterValidator(_of_project)]
-Seconds = Annotated[float, Field(gt=0)]
-Hours = Annotated[float, Field(ge=0)]
-Days = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Hour = Annotated[int, Field(ge=0, le=24)]
-
-
-class _Section(BaseModel):
-    """A group of settings. What may hold a password is left out of representations and messages (`repr=False`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class KafkaSettings(_Section):
+class KafkaSettings(Section):
     """Where events come from."""
 
     bootstrap_servers: str | None = Field(
@@ -53,13 +34,13 @@ class KafkaSettings(_Section):
     )
 
 
-class RegistrySettings(_Section):
+class RegistrySettings(Section):
     """Where schema ids are resolved."""
 
     url: str | None = Field(default=None, description="Confluent-compatible registry; null means a file under work_dir")
 
 
-class LakehouseSettings(_Section):
+class LakehouseSettings(Section):
     """The Iceberg catalog and how finely its tables are cut."""
 
     catalog: Literal["sql", "rest"] = "sql"
@@ -92,13 +73,13 @@ class LakehouseSettings(_Section):
     )
 
 
-class MlflowSettings(_Section):
+class MlflowSettings(Section):
     """Where runs and models are kept."""
 
     tracking_uri: str | None = Field(default=None, description="null means SQLite under work_dir")
 
 
-class OnlineStoreSettings(_Section):
+class OnlineStoreSettings(Section):
     """Where features are answered from."""
 
     url: str | None = Field(
@@ -106,7 +87,7 @@ class OnlineStoreSettings(_Section):
     )
 
 
-class RaySettings(_Section):
+class RaySettings(Section):
     """Where the work runs."""
 
     address: str | None = Field(default=None, description="a cluster's address; null starts Ray on this machine")
@@ -114,7 +95,7 @@ class RaySettings(_Section):
     object_store_mb: Count = Field(default=1024, description="shared memory of a local Ray, MB")
 
 
-class PrivacySettings(_Section):
+class PrivacySettings(Section):
     """Salts, keys and thresholds (spec 8)."""
 
     salt_file: ProjectPath | None = Field(default=None, description="salts, oldest first, one a line; mode 0600")
@@ -157,7 +138,7 @@ class PrivacySettings(_Section):
         return int(self.undescribed_profile_hours * 3_600_000)
 
 
-class IngestSettings(_Section):
+class IngestSettings(Section):
     """How Kafka is read."""
 
     messages_per_task: Count = Field(default=100_000, description="messages one task reads at most")
@@ -167,7 +148,7 @@ class IngestSettings(_Section):
     )
 
 
-class StreamSettings(_Section):
+class StreamSettings(Section):
     """How features are kept up to date from Kafka (`reel stream`)."""
 
     actors: Count = Field(default=1, description="Ray actors among which partitions, people and entities are shared")
@@ -181,7 +162,7 @@ class StreamSettings(_Section):
     )
 
 
-class TableMapping(_Section):
+class TableMapping(Section):
     """Which columns of a source's table are which of the contract's; those of the same name need no saying."""
 
     columns: dict[str, str | None] = Field(
@@ -193,7 +174,7 @@ class TableMapping(_Section):
     )
 
 
-class SourceSettings(_Section):
+class SourceSettings(Section):
     """An Iceberg catalog whose tables others fill with events, one row an event."""
 
     catalog: Literal["sql", "rest"]
@@ -210,7 +191,7 @@ class SourceSettings(_Section):
     )
 
 
-class EnrichmentSettings(_Section):
+class EnrichmentSettings(Section):
     """What the addresses of events are looked up in; without a database its columns are null."""
 
     city_database: ProjectPath | None = Field(
@@ -221,7 +202,7 @@ class EnrichmentSettings(_Section):
     )
 
 
-class QualitySettings(_Section):
+class QualitySettings(Section):
     """When data is good enough (spec 11.1); a threshold the spec does not name says what Reel takes."""
 
     as_of: Literal["watermark", "now"] = Field(
@@ -255,7 +236,7 @@ class QualitySettings(_Section):
     )
 
 
-class LineageSettings(_Section):
+class LineageSettings(Section):
     """Who is told, in OpenLineage's language, which run read and wrote what; nobody unless an address is given."""
 
     openlineage_url: str | None = Field(
@@ -267,7 +248,7 @@ class LineageSettings(_Section):
     namespace: str = Field(default="reel", description="what the stations' jobs are filed under")
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Section):
     """How models are trained."""
 
     workers: Count = 1
@@ -280,20 +261,7 @@ class TrainingSettings(_Section):
     )
 
 
-class TokenSettings(_Section):
-    """Whose bearer tokens (RS256 or HS256) the service accepts."""
-
-    jwks: str | None = Field(
-        default=None, description="keys of an identity provider: a file or an https address; null: one secret (HS256)"
-    )
-    secret_file: ProjectPath | None = Field(
-        default=None, description="the secret where there is no jwks, 32 bytes or more; or REEL_TOKEN_SECRET"
-    )
-    audience: str = Field(default="reel", description="the service that a token must be for")
-    issuer: str | None = Field(default=None, description="who must have signed it")
-
-
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """How one model is kept."""
 
     cadence_hours: Annotated[float, Field(gt=0)] | None = Field(
@@ -301,71 +269,7 @@ class ModelSettings(_Section):
     )
 
 
-class ExperimentSettings(_Section):
-    """A model's challenger is tried beside its champion, on a share of those who are asked about."""
-
-    model: Literal["recommendation", "churn", "cdn", "anomaly"] = Field(
-        description="the model whose alias `challenger` is tried"
-    )
-    share: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="of people (series, where it is about none), told apart by a stable hash"
-    )
-    mode: Literal["ab", "shadow"] = Field(
-        description="ab: the challenger answers them; shadow: the champion answers, both are logged"
-    )
-
-
-class PredictionSettings(_Section):
-    """What is kept of answers that models gave, to judge them by what came of it; under work_dir."""
-
-    share: Share = Field(default=1, description="of answers, drawn at random; 0: nothing is logged")
-    flush_s: Seconds = Field(default=60, description="how long an answer waits to be written")
-    most_waiting: Count = Field(default=10_000, description="answers that wait at most; others are dropped, counted")
-    retention_days: Days = Field(default=90, description="how long they are kept; `reel maintain` deletes older ones")
-
-
-class ChurnBands(_Section):
-    """From which probability on an account's band is `medium`, and from which `high`."""
-
-    medium: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    high: Annotated[float, Field(gt=0, lt=1)] = 0.3
-
-
-class ServingSettings(_Section):
-    """How features and predictions are answered."""
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535)] = 8000
-    as_of: Literal["watermark", "now"] = Field(
-        default="watermark", description="watermark: as of the newest event in the store (replays); now: the wall clock"
-    )
-    tokens: TokenSettings = TokenSettings()
-    requests_per_s: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="what one caller may ask of one process that answers; null: no limit"
-    )
-    grpc_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        default=None, description="where features are looked up over gRPC; null: nowhere"
-    )
-    traces_url: str | None = Field(
-        default=None, description="who collects traces (OTLP over HTTP), as http://host:4318/v1/traces; null: nobody"
-    )
-    log_requests: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=1, description="the share of good answers that are logged; all others always are"
-    )
-    replicas: Annotated[int, Field(ge=1)] = Field(default=1, description="processes that answer")
-    model_refresh_s: Seconds = Field(default=10, description="how often it is asked which versions are champions")
-    model_processes: Literal["one", "each"] = Field(
-        default="one", description="one: a process runs all models; each: every model has processes of its own"
-    )
-    model_replicas: Count = Field(default=1, description="processes that run a model; more need model_processes: each")
-    experiments: dict[str, ExperimentSettings] = Field(
-        default_factory=dict, description="by name, which is part of the hash: another name divides people anew"
-    )
-    predictions: PredictionSettings = PredictionSettings()
-    churn_bands: ChurnBands = ChurnBands()
-
-
-class Settings(_Section):
+class Settings(Section):
     """All of Reel's configuration."""
 
     environment: Literal["local", "production"] = "local"

@@ -4,7 +4,7 @@ import subprocess
 from functools import cache
 from importlib.metadata import version
 
-from pipelines.settings import PROJECT_ROOT
+from pipelines.settings_section import PROJECT_ROOT
 
 
 @cache

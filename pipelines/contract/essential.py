@@ -6,7 +6,7 @@ import yaml
 
 from pipelines.contract.events import Contract
 from pipelines.errors import ContractError
-from pipelines.settings import PROJECT_ROOT
+from pipelines.settings_section import PROJECT_ROOT
 
 LIST = PROJECT_ROOT / "configs" / "essential_events.yaml"
 

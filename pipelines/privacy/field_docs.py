@@ -4,7 +4,7 @@ from functools import cache
 
 from features.groups import GROUPS
 from pipelines.contract.events import load_contract
-from pipelines.settings import PROJECT_ROOT
+from pipelines.settings_section import PROJECT_ROOT
 
 _ADDED = {
     "cluster_id": "Kafka cluster that the event came from.",

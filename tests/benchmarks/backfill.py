@@ -33,7 +33,8 @@ from features.groups import group
 from pipelines.feature_tables import Target
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import live_files
-from pipelines.settings import PROJECT_ROOT, load_settings
+from pipelines.settings import load_settings
+from pipelines.settings_section import PROJECT_ROOT
 from tests.benchmarks.bench import SALT, Run
 from tests.benchmarks.silver_rows import DAY_MS, FIRST_MS, Platform
 from tests.benchmarks.warm_builds import WarmBuilds, warm_builds

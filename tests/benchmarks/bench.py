@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from pipelines.kafka.broker import LocalBroker
-from pipelines.settings import PROJECT_ROOT, Settings, load_settings
+from pipelines.settings import Settings, load_settings
+from pipelines.settings_section import PROJECT_ROOT
 from tests.benchmarks.memory import PeakMemory
 
 SALT = "a salt of the benchmarks"

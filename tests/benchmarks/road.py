@@ -31,7 +31,8 @@ from pipelines.ingest import ingest
 from pipelines.kafka.broker import LocalBroker
 from pipelines.kafka.embedded import PREFIX
 from pipelines.report import StationReport
-from pipelines.settings import PROJECT_ROOT, Settings
+from pipelines.settings import Settings
+from pipelines.settings_section import PROJECT_ROOT
 from pipelines.simulator import SimulationConfig
 from pipelines.train import train
 from pipelines.training_set import build_training_set, latest_training_set

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pipelines.build_features import build_features
 from pipelines.cluster import connected
-from pipelines.settings import PROJECT_ROOT, load_settings
+from pipelines.settings import load_settings
+from pipelines.settings_section import PROJECT_ROOT
 from tests.benchmarks.bench import SALT, Run
 from tests.benchmarks.memory import PeakMemory
 

@@ -16,7 +16,7 @@ from pipelines.contract import catalogue
 from pipelines.contract.events import load_contract
 from pipelines.errors import ContractError
 from pipelines.quality.output import OutputNotWritten
-from pipelines.settings import PROJECT_ROOT
+from pipelines.settings_section import PROJECT_ROOT
 
 CONTRACT = load_contract(PROJECT_ROOT / "configs" / "schemas")
 

@@ -19,7 +19,7 @@ from pipelines.contract.essential import essential_events
 from pipelines.contract.events import load_contract
 from pipelines.door import Door, truncate_addresses
 from pipelines.lakehouse import tables
-from pipelines.settings import PROJECT_ROOT
+from pipelines.settings_section import PROJECT_ROOT
 from tests.pipelines.event_rows import example_row, flat_rows, table_of
 
 CONTRACT = load_contract(PROJECT_ROOT / "configs" / "schemas")

@@ -9,15 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from pipelines.configuration import SettingsError
 from pipelines.errors import UsageError
-from pipelines.settings import (
-    PROJECT_ROOT,
-    ExperimentSettings,
-    ModelSettings,
-    Settings,
-    SourceSettings,
-    TableMapping,
-    load_settings,
-)
+from pipelines.settings import ModelSettings, Settings, SourceSettings, TableMapping, load_settings
+from pipelines.settings_section import PROJECT_ROOT
+from pipelines.settings_serving import ExperimentSettings
 
 # Of every key: a text for its variable, and what it must come to.
 EVERY_KEY = {
@@ -69,6 +63,11 @@ EVERY_KEY = {
     "ingest.messages_per_task": ("10", 10),
     "ingest.messages_per_commit": ("100", 100),
     "ingest.batch_seconds": ("2.5", 2.5),
+    "stream.actors": ("3", 3),
+    "stream.batch_ms": ("250", 250.0),
+    "stream.batch_messages": ("1000", 1000),
+    "stream.checkpoint_seconds": ("2.5", 2.5),
+    "stream.folder": ("/shared/stream", Path("/shared/stream")),
     "sources": (
         "{shop: {catalog: rest, uri: 'http://rest', tables: {raw.events: {columns: {user_id: who.id, ip: null}}}}}",
         {

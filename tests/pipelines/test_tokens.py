@@ -9,7 +9,8 @@ import jwt
 import pytest
 
 from pipelines.secrets import SecretError
-from pipelines.settings import ServingSettings, Settings, TokenSettings
+from pipelines.settings import Settings
+from pipelines.settings_serving import ServingSettings, TokenSettings
 from pipelines.tokens import NoOwnTokensError, new_token
 from serving.settings import TokenSettings as Accepted
 from serving.tokens import Caller, TokenVerifier

@@ -22,7 +22,7 @@ from pipelines.contract.events import load_contract
 from pipelines.door import Door
 from pipelines.lakehouse import tables
 from pipelines.online_people import consent_records, profile_records
-from pipelines.settings import PROJECT_ROOT
+from pipelines.settings_section import PROJECT_ROOT
 from pipelines.silver.settling import Settling
 from serving.consent_gate import ConsentGate, Person
 from serving.online_store import open_online_store

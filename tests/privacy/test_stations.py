@@ -8,7 +8,7 @@ import ast
 
 import pytest
 
-from pipelines.settings import PROJECT_ROOT
+from pipelines.settings_section import PROJECT_ROOT
 
 READERS = {"read_tasks", "read_files", "read_all", "read_snapshot", "read_row_groups", "read_file", "ArrowScan"}
 DECISION = "features.decision"

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 from pipelines.contract import catalogue
 from pipelines.contract.events import Column, Contract, load_contract
-from pipelines.settings import PROJECT_ROOT
+from pipelines.settings_section import PROJECT_ROOT
 
 SCHEMAS = PROJECT_ROOT / "configs" / "schemas"
 CONTRACT = load_contract(SCHEMAS)

@@ -15,7 +15,7 @@ from pipelines.contract.essential import LIST, essential_events
 from pipelines.contract.events import Contract, EventSchema, load_contract
 from pipelines.errors import ContractError
 from pipelines.lakehouse.tables import bronze_events
-from pipelines.settings import PROJECT_ROOT
+from pipelines.settings_section import PROJECT_ROOT
 
 CONTRACT = load_contract(PROJECT_ROOT / "configs" / "schemas")
 EVENT_ROW = re.compile(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+) \|", re.MULTILINE)

@@ -10,7 +10,8 @@ import pytest
 from pipelines.maintain import maintain
 from pipelines.privacy import predictions
 from pipelines.privacy.person import Person
-from pipelines.settings import PredictionSettings, ServingSettings, Settings
+from pipelines.settings import Settings
+from pipelines.settings_serving import PredictionSettings, ServingSettings
 from serving import prediction_log
 from tests.pipelines.privacy.world import World, hashed
 

@@ -19,7 +19,8 @@ from pipelines.lakehouse.files import TableFiles, write_files
 from pipelines.lakehouse.scans import read_all
 from pipelines.lakehouse.tables import TableSpec
 from pipelines.report import StationReport
-from pipelines.settings import PROJECT_ROOT, LakehouseSettings, PrivacySettings, Settings
+from pipelines.settings import LakehouseSettings, PrivacySettings, Settings
+from pipelines.settings_section import PROJECT_ROOT
 from tests.platform import SALT, T0
 
 Row = dict[str, Any]
