@@ -150,6 +150,7 @@ NULLABLE = [
     "privacy.receipt_key_file",
     "privacy.principal",
     "privacy.audit_heads_file",
+    "stream.folder",
     "enrichment.city_database",
     "enrichment.isp_database",
     "lineage.openlineage_url",
