@@ -114,8 +114,9 @@ class Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(ray.exceptions.RayError):  # an actor that was lost needs no letting go
-            ray.get([worker.close.remote() for worker in self._workers], timeout=5)
+        if self._workers:  # `ray.get` of nothing would start a Ray
+            with suppress(ray.exceptions.RayError):  # an actor that was lost needs no letting go
+                ray.get([worker.close.remote() for worker in self._workers], timeout=5)
         for worker in self._workers:
             ray.kill(worker)
         if self._tail is not None:
