@@ -32,12 +32,12 @@ def calm(tmp_path, cluster):
     return road
 
 
-def filled(folder: Path, cluster: str) -> Road:
+def filled(folder: Path, cluster: dict[str, str]) -> Road:
     """A road with silver of two days and nothing else; always the same rows."""
     road = Road(folder, {
         "REEL_LAKEHOUSE_EVENT_PARTITION": "month",
         "REEL_LAKEHOUSE_BUCKETS": "2",
-        "REEL_RAY_ADDRESS": cluster,
+        **cluster,
     })  # fmt: skip
     platform = Platform(road.settings, EVENTS, DAYS)
     platform.describe_titles()
