@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import prometheus_client.values
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -19,6 +20,9 @@ from pipelines.processes import find_free_port
 from tests.together import TogetherScheduling, long_ones_first
 
 OBJECT_STORE_BYTES = 500_000_000
+
+# Imported before Feast, which sets that metrics of one name are one number in all registries of a process.
+assert not prometheus_client.values.ValueClass._multiprocess
 
 # Hypothesis's own: the same examples every time, and none of them fails because the machine is slow just then.
 hypothesis.settings.load_profile("ci")
