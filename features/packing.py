@@ -158,6 +158,7 @@ class _Found:
 
     @classmethod
     def at(cls, group: FeatureGroup, heads: np.ndarray[Any, Any], asked_at_ms: int) -> "_Found":
+        """Where each key's row for the instant lies; a key that only its tiles can answer for is missed."""
         at_ms = valued_at_ms(asked_at_ms, group.cadence, group.delay)
         row = (heads["bounds_ms"] <= at_ms).sum(axis=1) - 1
         inside = np.clip(row, 0, ROWS - 1)

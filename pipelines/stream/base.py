@@ -113,24 +113,21 @@ def base_of(
     since_ms = floor_ms(built.newest_ms, DAY_MS) - DAY_MS
     schemas = silver_schemas(contract, settings.lakehouse.event_partition)
     of_tables = {name: one.offsets for name, one in firsts.items() if name in TABLES}
+    news = {name: _more(tables[name], read_all(people[name], SCHEMAS[name])) for name in (PROFILES, CONSENTS)}
     return Base(
-        identity,
-        tables,
-        built.decided_ms,
-        {
-            name: news
-            for name in (PROFILES, CONSENTS)
-            if (news := _more(tables[name], read_all(people[name], SCHEMAS[name]))).num_rows
-        },
-        Progress(
+        identity=identity,
+        tables=tables,
+        asked_ms=built.decided_ms,
+        news={name: rows for name, rows in news.items() if rows.num_rows},
+        progress=Progress(
             filled[0].cluster_id if filled else None,
-            {one: known for one, known in offsets.items() if known},
+            {topic: known for topic, known in offsets.items() if known},
             filled[0].topic_ids if filled else NO_IDS,
         ),
-        of_tables,
-        since_ms,
-        SilverRows.of(lakehouse, inputs, since_ms, schemas, built.decided_ms),
-        waiting_rows(lakehouse, contract, inputs, of_tables, hasher, settings.privacy.undescribed_profile_ms),
+        firsts=of_tables,
+        since_ms=since_ms,
+        rows=SilverRows.of(lakehouse, inputs, since_ms, schemas, built.decided_ms),
+        waiting=waiting_rows(lakehouse, contract, inputs, of_tables, hasher, settings.privacy.undescribed_profile_ms),
     )
 
 
