@@ -30,6 +30,7 @@ from models.recommendation.recommender import Recommender
 from pipelines.report import StationReport
 from pipelines.tracking import Tracking
 from pipelines.train import PurposeMismatchError, TrainingRunsError, train
+from pipelines.train_worker import train_worker
 from tests.models.recommendation.planted import edit_manifest, write_training_set
 from tests.pipelines.ray_processes import kill_train_workers, wait_for_the_end_of_session
 from tests.pipelines.registry import empty_mlflow
@@ -175,7 +176,7 @@ def test_a_diverged_training_registers_nothing_and_takes_no_other_checkpoint(
     assert shop.versions == 0
 
 
-def test_refuses_what_cannot_be_trained_on(shop: Shop, ray_session: None, tmp_path: Path) -> None:
+def test_refuses_what_cannot_be_trained_on(shop: Shop, tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError, match=r"there is .*recommendation"):
         shop.train(model="recomendation")
     with pytest.raises(ConfigurationError, match="dimension"):
@@ -191,7 +192,7 @@ def test_refuses_what_cannot_be_trained_on(shop: Shop, ray_session: None, tmp_pa
     assert shop.versions == 0
 
 
-def test_refuses_an_empty_split_and_a_missing_column(shop: Shop, ray_session: None) -> None:
+def test_refuses_an_empty_split_and_a_missing_column(shop: Shop) -> None:
     counts = json.loads((shop.training_set / "manifest.json").read_text())["rows"]
     edit_manifest(shop.training_set, rows={**counts, "train": 0})
     with pytest.raises(EmptyTrainingSetError, match="train split"):
@@ -202,6 +203,14 @@ def test_refuses_an_empty_split_and_a_missing_column(shop: Shop, ray_session: No
     with pytest.raises(TrainingSetError, match="lacks the columns label"):
         shop.train()
     assert shop.versions == 0
+
+
+def test_a_worker_whose_node_does_not_see_the_training_set_says_so(tmp_path: Path) -> None:
+    order = {"model": "recommendation", "training_set": str(tmp_path / "elsewhere")}
+    error = train_worker(order)
+    assert isinstance(error, TrainingSetError)
+    assert f"no training set at {tmp_path / 'elsewhere'} on the node" in str(error)
+    assert "must lie where all nodes see them" in str(error)
 
 
 def test_only_one_process_trains_the_same(trained: tuple[Shop, StationReport]) -> None:
