@@ -4,6 +4,7 @@ from features.declarations import FeatureGroup
 from features.errors import UnknownGroupError
 from features.groups.channel_performance import CHANNEL_PERFORMANCE
 from features.groups.churn_signals import CHURN_SIGNALS
+from features.groups.concurrent_viewers import CONCURRENT_VIEWERS
 from features.groups.content_engagement import CONTENT_ENGAGEMENT
 from features.groups.content_popularity import CONTENT_POPULARITY
 from features.groups.qoe_signals import QOE_SIGNALS
@@ -21,6 +22,7 @@ GROUPS: tuple[FeatureGroup, ...] = (
     QOE_SIGNALS,
     SESSION_CONTEXT,
     CHURN_SIGNALS,
+    CONCURRENT_VIEWERS,
 )
 
 

@@ -10,10 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from features.revision import Flags
 from features.runs import expand
 from features.units import Hashes
+
+Places = NDArray[np.int64]
+Chosen = Callable[[pa.Table, Places, Places], Places]
+"""Of rows, some places and whose they are (ascending, by the place of the key): those of the places that are wanted."""
 
 Tidy = Callable[[pa.Table], tuple[Hashes, pa.Table]]
 """Fewer rows that say the same, with their keys."""
@@ -54,12 +59,14 @@ class Segments:
                 keys, rows = self._tidy(rows)
             self._runs.append(_sorted(keys, rows))
 
-    def take(self, keys: Hashes) -> tuple[Hashes, pa.Table]:
-        """The rows of some distinct keys, each with its key."""
+    def take(self, keys: Hashes, chosen: Chosen | None = None) -> tuple[Hashes, pa.Table]:
+        """The rows of some distinct keys, each with its key; of each run only those `chosen`, which is asked first."""
         found_keys, found = [np.empty(0, np.uint64)], [self._schema.empty_table()]
         for run in self._runs:
             lower, upper = np.searchsorted(run.keys, keys, "left"), np.searchsorted(run.keys, keys, "right")
-            _, places = expand(lower, upper)
+            owners, places = expand(lower, upper)
+            if chosen is not None:
+                places = chosen(run.rows, places, owners)
             if len(places):
                 found_keys.append(run.keys[places])
                 found.append(run.rows.take(pa.array(places)))

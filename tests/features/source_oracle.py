@@ -162,6 +162,17 @@ def channels(silver):
     return rows
 
 
+def watching(silver):
+    return [
+        row(
+            event, viewer_token=event["viewer_token"], content_id=event["content_id"], platform=event["platform"],
+            channel_id=event["content_id"] if event["content_type"] == "live" else None,
+        )
+        for event in silver["silver.playback"]
+        if event["event_name"] in ("playback.started", "playback.heartbeat")
+    ]  # fmt: skip
+
+
 def sessions(silver):
     events = [event for event in silver["silver.navigation"] if event["event_name"] == "app.launch"]
     events += [event for event in silver["silver.playback"] if event["event_name"] == "playback.started"]
