@@ -2,6 +2,7 @@
 
 from features.declarations import FeatureGroup
 from features.errors import UnknownGroupError
+from features.groups.channel_load import CHANNEL_LOAD
 from features.groups.channel_performance import CHANNEL_PERFORMANCE
 from features.groups.churn_signals import CHURN_SIGNALS
 from features.groups.concurrent_viewers import CONCURRENT_VIEWERS
@@ -23,6 +24,7 @@ GROUPS: tuple[FeatureGroup, ...] = (
     SESSION_CONTEXT,
     CHURN_SIGNALS,
     CONCURRENT_VIEWERS,
+    CHANNEL_LOAD,
 )
 
 

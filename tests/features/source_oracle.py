@@ -154,7 +154,8 @@ def channels(silver):
         if event["event_name"] == "channel.tune_away":
             rows.append(row(event, channel_id=event["channel_id"], **said))
         if event["event_name"] == "channel.tune":
-            rows.append(row(event, channel_id=event["channel_id"], hour=local(event).hour, **said))
+            slot = event["time"] // 3_600_000 % 744
+            rows.append(row(event, channel_id=event["channel_id"], hour=local(event).hour, hour_slot=slot, **said))
             before = event["previous_channel_id"]
             if before is not None and before != event["channel_id"]:
                 left = row(event, channel_id=before, next_channel_id=event["channel_id"], **said)
