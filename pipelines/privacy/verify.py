@@ -235,7 +235,8 @@ def _in_online_store(settings: Settings, sought: Sought) -> list[Finding]:
     if not is_there(settings):
         return []
     names = sorted(one.decode() for one in sought.pseudonyms)
-    groups = ["profiles", "consents", *(group.stored_as(key) for group in GROUPS for key in group.entities)]
+    groups = ["profiles", "consents", "playback_sessions"]
+    groups += [group.stored_as(key) for group in GROUPS for key in group.entities]
     with open_online_store(settings.online_store_url, readonly=True) as store:
         held = [group for group in groups if any(value is not None for value in store.get_many(group, names))]
     return [Finding(f"{settings.online_store_url.partition('://')[0]} online store, {one}", PSEUDONYM) for one in held]

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from features.purposes import Purpose
 from pipelines.kafka.offsets import Offsets, Progress
 from pipelines.stream.files import RowFile, read_rows, replace_text
 from pipelines.stream.shelves import ShelfName
 
 FILE = "checkpoint.json"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Checkpoint:
     newest_ms: Offsets
     since_ms: int
     asked_ms: int
+    told_ms: int  # scores of what was over by then are in Kafka
     shelves: Sequence[ShelfName]
     rows: Sequence[RowFile]
     known: Mapping[str, str]
@@ -68,7 +70,8 @@ class Checkpoint:
                 "firsts": {name: _offsets(one) for name, one in said["firsts"].items()},
                 "newest_ms": _offsets(said["newest_ms"]),
                 "shelves": [
-                    ShelfName(one["together"], tuple(one["bound_by"]), one["reach_ms"]) for one in said["shelves"]
+                    ShelfName(one["together"], tuple(one["bound_by"]), one["reach_ms"], Purpose(one["purpose"]))
+                    for one in said["shelves"]
                 ],
                 "rows": [RowFile(**one) for one in said["rows"]],
             }
