@@ -43,7 +43,7 @@ class TokenSettings(BaseModel):
         return self
 
 
-Model = Literal["recommendation", "churn", "cdn", "anomaly"]
+Model = Literal["cascade", "recommendation", "churn", "cdn", "anomaly"]
 MODELS: tuple[Model, ...] = get_args(Model)
 """Every model that can be asked."""
 Share = Annotated[float, Field(gt=0, le=1)]

@@ -86,13 +86,14 @@ class ModelHost:
         loaded = challenger.loaded if arm == "challenger" and challenger is not None else None
         loaded = loaded or champion.loaded
         if loaded is None:
-            return [Unavailable(champion.problem or "not loaded")] * len(questions)
+            return [Unavailable(champion.problem or "not loaded", champion.is_published)] * len(questions)
         try:
             answers = loaded.servable.answer(questions)
         except Exception:  # noqa: BLE001 - one model's failure is not another's: its questions are answered without it
             _log.exception("%s %s failed", model, loaded.served.version)
             return [Unavailable(f"version {loaded.served.version} failed")] * len(questions)
-        return [Answered(answer, loaded.served.version, loaded.served.alias) for answer in answers]
+        served = loaded.served
+        return [Answered(answer, served.version, served.alias, served.parts) for answer in answers]
 
     def _refresh(self) -> None:
         for one in self._followed.values():

@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,13 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A disk that is too small for anything."""
-    folder = tmp_path / "disk"
+    with small_disk(tmp_path / "disk") as disk:
+        yield disk
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Disk]:
+    """A disk of 64 KiB at `folder`; skips the test where there can be none."""
     folder.mkdir()
     script = 'mount -t tmpfs -o size=64k tmpfs "$0" && echo ready && read _'
     holder = subprocess.Popen(
@@ -61,8 +68,10 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     if holder.stdout.readline() != b"ready\n":
         holder.communicate()
         pytest.skip("this user may not mount a filesystem in a namespace of his own")
-    yield Disk(folder, holder)
-    holder.communicate()
+    try:
+        yield Disk(folder, holder)
+    finally:
+        holder.communicate()
 
 
 def road_onto(disk: Disk, make_road) -> Road:
