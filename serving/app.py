@@ -52,6 +52,8 @@ QUEUED_REQUESTS = 1024
 TURNED_AWAY_AT_ONCE = 256
 # A model's process mostly waits for questions; all of them and the ingress fit on one processor.
 MODEL_CPUS, INGRESS_CPUS = 0.1, 0.5
+# A roll-out starts new processes before it stops the old ones, of which there may be one only.
+MAX_SURGE_PERCENT = 100
 _DESCRIPTION = """Features, recommendations and scores of a streaming-TV platform, as of now.
 
 Ids of people are plain ids; they are hashed here and never stored or logged. Nothing personal is read for a child's
@@ -150,6 +152,7 @@ def deployments(settings: ServingSettings) -> dict[str, dict[str, Any]]:
         INGRESS: {
             "num_replicas": settings.replicas,
             "max_ongoing_requests": settings.max_in_flight + TURNED_AWAY_AT_ONCE,
+            "max_surge_percent": MAX_SURGE_PERCENT,
             "ray_actor_options": {"num_cpus": INGRESS_CPUS},
         }
     }
@@ -159,6 +162,7 @@ def deployments(settings: ServingSettings) -> dict[str, dict[str, Any]]:
             "num_replicas": 1 if models == ("cdn",) else settings.model_replicas,
             "max_ongoing_requests": CONCURRENT_REQUESTS,
             "max_queued_requests": QUEUED_REQUESTS,
+            "max_surge_percent": MAX_SURGE_PERCENT,
             "ray_actor_options": {"num_cpus": MODEL_CPUS},
         }
     return options

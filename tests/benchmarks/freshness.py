@@ -167,12 +167,13 @@ class Stream:
     def wait_until_caught_up(self) -> None:
         """Until it runs, and has read everything there is by now."""
         deadline = time.monotonic() + 10 * LONGEST_WAIT_S
-        while not self._has_caught_up():
+        while not self.has_caught_up():
             if time.monotonic() > deadline:
                 raise RuntimeError("the stream does not catch up")
             time.sleep(0.02)
 
-    def _has_caught_up(self) -> bool:
+    def has_caught_up(self) -> bool:
+        """Whether it runs, and has read everything there is by now."""
         said = self._said()
         if not said.get("is_running") or time.time() * 1000 - said["at_ms"] > 5_000:
             return False

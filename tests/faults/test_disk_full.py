@@ -38,6 +38,16 @@ class Disk:
         command = ("mount", "-o", f"remount,size={kib}k", str(self.folder))
         subprocess.run([*self.entering, *command], check=True)
 
+    def fill(self) -> None:
+        """Take all room that is left."""
+        command = ("sh", "-c", f"cat /dev/zero > {self.folder}/filler")
+        done = subprocess.run([*self.entering, *command], stderr=subprocess.PIPE, check=False)
+        assert b"No space left" in done.stderr
+
+    def free(self) -> None:
+        """Give it back."""
+        subprocess.run([*self.entering, "rm", f"{self.folder}/filler"], check=True)
+
     def keep(self) -> None:
         """Copy what is on the disk to the folder under it, which is there when the disk is gone."""
         kept = self.folder.with_name("kept")

@@ -6,9 +6,7 @@ callers are those of `tests.faults.callers`; what each fault cost is printed (`p
 """
 
 import random
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,12 +17,12 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.online_store import StoreUnavailableError, open_online_store
+from serving.online_store import open_online_store
 from tests.faults.callers import Callers
+from tests.faults.keeping_redis import KeepingRedis, redis_binary
 from tests.faults.road import PATIENCE_S, SEEDS
 from tests.faults.test_disk_full import Disk, small_disk
 from tests.serving import platform, registry
-from tests.serving.conftest import free_port
 from tests.serving.deployed import Cluster, IdentityProvider
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -35,36 +33,7 @@ PATHS = {
     "popularity": "/v1/features?group=content_popularity&content_id=title-05",
     "recommendations": "/v1/recommendations?profile_id=profile-adult",
 }
-DISK_KIB = 2048
-
-
-class KeepingRedis:
-    """A Redis that has on disk what it has acknowledged, as a store must that is not to be filled again."""
-
-    def __init__(self, binary: str, folder: Path) -> None:
-        port = free_port()
-        self.url = f"redis://127.0.0.1:{port}/0"
-        self._command = [
-            *(binary, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)),
-            *("--appendonly", "yes", "--appendfsync", "always"),
-        ]
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                with open_online_store(self.url, readonly=True) as store:
-                    store.get_many("meta", ["watermark_ms"])
-                return
-            except StoreUnavailableError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
+DISK_KIB = 1 << 16
 
 
 @dataclass
@@ -123,12 +92,9 @@ def recovered(callers: Callers, what: str) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
     folder = tmp_path_factory.mktemp("under-load")
     provider = IdentityProvider(folder, ISSUER)
-    redis = KeepingRedis(binary, folder)
+    redis = KeepingRedis(redis_binary(), folder)
     tracking_uri = f"sqlite:///{folder}/mlflow.db"
     registry.make_recommender(folder / "model", seed=1)
     version = registry.publish(tracking_uri, folder / "model")
@@ -147,8 +113,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
             cluster.deploy(**ARGUMENTS)
             yield Platform(cluster, redis, disk, provider, tracking_uri, folder, version)
     finally:
-        redis.process.send_signal(signal.SIGCONT)
-        redis.kill()
+        redis.end()
 
 
 ARGUMENTS: dict[str, Any] = {
@@ -193,15 +158,10 @@ def test_a_store_that_is_slower_than_its_budget(world: Platform) -> None:
 
 
 def test_a_full_disk_costs_predictions_and_no_answer(world: Platform) -> None:
-    def fill() -> None:
-        command = ("sh", "-c", f"cat /dev/zero > {world.disk.folder}/filler")
-        done = subprocess.run([*world.disk.entering, *command], stderr=subprocess.PIPE, check=False)
-        assert b"No space left" in done.stderr
-
     with world.load() as callers:
-        fill()
+        world.disk.fill()
         wait_until(lambda: world.predictions()["dropped"] > 0)
-        subprocess.run([*world.disk.entering, "rm", f"{world.disk.folder}/filler"], check=True)
+        world.disk.free()
         written = world.predictions()["written"]
         wait_until(lambda: world.predictions()["written"] > written + 1)
         recovered(callers, "a full disk")
