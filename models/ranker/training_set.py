@@ -7,7 +7,7 @@ from features.playbacks import VIEWING_LOG
 from features.purposes import Purpose
 from features.training import Happened, Label, PerEvent, TrainingSet, events_of
 from features.windows import HOUR_MS
-from models.ranker.features import SESSION_FEATURES, VIEWER_FEATURES
+from models.ranker.features import SESSION_FEATURES, TITLE_FEATURES, VIEWER_FEATURES
 
 TILES = events_of(
     "tiles_shown",
@@ -25,11 +25,7 @@ TRAINING_SET = TrainingSet(
     )),
     features=(
         *VIEWER_FEATURES,
-        "content_popularity.daily_unique_viewers",
-        "content_popularity.completion_rate",
-        "content_popularity.trending_velocity",
-        "content_engagement.avg_watch_time",
-        "content_engagement.binge_rate",
+        *TITLE_FEATURES,
         *SESSION_FEATURES,
     ),
     purpose=Purpose.PERSONALIZATION,

@@ -51,11 +51,19 @@ class ServedRecommender:
         self.answer([Titles([], 1)])
 
 
-@dataclass(frozen=True)
+@dataclass
 class ServedCascade:
-    """The cascade: what was retrieved, ranked and made varied."""
+    """The cascade: what was retrieved, ranked and made varied. Titles' numbers may be replaced while it answers."""
 
     cascade: "Cascade"
+
+    def learn(self, numbers: Mapping[str, Mapping[str, float]]) -> None:
+        """Newer numbers of some titles, by the ranker's columns."""
+        from models.cascade.cascade import Cascade
+
+        made = self.cascade
+        catalogue = made.catalogue.as_of_now(numbers)
+        self.cascade = Cascade(catalogue, made.config, made.retrieval, made.content, made.ranker)
 
     def answer(self, questions: Sequence[Titles]) -> list[Ranked]:
         """For each a page; pages of one length are retrieved together, for how many are wanted decides on variety."""
