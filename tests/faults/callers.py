@@ -15,10 +15,10 @@ from typing import Any, Self
 
 import httpx
 
-GIVES_UP_S = 120.0
+GIVES_UP_S = 300.0
 ASKS_AGAIN_S = 0.1
 EVERY_S = 0.1
-ANSWERED_WITHIN_S = 60.0
+ANSWERED_WITHIN_S = 120.0
 
 
 @dataclass(frozen=True)

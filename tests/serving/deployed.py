@@ -22,7 +22,7 @@ from serving.ingress import free_ports
 from tests.serving.service_process import PROJECT
 
 CONFIGS = PROJECT / "configs" / "deploy"
-READY_WITHIN_S = 240
+READY_WITHIN_S = 600
 INNER_PORTS = ("METRICS_PORT", "STATS_PORT")
 
 

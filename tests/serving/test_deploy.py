@@ -161,7 +161,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster,
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_serve_deploy_of_the_file_answers(cluster: tuple[Cluster, IdentityProvider]) -> None:
     deployed, provider = cluster
     with httpx.Client(base_url=deployed.address, timeout=30) as client:

@@ -44,7 +44,7 @@ from tests.serving.service_process import ServiceProcess
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     # MLflow's own use of SQLAlchemy.
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
 ]
@@ -96,7 +96,7 @@ class World:
         return next(one for one in self.ask("GET", "/v1/models")["models"] if one["name"] == model)
 
     def until(self, ask: Callable[[], Any], is_right: Callable[[Any], bool]) -> Any:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not is_right(answer := ask()):
             assert time.monotonic() < deadline, answer
             time.sleep(0.1)
