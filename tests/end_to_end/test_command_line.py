@@ -147,7 +147,9 @@ def test_json_is_one_line_that_a_machine_can_read(ray_session, tmp_path):
     assert report["wrote"]["bronze.events"] == 3
 
 
-@pytest.mark.parametrize("command", ["simulate", "ingest", "clean", "features", "training-set", "train", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["simulate", "ingest", "clean", "features", "training-set", "train", "evaluate", "deployment"]
+)
 def test_every_station_explains_itself(reel_here, command):
     done = reel_here(command, "--help")
     assert done.returncode == 0
