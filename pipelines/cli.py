@@ -319,6 +319,18 @@ def serve(
 
 
 @app.command()
+def deployment(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Where they are written.")] = Path("configs/deploy"),
+    as_json: Json = False,
+) -> None:
+    """Write the files that `serve deploy` and KubeRay start the service by, from these settings."""
+    from pipelines.deployment import deployment as run
+
+    show(run(context.obj, folder), as_json=as_json)
+
+
+@app.command()
 def token(
     context: typer.Context,
     subject: Annotated[str, typer.Option(help="Who asks; limits are counted by it.")] = "laptop",

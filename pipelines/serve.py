@@ -81,20 +81,10 @@ def _service(settings: Settings, port: int | None) -> Iterator[tuple[str, subpro
 def _command(settings: Settings, port: int | None) -> list[str]:
     pseudonymizer(settings)  # makes the embedded salt where that is allowed, and refuses to start without one elsewhere
     salt_file = settings.privacy.salt_file or settings.work_dir / "salt"
-    configuration: dict[str, object] = {
-        "online_store_url": settings.online_store_url,
-        "mlflow_tracking_uri": settings.tracking_uri,
+    configuration = configured(settings) | {
         "salt_file": None if os.environ.get("REEL_SALT") else str(salt_file),
-        "as_of": settings.serving.as_of,
-        "tokens": _tokens(settings),
-        "requests_per_s": settings.serving.requests_per_s,
-        "grpc_port": settings.serving.grpc_port,
-        "traces_url": settings.serving.traces_url,
-        "log_requests": settings.serving.log_requests,
-        "replicas": settings.serving.replicas,
-        "host": settings.serving.host,
+        "tokens": _tokens(settings) | _token_secret(settings),
         "port": port or settings.serving.port,
-        **models_of(settings),
         "ray_address": settings.ray_address,
         "ray_num_cpus": settings.ray.num_cpus,
     }
@@ -102,6 +92,24 @@ def _command(settings: Settings, port: int | None) -> list[str]:
     file: Path = settings.work_dir / "serving.json"
     file.write_text(json.dumps(configuration, indent=1))
     return [sys.executable, "-m", "serving", "--config", str(file)]
+
+
+def configured(settings: Settings) -> dict[str, object]:
+    """The service's configuration (`serving/settings.py`), wherever it runs; no secret is in it."""
+    return {
+        "online_store_url": settings.online_store_url,
+        "mlflow_tracking_uri": settings.tracking_uri,
+        "as_of": settings.serving.as_of,
+        "tokens": _tokens(settings),
+        "requests_per_s": settings.serving.requests_per_s,
+        "host": settings.serving.host,
+        "port": settings.serving.port,
+        "grpc_port": settings.serving.grpc_port,
+        "traces_url": settings.serving.traces_url,
+        "log_requests": settings.serving.log_requests,
+        "replicas": settings.serving.replicas,
+        **models_of(settings),
+    }
 
 
 def models_of(settings: Settings) -> dict[str, object]:
@@ -126,14 +134,20 @@ def models_of(settings: Settings) -> dict[str, object]:
 
 
 def _tokens(settings: Settings) -> dict[str, str | None]:
-    """Whose tokens are accepted; makes the embedded secret where that is allowed."""
+    """Whose tokens are accepted."""
     chosen = settings.serving.tokens
     told: dict[str, str | None] = {"audience": chosen.audience, "issuer": chosen.issuer}
     if chosen.jwks is not None:
         return {**told, "algorithm": "RS256", "jwks": chosen.jwks}
+    return {**told, "algorithm": "HS256"}
+
+
+def _token_secret(settings: Settings) -> dict[str, str | None]:
+    """The file of the tokens' secret; makes the embedded one where that is allowed."""
+    if settings.serving.tokens.jwks is not None:
+        return {}
     token_secret(settings)
-    file = None if os.environ.get("REEL_TOKEN_SECRET") else str(token_secret_file(settings))
-    return {**told, "algorithm": "HS256", "secret_file": file}
+    return {"secret_file": None if os.environ.get("REEL_TOKEN_SECRET") else str(token_secret_file(settings))}
 
 
 def _last_line(said: str) -> str:

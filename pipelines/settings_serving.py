@@ -23,7 +23,7 @@ class TokenSettings(Section):
 class ExperimentSettings(Section):
     """A model's challenger is tried beside its champion, on a share of those who are asked about."""
 
-    model: Literal["recommendation", "churn", "cdn", "anomaly"] = Field(
+    model: Literal["cascade", "recommendation", "churn", "cdn", "anomaly"] = Field(
         description="the model whose alias `challenger` is tried"
     )
     share: Annotated[float, Field(gt=0, le=1)] = Field(

@@ -13,8 +13,8 @@ LONGEST_PAUSE_S = 30.0
 class Stopping:
     """Whether work that goes on is to end. `when` says when it will, once asked: "after this batch"."""
 
-    def __init__(self, when: str) -> None:
-        self._when = when
+    def __init__(self, when: str, longest_pause_s: float = LONGEST_PAUSE_S) -> None:
+        self._when, self._longest_pause_s = when, longest_pause_s
         self._told = threading.Event()
         self._failures = 0
 
@@ -38,7 +38,7 @@ class Stopping:
     def pause_after(self, error: Exception) -> None:
         """Tell of a failure that passes, and wait: twice as long as after the failure before it."""
         self._failures += 1
-        pause_s = min(2.0 ** (self._failures - 1), LONGEST_PAUSE_S)
+        pause_s = min(2.0 ** (self._failures - 1), self._longest_pause_s)
         complain(f"{error}; trying again in {pause_s:.0f} s")
         self._told.wait(pause_s)
 

@@ -37,13 +37,13 @@ from serving.prediction_log import PredictionLog
 from serving.recommendations import Recommending, recommendation_routes
 from serving.rpc.features_pb2 import LookUpRequest, LookUpResponse
 from serving.rpc.look_up import FeatureRpc
-from serving.settings import ServingSettings, read_salts
+from serving.settings import Model, ServingSettings, read_salts
 from serving.store_reader import StoreReader
 from serving.watch import description, log, measures, scrape, trace
 from serving.watch.middleware import WatchRequests
 from serving.watch.request import Watcher
 
-NAME = "reel"
+NAME, INGRESS = "reel", "ingress"
 GRPC_SERVICER = "serving.rpc.features_pb2_grpc.add_FeaturesServicer_to_server"
 # Requests a model's process works on at once; further ones wait in front of it, at most so many.
 CONCURRENT_REQUESTS = 256
@@ -51,7 +51,9 @@ QUEUED_REQUESTS = 1024
 # More than are worked on come as far as the ingress process, which turns them away in words of its own.
 TURNED_AWAY_AT_ONCE = 256
 # A model's process mostly waits for questions; all of them and the ingress fit on one processor.
-MODEL_CPUS = 0.1
+MODEL_CPUS, INGRESS_CPUS = 0.1, 0.5
+# A roll-out starts new processes before it stops the old ones, of which there may be one only.
+MAX_SURGE_PERCENT = 100
 _DESCRIPTION = """Features, recommendations and scores of a streaming-TV platform, as of now.
 
 Ids of people are plain ids; they are hashed here and never stored or logged. Nothing personal is read for a child's
@@ -144,24 +146,41 @@ def _prediction_log(settings: ServingSettings) -> PredictionLog | None:
     return PredictionLog(settings.predictions, lambda: open_online_store(settings.online_store_url, readonly=True))
 
 
+def deployments(settings: ServingSettings) -> dict[str, dict[str, Any]]:
+    """The processes of the application: options by name of what answers HTTP and of what runs models."""
+    options: dict[str, dict[str, Any]] = {
+        INGRESS: {
+            "num_replicas": settings.replicas,
+            "max_ongoing_requests": settings.max_in_flight + TURNED_AWAY_AT_ONCE,
+            "max_surge_percent": MAX_SURGE_PERCENT,
+            "ray_actor_options": {"num_cpus": INGRESS_CPUS},
+        }
+    }
+    for name, models in _hosts(settings).items():
+        options[name] = {
+            # One process judges delivery networks, for it has to hear of all sessions to tell a fall from chance.
+            "num_replicas": 1 if models == ("cdn",) else settings.model_replicas,
+            "max_ongoing_requests": CONCURRENT_REQUESTS,
+            "max_queued_requests": QUEUED_REQUESTS,
+            "max_surge_percent": MAX_SURGE_PERCENT,
+            "ray_actor_options": {"num_cpus": MODEL_CPUS},
+        }
+    return options
+
+
 def build(settings: ServingSettings) -> Application:
     """The application, ready for `serve.run`."""
-    ingress = serve.deployment(
-        name="ingress",
-        num_replicas=settings.replicas,
-        max_ongoing_requests=settings.max_in_flight + TURNED_AWAY_AT_ONCE,
-        ray_actor_options={"num_cpus": 0.5},
-    )
-    together = [settings.models] if settings.model_processes == "one" else [(model,) for model in settings.models]
+    options = deployments(settings)
     hosts: dict[str, Application] = {}
-    for models in together:
-        host = serve.deployment(
-            name="models" if settings.model_processes == "one" else f"model_{models[0]}",
-            # One process judges delivery networks, for it has to hear of all sessions to tell a fall from chance.
-            num_replicas=1 if models == ("cdn",) else settings.model_replicas,
-            max_ongoing_requests=CONCURRENT_REQUESTS,
-            max_queued_requests=QUEUED_REQUESTS,
-            ray_actor_options={"num_cpus": MODEL_CPUS},
-        )
+    for name, models in _hosts(settings).items():
+        host = serve.deployment(name=name, **options[name])
         hosts |= dict.fromkeys(models, host(ModelHost).bind(settings, models))
+    ingress = serve.deployment(name=INGRESS, **options[INGRESS])
     return ingress(serve.ingress()(Ingress)).bind(settings, hosts)
+
+
+def _hosts(settings: ServingSettings) -> dict[str, tuple[Model, ...]]:
+    """Deployments that run models, and which each runs."""
+    if settings.model_processes == "one":
+        return {"models": settings.models}
+    return {f"model_{model}": (model,) for model in settings.models}

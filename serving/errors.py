@@ -40,6 +40,10 @@ class ModelUnavailableError(ServingError):
     """No champion model can answer now."""
 
 
+class NoVersionError(ModelUnavailableError):
+    """No version of the model is published, or the service does not run it: nothing failed."""
+
+
 class ModelSlowError(ModelUnavailableError):
     """The champion model did not answer within the request's deadline."""
 

@@ -25,7 +25,8 @@ class RecommendedTitle(BaseModel):
     title: str | None = Field(default=None, description="null if nobody knows it", examples=["Night Train"])
     genres: list[str] = Field(default=[], examples=[["drama", "thriller"]])
     score: float = Field(
-        description="source model: the probability (0..1) that it is finished next; popular: viewers",
+        description="model recommendation: the probability (0..1) that it is finished next; cascade: what it was "
+        "ranked by, comparable within one answer only; source popular: viewers",
         examples=[0.081],
     )
 

@@ -31,7 +31,7 @@ _INNER_PORTS = (
 
 Ingress = Literal["haproxy", "python"]
 HAPROXY_THREADS = 4
-PROXY_START_S = 60
+PROXY_START_S, PROXY_LOOK_S = 60, 1
 
 _WRAPPER = """#!{python} -IS
 import ctypes, os, sys
@@ -56,8 +56,8 @@ def choose(settings: ServingSettings) -> tuple[Ingress, str | None]:
     return "python", f"HAProxy cannot run here: {problem}; Serve's own proxy answers, about 4 times slower"
 
 
-def configure(ingress: Ingress, settings: ServingSettings, environ: MutableMapping[str, str] = os.environ) -> None:
-    """Tell Ray Serve, which must not have been imported yet; what the environment already says stays."""
+def node_environment(ingress: Ingress, settings: ServingSettings) -> dict[str, str]:
+    """What Ray Serve reads on every node of a cluster that the service runs on."""
     is_haproxy = ingress == "haproxy"
     wanted: dict[str, object] = {
         "RAY_SERVE_ENABLE_HA_PROXY": int(is_haproxy),
@@ -66,21 +66,32 @@ def configure(ingress: Ingress, settings: ServingSettings, environ: MutableMappi
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": settings.drain_s,
         # A proxy that is not ready in 5 s, as on a busy machine, would be killed, and with it the start of Serve.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": PROXY_START_S,
+        # Three looks in vain, and a proxy is started anew: by default, each after 10 s, nobody would answer for 30 s.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": PROXY_LOOK_S,
     }
     if is_haproxy:
         wanted |= {
-            "RAY_SERVE_HAPROXY_NBTHREAD": min(HAPROXY_THREADS, os.cpu_count() or 1),
+            "RAY_SERVE_HAPROXY_NBTHREAD": HAPROXY_THREADS,
             # HAProxy's request log would hold the plain ids of query strings. Serve fixes the level at `info`,
             # which includes requests; the # turns that into a comment of HAProxy's configuration.
             "RAY_SERVE_HAPROXY_LOG_TARGET": f"{settings.syslog} local0 warning #",
             # A request that a dying replica has not answered is put to another. Nothing asked here does harm twice:
             # it is read, or a report of sessions that may be counted again.
             "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-            # Fixed by default, so that two services on one machine would collide.
-            **dict(zip(_INNER_PORTS, map(str, free_ports(len(_INNER_PORTS), besides=settings.port)), strict=True)),
         }
+    return {name: str(value) for name, value in wanted.items()}
+
+
+def configure(ingress: Ingress, settings: ServingSettings, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Tell Ray Serve, which must not have been imported yet; what the environment already says stays."""
+    wanted = node_environment(ingress, settings)
+    if ingress == "haproxy":
+        wanted["RAY_SERVE_HAPROXY_NBTHREAD"] = str(min(HAPROXY_THREADS, os.cpu_count() or 1))
+        # Fixed by default, so that two services on one machine would collide.
+        ports = free_ports(len(_INNER_PORTS), besides=settings.port)
+        wanted |= dict(zip(_INNER_PORTS, map(str, ports), strict=True))
     for name, value in wanted.items():
-        environ.setdefault(name, str(value))
+        environ.setdefault(name, value)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ class Version(BaseModel):
     version: str = Field(examples=["3"])
     trained_at: datetime | None = Field(description="when it was registered, at the end of its training (UTC)")
     since: datetime | None = Field(description="since when this service has it (UTC)")
+    parts: dict[str, str] = Field(description="of an assembled model, the versions that it is made of")
 
 
 class Served(BaseModel):
@@ -116,6 +117,7 @@ def _version(served: ServedVersion) -> Version:
         version=served.version,
         trained_at=online.iso_instant(served.trained_at_ms),
         since=online.iso_instant(served.since_ms),
+        parts=dict(served.parts),
     )
 
 

@@ -2,15 +2,15 @@
 
 1. the consent gate          a child, an unknown viewer, a refusal: popular titles, nothing personal is read
 2. recent titles             none: popular titles
-3. the champion model        missing, or too slow for the deadline: popular titles
+3. the cascade               not published: the champion `recommendation` alone; failed: the same, and `degraded`
+                             neither can, or too slow for the deadline: popular titles
 4. names and genres          from the catalogue in the online store
 
 The log keeps `{"titles", "scores"}`, best first.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
@@ -19,13 +19,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from features.groups.user_viewing_history import USER_VIEWING_HISTORY
 from features.pseudonyms import Pseudonymizer
-from features.purposes import Purpose
+from models.ranker.features import RECENT_TITLES
 from serving import feature_values as online
 from serving.access import Access
 from serving.consent_gate import ConsentGate, Person
-from serving.errors import ModelUnavailableError, StoreUnavailableError
+from serving.errors import ModelSlowError, ModelUnavailableError, NoVersionError, StoreUnavailableError
 from serving.fallback import (
     Audience,
     PopularTitles,
@@ -33,18 +32,20 @@ from serving.fallback import (
     with_titles,
     without_titles,
 )
-from serving.hosting.questions import Titles
-from serving.online_store import OnlineStore
+from serving.hosting.questions import Ranked, Titles
 from serving.parameters import Id, Market
 from serving.predicting import ExperimentArm, Logged, Predicted, Predicting
 from serving.problems import ProblemError, responses
 from serving.reasons import Reason
 from serving.settings import ServingSettings
-from serving.store_reader import StoreReader, read_as_of_ms
+from serving.store_reader import StoreReader
 from serving.tokens import Scope
+from serving.viewers import HISTORY, SELECTIONS, Viewers
 from serving.watch import deadline
 
-MODEL = "recommendation"
+CASCADE, RECOMMENDER = "cascade", "recommendation"
+LOOK_AGAIN_S = 1.0
+"""How long it is remembered that there is no cascade, rather than asked for in vain."""
 
 
 class Recommendations(BaseModel):
@@ -52,26 +53,25 @@ class Recommendations(BaseModel):
 
     items: list[RecommendedTitle] = Field(description="best first")
     source: Literal["model", "popular"]
-    reason: Reason | None = Field(description="why popular titles were answered; null if the model answered")
-    degraded: bool = Field(description="true if popular titles were answered because something failed")
+    reason: Reason | None = Field(
+        description="why popular titles were answered, or the model `recommendation` although there is a cascade"
+    )
+    degraded: bool = Field(description="true if that is because something failed")
     audience: Audience = Field(description="kids: only titles rated for children")
-    model: str | None = Field(description="the registered model that answered", examples=["recommendation"])
+    model: str | None = Field(description="the registered model that answered", examples=["cascade", "recommendation"])
     model_version: str | None = Field(examples=["3"])
+    parts: dict[str, str] = Field(
+        default={},
+        description="of a cascade, the versions that it was put together of",
+        examples=[{"retrieval": "recommendation 3", "content": "content 1", "ranker": "ranker 2"}],
+    )
+    done_without: list[str] = Field(default=[], description="what the cascade had to do without")
     experiment: ExperimentArm | None = Field(default=None, description="the experiment that the viewer is in")
     as_of: datetime | None = Field(description="the instant the viewer's history was read at (UTC)")
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What the store says of a viewer; `packed` (the history's features) is read only without a refusal."""
-
-    as_of_ms: int | None
-    refusal: Reason | None
-    packed: bytes | None
-
-
 class Recommending:
-    """Answers one request from the store, the model and the popular titles."""
+    """Answers one request from the store, the models and the popular titles."""
 
     def __init__(
         self,
@@ -86,14 +86,16 @@ class Recommending:
         self._popular = popular
         self._pseudonymizer = pseudonymizer
         self._gate = ConsentGate(pseudonymizer)
-        self._settings = settings
+        self._viewers = Viewers(self._gate, pseudonymizer, settings.as_of)
+        self._deadline_ms = settings.deadline_ms
+        self._no_cascade_until_s = 0.0
 
-    async def answer(self, viewer: Person, k: int, market: str | None) -> Recommendations:
-        """The answer; a failure of the store or of the model is one with a reason."""
-        clock = asyncio.get_running_loop().time
-        deadline_s = clock() + deadline.shortened(self._settings.deadline_ms / 1000)
+    async def answer(self, viewer: Person, session_id: str | None, k: int, market: str | None) -> Recommendations:
+        """The answer; a failure of the store or of a model is one with a reason."""
+        deadline_s = self._now_s() + deadline.shortened(self._deadline_ms / 1000)
+        names = list(SELECTIONS) if self._may_have_cascade() else [HISTORY]
         try:
-            found = await self._store.read(partial(self._look_up, viewer, market))
+            found = await self._store.read(partial(self._viewers.look_up, viewer, session_id, market, names))
         except StoreUnavailableError as error:
             # Nobody can say now whether it is a child who asks.
             return self._popular_answer(Reason.of(error), "kids", self._popular.remembered("kids", k), None)
@@ -101,36 +103,44 @@ class Recommending:
             audience: Audience = "kids" if found.refusal is Reason.KIDS_PROFILE else "all"
             return await self._most_watched(found.refusal, audience, k, found.as_of_ms)
         try:
-            history = await asyncio.to_thread(self._history, found)
+            features = await asyncio.to_thread(found.features)
+            history = features.get(RECENT_TITLES)
             if not history:
                 return await self._most_watched(Reason.NO_HISTORY, "all", k, found.as_of_ms)
             unit = self._pseudonymizer.hash(viewer.profile_id or viewer.user_id or "")
-            predicted = await self._predicting.ask(MODEL, unit, Titles(history, k), deadline_s - clock())
+            predicted, reason = await self._ask(unit, Titles(history, k, features), deadline_s)
         except (StoreUnavailableError, ModelUnavailableError) as error:
             return await self._most_watched(Reason.of(error), "all", k, found.as_of_ms)
         self._predicting.record(predicted, found.as_of_ms, partial(self._logged, viewer))
-        return await self._from_model(predicted, found.as_of_ms)
+        return await self._from_model(predicted, reason, found.as_of_ms)
 
-    def _logged(self, viewer: Person, ranked: Sequence[tuple[str, float]]) -> list[Logged]:
-        said = {"titles": [content_id for content_id, _ in ranked], "scores": [score for _, score in ranked]}
-        return [Logged(said, self._gate.hashes(viewer))]
+    async def _ask(self, unit: str, titles: Titles, deadline_s: float) -> tuple[Predicted, Reason | None]:
+        """The cascade's answer; where it has none, the recommender's alone, and why if something failed.
 
-    def _look_up(self, viewer: Person, market: str | None, store: OnlineStore) -> _Found:
-        as_of_ms = read_as_of_ms(store, self._settings.as_of)
-        purposes = {Purpose.PERSONALIZATION, USER_VIEWING_HISTORY.purpose}
-        (refusal,) = self._gate.refusals(store, [viewer], purposes, market)
-        if refusal is not None or viewer.profile_id is None:
-            return _Found(as_of_ms, refusal, None)
-        hashes = self._pseudonymizer.candidates(viewer.profile_id)
-        packed = store.get_many(USER_VIEWING_HISTORY.stored_as("profile_id"), hashes)
-        return _Found(as_of_ms, None, next((value for value in packed if value is not None), None))
+        Raises ModelUnavailableError if neither answers, ModelSlowError if there is no time left to ask another.
+        """
+        reason = None
+        if self._may_have_cascade():
+            try:
+                return await self._predicting.ask(CASCADE, unit, titles, deadline_s - self._now_s()), None
+            except NoVersionError:
+                self._no_cascade_until_s = self._now_s() + LOOK_AGAIN_S
+            except ModelSlowError:
+                raise
+            except ModelUnavailableError as error:
+                reason = Reason.of(error)
+        alone = replace(titles, features={})
+        return await self._predicting.ask(RECOMMENDER, unit, alone, deadline_s - self._now_s()), reason
 
-    def _history(self, found: _Found) -> list[str]:
-        """Titles the viewer finished lately, oldest first."""
-        if found.packed is None or found.as_of_ms is None:
-            return []
-        (valued,) = online.value(USER_VIEWING_HISTORY, [found.packed], found.as_of_ms)
-        return valued.values["recent_titles"] or []
+    def _may_have_cascade(self) -> bool:
+        return self._now_s() >= self._no_cascade_until_s
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _logged(self, viewer: Person, ranked: Ranked) -> list[Logged]:
+        titles, scores = [name for name, _ in ranked.titles], [score for _, score in ranked.titles]
+        return [Logged({"titles": titles, "scores": scores}, self._gate.hashes(viewer))]
 
     async def _most_watched(self, reason: Reason, audience: Audience, k: int, as_of_ms: int | None) -> Recommendations:
         try:
@@ -139,19 +149,22 @@ class Recommending:
             items = self._popular.remembered(audience, k)
         return self._popular_answer(reason, audience, items, as_of_ms)
 
-    async def _from_model(self, predicted: Predicted, as_of_ms: int | None) -> Recommendations:
+    async def _from_model(self, predicted: Predicted, reason: Reason | None, as_of_ms: int | None) -> Recommendations:
+        ranked: Ranked = predicted.answer
         try:
-            items = await self._store.read(lambda store: with_titles(store, predicted.answer))
+            items = await self._store.read(lambda store: with_titles(store, ranked.titles))
         except StoreUnavailableError:
-            items = without_titles(predicted.answer)  # the ids are the answer; names are missing from it
+            items = without_titles(ranked.titles)  # the ids are the answer; names are missing from it
         return Recommendations(
             items=items,
             source="model",
-            reason=None,
-            degraded=False,
+            reason=reason,
+            degraded=reason is not None,
             audience="all",
-            model=MODEL,
+            model=predicted.model,
             model_version=predicted.given.version,
+            parts=dict(predicted.given.parts),
+            done_without=list(ranked.done_without),
             experiment=predicted.experiment,
             as_of=online.iso_instant(as_of_ms),
         )
@@ -183,6 +196,9 @@ def recommendation_routes(recommending: Recommending, settings: ServingSettings,
     async def recommendations(
         profile_id: Annotated[Id, Query(examples=["profile-17"])],
         user_id: Id | None = None,
+        session_id: Annotated[
+            Id | None, Query(description="the viewer's session, for what the moment says to a cascade")
+        ] = None,
         k: Annotated[int, Query(description="how many titles", examples=[10])] = 10,
         market: Market = None,
     ) -> Recommendations:
@@ -193,6 +209,6 @@ def recommendation_routes(recommending: Recommending, settings: ServingSettings,
         """
         if not 1 <= k <= settings.max_k:
             raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"k must be 1 to {settings.max_k}; received {k}")
-        return await recommending.answer(Person(user_id=user_id, profile_id=profile_id), k, market)
+        return await recommending.answer(Person(user_id=user_id, profile_id=profile_id), session_id, k, market)
 
     return router

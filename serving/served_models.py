@@ -22,8 +22,16 @@ SERVED = {
     one.name: one
     for one in (
         ServedModel(
+            "cascade",
+            "titles for a viewer: retrieved, ranked by viewer, title and moment, and made varied",
+            "/v1/recommendations",
+            Scope.RECOMMENDATIONS,
+            Purpose.PERSONALIZATION,
+            "the model recommendation alone",
+        ),
+        ServedModel(
             "recommendation",
-            "titles a viewer is likely to finish next",
+            "titles a viewer is likely to finish next, while there is no cascade",
             "/v1/recommendations",
             Scope.RECOMMENDATIONS,
             Purpose.PERSONALIZATION,

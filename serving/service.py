@@ -141,16 +141,18 @@ def _ray(settings: ServingSettings) -> Iterator[None]:
 def _application(settings: ServingSettings, port: int, grpc_port: int | None) -> Iterator[None]:
     from ray import serve
     from ray.serve.exceptions import RayServeException
-    from ray.serve.schema import LoggingConfig
 
-    from serving import app
+    from serving import app, deploy
 
-    grpc = None if grpc_port is None else {"port": grpc_port, "grpc_servicer_functions": [app.GRPC_SERVICER]}
-    logs = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    logs = deploy.LOGGING
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
         try:
-            serve.start(http_options={"host": settings.host, "port": port}, grpc_options=grpc, logging_config=logs)
+            serve.start(
+                http_options=deploy.http_options(settings.host, port),
+                grpc_options=deploy.grpc_options(grpc_port),
+                logging_config=logs,
+            )
             serve.run(app.build(settings), name=app.NAME, route_prefix="/", logging_config=logs)
         except (RuntimeError, RayServeException) as error:
             raise ServingError(f"the application could not be deployed: {_first_line(error)}") from None

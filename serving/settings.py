@@ -43,7 +43,7 @@ class TokenSettings(BaseModel):
         return self
 
 
-Model = Literal["recommendation", "churn", "cdn", "anomaly"]
+Model = Literal["cascade", "recommendation", "churn", "cdn", "anomaly"]
 MODELS: tuple[Model, ...] = get_args(Model)
 """Every model that can be asked."""
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -145,7 +145,9 @@ class ServingSettings(BaseModel):
     grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
         default=None, description="where features are looked up over gRPC; 0 takes a free one; null: nowhere"
     )
-    popular_refresh_s: Seconds = Field(default=10, description="how old the list of popular titles may get")
+    popular_refresh_s: Seconds = Field(
+        default=10, description="how old the list of popular titles, and a cascade's numbers of titles, may get"
+    )
     max_k: Count = Field(default=100, description="titles one answer has at most")
     max_keys: Count = Field(default=1000, description="keys one look-up may ask for")
     max_body_bytes: Count = Field(default=1_000_000, description="a larger request body is refused")

@@ -51,6 +51,19 @@ SHARES: Mapping[str, str] = {
 RECENT_TITLES = f"{_VIEWER}__recent_titles"
 GENRES, TITLE = "content_genres", "content_id"
 
+VIEWER_FEATURES = (
+    *(f"{_VIEWER}.{name}" for name in (
+        "last_30_day_genres", "completion_rate", "avg_session_duration", "recent_titles",
+    )),
+    *(f"{_SIGNALS}.{name}" for name in ("genre_click_distribution", "click_through_rate", "browse_depth")),
+)  # fmt: skip
+TITLE_FEATURES = (
+    *(f"{_TITLE}.{name}" for name in ("daily_unique_viewers", "completion_rate", "trending_velocity")),
+    *(f"{_ENGAGEMENT}.{name}" for name in ("avg_watch_time", "binge_rate")),
+)
+SESSION_FEATURES = tuple(f"{_SESSION}.{name}" for name in ("time_of_day", "day_of_week", "session_number_today"))
+"""What is asked of the feature store of viewer, title and session, as `group.feature`; columns have `__`."""
+
 _NUMBERS = {**VIEWER_NUMBERS, **TITLE_NUMBERS, **CONTEXT_NUMBERS}
 COLUMNS = (TITLE, GENRES, RECENT_TITLES, *SHARES.values(), *_NUMBERS.values())
 """Columns that rows must have."""

@@ -7,6 +7,7 @@ from features.playbacks import VIEWING_LOG
 from features.purposes import Purpose
 from features.training import Happened, Label, PerEvent, TrainingSet, events_of
 from features.windows import HOUR_MS
+from models.ranker.features import SESSION_FEATURES, TITLE_FEATURES, VIEWER_FEATURES
 
 TILES = events_of(
     "tiles_shown",
@@ -23,21 +24,9 @@ TRAINING_SET = TrainingSet(
         "content_runtime_ms",
     )),
     features=(
-        "user_viewing_history_by_profile_id.last_30_day_genres",
-        "user_viewing_history_by_profile_id.completion_rate",
-        "user_viewing_history_by_profile_id.avg_session_duration",
-        "user_viewing_history_by_profile_id.recent_titles",
-        "user_interaction_signals_by_profile_id.genre_click_distribution",
-        "user_interaction_signals_by_profile_id.click_through_rate",
-        "user_interaction_signals_by_profile_id.browse_depth",
-        "content_popularity.daily_unique_viewers",
-        "content_popularity.completion_rate",
-        "content_popularity.trending_velocity",
-        "content_engagement.avg_watch_time",
-        "content_engagement.binge_rate",
-        "session_context.time_of_day",
-        "session_context.day_of_week",
-        "session_context.session_number_today",
+        *VIEWER_FEATURES,
+        *TITLE_FEATURES,
+        *SESSION_FEATURES,
     ),
     purpose=Purpose.PERSONALIZATION,
     label=Label("watched", Happened("is_finished"), VIEWING_LOG, by=("profile_id", "content_id")),

@@ -28,11 +28,16 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `checkpoint.json` says. `number` grows by one; `declared`: what the values mean."""
+    """What `checkpoint.json` says.
+
+    `number` grows by one; `declared`: what the values mean; `erasures`: the newest that were known
+    (`lakehouse.erasures`).
+    """
 
     number: int
     base: str
     declared: str
+    erasures: str
     progress: Progress
     firsts: Mapping[str, Offsets]
     newest_ms: Offsets
@@ -92,7 +97,8 @@ class Checkpoint:
 def discard(folder: Path) -> int:
     """Take the checkpoint away: it may hold rows of people who are being erased. How many files that were.
 
-    A stream that runs finds out before it writes the next one, and begins anew from what `reel features` published.
+    A stream that runs finds out before and after it writes the next one, and begins anew from what `reel features`
+    published.
     """
     files = sorted(folder.glob("*"), key=lambda path: path.name != FILE) if folder.exists() else []
     for path in files:

@@ -22,6 +22,7 @@ from pipelines.kafka.log import open_log
 from pipelines.kafka.offsets import Offsets, OffsetsLostError, Progress, plan
 from pipelines.kafka.produce import Producer, open_producer
 from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.erasures import newest_mark
 from pipelines.lakehouse.scans import SnapshotGoneError
 from pipelines.messages import MessageDecoder
 from pipelines.online_people import STREAM
@@ -30,7 +31,7 @@ from pipelines.secrets import pseudonymizer, tombstone_key
 from pipelines.settings import Settings
 from pipelines.stream.admitting import Admitting
 from pipelines.stream.base import CATALOGUE_TOPIC, PEOPLE_TOPIC, NothingPublishedError, base_of, identity_of
-from pipelines.stream.checkpoint import FILE, Checkpoint, SavedRows
+from pipelines.stream.checkpoint import FILE, Checkpoint, SavedRows, discard
 from pipelines.stream.files import RowFile, write_rows
 from pipelines.stream.heard import Hearing, put_people
 from pipelines.stream.known import Known
@@ -86,6 +87,8 @@ class Running:
         self._settings = settings
         self._folder = settings.stream_folder
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._catalog = Lakehouse.open(settings).catalog
+        self._erasures = newest_mark(self._catalog)  # before anything is read
         self._store = open_online_store(settings.online_store_url)
         self._contract = load_contract(settings.schemas)
         self._log = open_log(settings)
@@ -110,7 +113,8 @@ class Running:
             if identity is None:
                 raise NothingPublishedError("it holds nothing whole")
             found = Checkpoint.load(self._folder)
-            if found is not None and (found.base, found.declared) == (identity, DECLARED):
+            goes_by = identity, DECLARED, self._erasures
+            if found is not None and (found.base, found.declared, found.erasures) == goes_by:
                 self._begin_at(found)
             else:
                 self._begin_anew()
@@ -176,8 +180,9 @@ class Running:
 
     def save(self, *, is_running: bool = True) -> None:
         """Step 7 of the stream; first what is owed is put right, and what has become the batch's own time let go."""
+        self._require_no_erasure()
         if self._has_saved and not (self._folder / FILE).exists():
-            raise BegunAnewError("somebody is being erased, and the checkpoint with them: the stream begins anew")
+            raise BegunAnewError("the checkpoint was taken away, with somebody's rows: the stream begins anew")
         owed = Affected.joined(self._of_all("owed"))
         if not owed.is_nobody:
             left = self._in_parts("left", owed)
@@ -203,12 +208,19 @@ class Running:
         progress = Progress(self._progress.cluster_id, _merged([self._positions, self._tail.positions]),
                             self._progress.topic_ids)  # fmt: skip
         Checkpoint(
-            self._number, self._base, DECLARED, progress, self._firsts, self._newest_ms, self._since_ms,
-            self._known.asked_ms, self._told_ms, SHELF_NAMES, [file for some in rows for file in some],
+            self._number, self._base, DECLARED, self._erasures, progress, self._firsts, self._newest_ms,
+            self._since_ms, self._known.asked_ms, self._told_ms, SHELF_NAMES, [file for some in rows for file in some],
             self._known_files, waiting,
         ).save(self._folder)  # fmt: skip
+        self._require_no_erasure()  # who was erased while it was written is in it
         self._has_saved = True
         self._say(is_running=is_running)
+
+    def _require_no_erasure(self) -> None:
+        """What is kept here may be of somebody who was erased since this began."""
+        if newest_mark(self._catalog) != self._erasures:
+            discard(self._folder)
+            raise BegunAnewError("somebody is being erased, and the checkpoint with them: the stream begins anew")
 
     def _begin_anew(self) -> None:
         lakehouse, hasher = Lakehouse.open(self._settings), pseudonymizer(self._settings)
@@ -340,6 +352,7 @@ class Running:
             "is_running": is_running,
             "at_ms": now_ms(),
             "actors": len(self._workers),
+            "erasures": self._erasures,
             "partitions": {
                 topic: {
                     str(one): {"offset": offset, "event_ms": self._newest_ms.get(topic, {}).get(one)}

@@ -36,13 +36,16 @@ from pipelines.stream.known import PURPOSE
 from pipelines.stream.running import BatchDone, BegunAnewError, Running
 from serving.errors import StoreUnavailableError
 
+LONGEST_PAUSE_S = 4.0
+"""Between two tries: what is served is to be right within 10 s of the end of whatever failed."""
+
 
 class Streamer:
     """The stream, until it is told to stop. `on_batch` hears of every batch that had messages."""
 
     def __init__(self, settings: Settings, *, on_batch: Callable[[BatchDone], None] = lambda batch: None) -> None:
         self._settings, self._on_batch = settings, on_batch
-        self.stopping = Stopping("after this batch")
+        self.stopping = Stopping("after this batch", LONGEST_PAUSE_S)
         self.caught_up = threading.Event()
         """Set when everything that was there has been read once."""
         self.process_ids: list[int] = []
@@ -51,8 +54,8 @@ class Streamer:
     def run(self, *, until_idle_s: float | None = None) -> StationReport:
         """Batch after batch, until told to stop, or nothing came for `until_idle_s`; what all of it came to.
 
-        A failure that passes (a broker or a store that restarts, an actor that was killed) is told and tried again
-        from the last checkpoint, with growing pauses; any other ends the run.
+        A failure that passes (a broker or a store that restarts, an actor that was killed, a full disk) is told and
+        tried again from the last checkpoint, with growing pauses; any other ends the run.
         """
         with timed("stream") as report, lineage.run(self._settings, "stream") as made:
             made.serves(PURPOSE)
@@ -72,6 +75,10 @@ class Streamer:
                     passes = isinstance(error, StoreUnavailableError) or error.passes
                     # Whoever has run waits for the next publication; at the start there is nothing to wait for.
                     if not (passes or (has_begun and isinstance(error, NothingPublishedError))):
+                        raise
+                    self.stopping.pause_after(error)
+                except OSError as error:  # a full disk under the checkpoint: values go on, from the last one
+                    if not has_begun:
                         raise
                     self.stopping.pause_after(error)
         return report

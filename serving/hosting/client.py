@@ -8,7 +8,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serving.errors import ModelSlowError, ModelUnavailableError
+from serving.errors import ModelSlowError, ModelUnavailableError, NoVersionError
 from serving.hosting.questions import Answered, Arm, Asked, Standing
 from serving.watch import deadline, trace
 
@@ -25,10 +25,10 @@ class ModelClient:
         return tuple(self._handles)
 
     async def ask(self, model: str, arm: Arm, question: Any, timeout_s: float) -> Answered:
-        """Raises ModelSlowError after `timeout_s`, ModelUnavailableError if there is no model or no replica."""
+        """Raises ModelSlowError after `timeout_s`, NoVersionError if none is published, else ModelUnavailableError."""
         answer = await self._called(self._handle(model).ask.remote(Asked(model, arm, question)), timeout_s)
         if not isinstance(answer, Answered):
-            raise ModelUnavailableError(answer.problem)
+            raise (ModelUnavailableError if answer.is_published else NoVersionError)(answer.problem)
         return answer
 
     async def standing(self, timeout_s: float) -> list[Standing]:
@@ -57,7 +57,7 @@ class ModelClient:
 
     def _handle(self, model: str) -> Any:
         if model not in self._handles:
-            raise ModelUnavailableError(f"{model} is not among the models that this service runs")
+            raise NoVersionError(f"{model} is not among the models that this service runs")
         return self._handles[model]
 
     async def _called(self, call: Any, timeout_s: float) -> Any:

@@ -17,6 +17,7 @@ from serving.hosting.registry import Registry
 # What a registry, a file or a library says of a version that it cannot give.
 _NOT_LOADED = (MlflowException, ModelError, OSError, RuntimeError, ValueError, KeyError, TypeError, ImportError)
 
+_PART = "part."  # tags of an assembled version begin with it
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +48,8 @@ class FollowedModel:
         self.model, self.alias = model, alias
         self.loaded: Loaded | None = None
         self.problem: str | None = "not looked up yet"
+        self.is_published = True
+        """Whether a version had the alias when that could be seen last."""
         self._registry, self._load = registry, load
 
     def refresh(self) -> None:
@@ -60,6 +63,7 @@ class FollowedModel:
         except (MlflowException, OSError) as error:
             self._note("the model registry cannot be reached; what is loaded goes on", error)
             return
+        self.is_published = version is not None
         if version is None:
             self.loaded = None
             self._note(f"no version of {self.model} has the alias {self.alias}")
@@ -85,9 +89,10 @@ class FollowedModel:
 
     def _served(self, version: ModelVersion) -> ServedVersion:
         now_ms = time.time_ns() // 1_000_000
-        return ServedVersion(
-            self.alias, str(version.version), int(version.creation_timestamp), now_ms, version.description or ""
-        )
+        tags = version.tags or {}
+        parts = {tag.removeprefix(_PART): name for tag, name in tags.items() if tag.startswith(_PART)}
+        number, made_ms = str(version.version), int(version.creation_timestamp)
+        return ServedVersion(self.alias, number, made_ms, now_ms, version.description or "", parts)
 
     def _note(self, problem: str, error: Exception | None = None) -> None:
         """Callers read the problem; what was said by others may hold addresses and is for the log, once."""

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from ray import serve
 
@@ -17,7 +17,8 @@ from models.cdn.degradation import Watches
 from serving.hosting.followed import FollowedModel
 from serving.hosting.questions import Answered, Arm, Asked, ServedVersion, Standing, Unavailable
 from serving.hosting.registry import Registry
-from serving.hosting.servables import LOADERS
+from serving.hosting.servables import LOADERS, ServedCascade
+from serving.hosting.title_numbers import TitleNumbers
 from serving.settings import ServingSettings
 from serving.watch import log
 
@@ -41,6 +42,7 @@ class ModelHost:
             if model in challenged:
                 self._followed[model, "challenger"] = FollowedModel(registry, model, "challenger", LOADERS[model])
         self._watches = Watches()
+        self._titles: dict[Arm, TitleNumbers] = {arm: TitleNumbers(settings) for arm in get_args(Arm)}
         self._refresh_s = settings.model_refresh_s
         self._refresh()
         threading.Thread(target=self._follow, name="models", daemon=True).start()
@@ -86,17 +88,20 @@ class ModelHost:
         loaded = challenger.loaded if arm == "challenger" and challenger is not None else None
         loaded = loaded or champion.loaded
         if loaded is None:
-            return [Unavailable(champion.problem or "not loaded")] * len(questions)
+            return [Unavailable(champion.problem or "not loaded", champion.is_published)] * len(questions)
         try:
             answers = loaded.servable.answer(questions)
         except Exception:  # noqa: BLE001 - one model's failure is not another's: its questions are answered without it
             _log.exception("%s %s failed", model, loaded.served.version)
             return [Unavailable(f"version {loaded.served.version} failed")] * len(questions)
-        return [Answered(answer, loaded.served.version, loaded.served.alias) for answer in answers]
+        served = loaded.served
+        return [Answered(answer, served.version, served.alias, served.parts) for answer in answers]
 
     def _refresh(self) -> None:
         for one in self._followed.values():
             one.refresh()
+            if one.loaded is not None and isinstance(one.loaded.servable, ServedCascade):
+                self._titles[one.alias].bring_to(one.loaded.servable)
 
     def _follow(self) -> None:
         pause = threading.Event()

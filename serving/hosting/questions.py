@@ -1,7 +1,7 @@
 """What travels between the processes that answer HTTP and those that run models: plain data, no library of a model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Arm = Literal["champion", "challenger"]
@@ -10,13 +10,26 @@ Arm = Literal["champion", "challenger"]
 
 @dataclass(frozen=True)
 class Titles:
-    """Of the recommender: finished titles, oldest first, and how many more to name.
+    """Of the recommender and of the cascade: finished titles, oldest first, and how many more to name.
 
-    Answered with (content id, probability) pairs, best first.
+    `features` is what the cascade's ranker is to know of the viewer and the session, by its columns. Answered with
+    `Ranked`.
     """
 
     history: Sequence[str]
     k: int
+    features: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """(content id, score) pairs, best first, and what the cascade had to do without.
+
+    Scores are probabilities of the recommender, and what the cascade ranked by: comparable within one answer only.
+    """
+
+    titles: Sequence[tuple[str, float]]
+    done_without: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -104,13 +117,16 @@ class Answered:
     answer: Any
     version: str
     arm: Arm
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """The versions that it was put together of."""
 
 
 @dataclass(frozen=True)
 class Unavailable:
-    """No version of the model can answer, and why."""
+    """No version of the model can answer, and why; `is_published` is false where there is none."""
 
     problem: str
+    is_published: bool = True
 
 
 @dataclass(frozen=True)
@@ -122,6 +138,8 @@ class ServedVersion:
     trained_at_ms: int
     since_ms: int
     card: str
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Of an assembled model, part to the version that it is."""
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,14 @@ from serving.hosting.questions import (
     Expectations,
     Forecast,
     Next,
+    Ranked,
     Routes,
     Titles,
 )
 
 if TYPE_CHECKING:
     from models.anomaly.forecaster import Forecaster
+    from models.cascade.cascade import Cascade
     from models.cdn.quality import QualityModel
     from models.churn.scorer import ChurnScorer
     from models.recommendation.recommender import Recommender
@@ -38,11 +40,42 @@ class ServedRecommender:
 
     recommender: "Recommender"
 
-    def answer(self, questions: Sequence[Titles]) -> list[list[tuple[str, float]]]:
+    def answer(self, questions: Sequence[Titles]) -> list[Ranked]:
         """For each the titles likeliest to be finished next, none of them among those finished."""
         most = max(one.k for one in questions)
         ranked = self.recommender.recommend([one.history for one in questions], most)
-        return [scored[: one.k] for one, scored in zip(questions, ranked, strict=True)]
+        return [Ranked(scored[: one.k]) for one, scored in zip(questions, ranked, strict=True)]
+
+    def warm_up(self) -> None:
+        """A viewer without a history."""
+        self.answer([Titles([], 1)])
+
+
+@dataclass
+class ServedCascade:
+    """The cascade: what was retrieved, ranked and made varied. Titles' numbers may be replaced while it answers."""
+
+    cascade: "Cascade"
+
+    def learn(self, numbers: Mapping[str, Mapping[str, float]]) -> None:
+        """Newer numbers of some titles, by the ranker's columns."""
+        from models.cascade.cascade import Cascade
+
+        made = self.cascade
+        catalogue = made.catalogue.as_of_now(numbers)
+        self.cascade = Cascade(catalogue, made.config, made.retrieval, made.content, made.ranker)
+
+    def answer(self, questions: Sequence[Titles]) -> list[Ranked]:
+        """For each a page; pages of one length are retrieved together, for how many are wanted decides on variety."""
+        from models.cascade.cascade import Asked
+
+        answers: dict[int, Ranked] = {}
+        for k in {one.k for one in questions}:
+            places = [place for place, one in enumerate(questions) if one.k == k]
+            asked = [Asked(questions[place].history, questions[place].features) for place in places]
+            pages = self.cascade.recommend(asked, k)
+            answers |= {place: Ranked(page.titles, page.reasons) for place, page in zip(places, pages, strict=True)}
+        return [answers[place] for place in range(len(questions))]
 
     def warm_up(self) -> None:
         """A viewer without a history."""
@@ -136,6 +169,12 @@ def _recommender(folder: Path) -> Servable:
     return ServedRecommender(Recommender.load(folder))
 
 
+def _cascade(folder: Path) -> Servable:
+    from models.cascade.folder import load
+
+    return ServedCascade(load(folder))
+
+
 def _churn(folder: Path) -> Servable:
     from models.churn.features import COLUMNS
     from models.churn.scorer import ChurnScorer
@@ -170,6 +209,7 @@ def _require_known(wanted: Sequence[str], declared: Sequence[str]) -> None:
 
 
 LOADERS: Mapping[str, Callable[[Path], Servable]] = {
+    "cascade": _cascade,
     "recommendation": _recommender,
     "churn": _churn,
     "cdn": _quality,

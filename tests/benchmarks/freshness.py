@@ -36,15 +36,15 @@ from serving.online_store import OnlineStore, open_online_store
 from tests.benchmarks.bench import SALT, Bench, Command, own_bench
 from tests.platform import event
 
-PEOPLE, BASE_EVENTS, PROBES_PER_S = 20_000, 40_000, 20
+PROBES_PER_S, EVENTS_A_PERSON = 20, 2
 LONGEST_WAIT_S = 120
 GROUP = USER_VIEWING_HISTORY.stored_as("profile_id")
 
 
-def traffic(rate: float, seconds: float, start_ms: int) -> TrafficConfig:
-    """So many events a second of well-behaved clients, from an instant on."""
+def traffic(rate: float, seconds: float, start_ms: int, people: int) -> TrafficConfig:
+    """So many events a second of so many well-behaved clients, from an instant on."""
     return TrafficConfig(
-        events=int(rate * seconds), rate=rate / RATE_PER_S, clients=1.0, start_ms=start_ms, people=PEOPLE,
+        events=int(rate * seconds), rate=rate / RATE_PER_S, clients=1.0, start_ms=start_ms, people=people,
         duplicates=0, late=0, malformed=0, nameless=0, sessionless=0, events_per_batch=max(1, int(rate / 20)),
     )  # fmt: skip
 
@@ -167,12 +167,13 @@ class Stream:
     def wait_until_caught_up(self) -> None:
         """Until it runs, and has read everything there is by now."""
         deadline = time.monotonic() + 10 * LONGEST_WAIT_S
-        while not self._has_caught_up():
+        while not self.has_caught_up():
             if time.monotonic() > deadline:
                 raise RuntimeError("the stream does not catch up")
             time.sleep(0.02)
 
-    def _has_caught_up(self) -> bool:
+    def has_caught_up(self) -> bool:
+        """Whether it runs, and has read everything there is by now."""
         said = self._said()
         if not said.get("is_running") or time.time() * 1000 - said["at_ms"] > 5_000:
             return False
@@ -200,14 +201,15 @@ def running(bench: Bench) -> Iterator[Command]:
         stream.stop()
 
 
-def measure(bench: Bench, rates: Sequence[int], seconds: float, backlog: int) -> dict[str, object]:
+def measure(bench: Bench, rates: Sequence[int], seconds: float, backlog: int, people: int) -> dict[str, object]:
     """What the last line says."""
     settings, contract = bench.settings, load_contract(bench.settings.schemas)
     ensure_topics(bench.bootstrap, contract.topics, settings.kafka.partitions)
     probes = Probes(settings, contract, Pseudonymizer((SALT,)))
     probes.describe(int((seconds + 1) * PROBES_PER_S * (len(rates) + 1)))
     hour_ago = int(time.time() * 1000) - 3_600_000
-    feed(settings, traffic(1000, BASE_EVENTS / 1000, hour_ago), at_once=True, with_prologue=True)
+    feed(settings, traffic(1000, EVENTS_A_PERSON * people / 1000, hour_ago, people), at_once=True, with_prologue=True)
+    print(f"{people:,} people, {EVENTS_A_PERSON * people:,} events of before", flush=True)
     for station in ("ingest", "clean", "features"):
         print(f"{station}: {bench.reel(station).seconds:.1f} s", flush=True)
     p99_ms: dict[str, int] = {}
@@ -219,7 +221,8 @@ def measure(bench: Bench, rates: Sequence[int], seconds: float, backlog: int) ->
         for rate in rates:
             feeder = subprocess.Popen(
                 [sys.executable, "-m", "tests.benchmarks.freshness", "--feed", str(bench.folder / "config.yaml"),
-                 "--rates", str(rate), "--seconds", str(seconds + 2)], stdout=subprocess.PIPE, text=True,
+                 "--rates", str(rate), "--seconds", str(seconds + 2), "--people", str(people)],
+                stdout=subprocess.PIPE, text=True,
             )  # fmt: skip
             assert feeder.stdout is not None
             feeder.stdout.readline()  # it begins
@@ -234,7 +237,9 @@ def measure(bench: Bench, rates: Sequence[int], seconds: float, backlog: int) ->
             )
             stream.wait_until_caught_up()
     before = stream.consumed()
-    feed(settings, traffic(20_000, backlog / 20_000, int(time.time() * 1000)), at_once=True, with_prologue=False)
+    feed(
+        settings, traffic(20_000, backlog / 20_000, int(time.time() * 1000), people), at_once=True, with_prologue=False
+    )
     with running(bench):
         while stream.consumed() == before:
             time.sleep(0.005)
@@ -250,6 +255,7 @@ def main() -> None:
     parser.add_argument("--rates", type=int, nargs="+", default=[1_000, 10_000, 50_000])
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--backlog", type=int, default=200_000)
+    parser.add_argument("--people", type=int, default=20_000)
     parser.add_argument("--actors", type=int, default=1)
     parser.add_argument("--feed", metavar="CONFIG", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -260,11 +266,11 @@ def main() -> None:
 
         settings = load_settings(Path(options.feed), {})
         print("begins", flush=True)
-        config = traffic(options.rates[0], options.seconds, int(time.time() * 1000))
+        config = traffic(options.rates[0], options.seconds, int(time.time() * 1000), options.people)
         print(feed(settings, config, at_once=False, with_prologue=False))
         return
     with own_bench(lakehouse={"event_partition": "month"}, stream={"actors": options.actors}) as bench:
-        print(json.dumps(measure(bench, options.rates, options.seconds, options.backlog)))
+        print(json.dumps(measure(bench, options.rates, options.seconds, options.backlog, options.people)))
 
 
 if __name__ == "__main__":

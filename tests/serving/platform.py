@@ -9,12 +9,16 @@ from features.groups.channel_load import CHANNEL_LOAD
 from features.groups.churn_signals import CHURN_SIGNALS
 from features.groups.content_popularity import CONTENT_POPULARITY
 from features.groups.qoe_signals import QOE_SIGNALS
+from features.groups.session_context import SESSION_CONTEXT
+from features.groups.user_interaction_signals import USER_INTERACTION_SIGNALS
 from features.groups.user_viewing_history import USER_VIEWING_HISTORY
 from features.packing import pack
 from features.playbacks import VIEWING_LOG
 from features.pseudonyms import Pseudonymizer
 from features.sources.channels import CHANNELS
+from features.sources.interactions import INTERACTIONS
 from features.sources.playback_quality import PLAYBACK_QUALITY
+from features.sources.sessions import SESSIONS
 from features.tiles import tiles
 from serving.online_store import OnlineStore
 
@@ -39,12 +43,13 @@ PEOPLE: dict[str, tuple[str, bool, bool | None, list[str]]] = {
     "profile-stale": ("user-new", False, True, ["title-01"]),  # finished longer ago than the group's TTL
     "profile-undescribed": ("user-adult", False, True, ["title-01"]),  # no profile.updated ever came
 }
+SESSION = "session-adult"
 UNDER_OLD_SALT = "profile-retired"
 # user: hours watched in the last 14 days less those in the 14 before
 HOURS_DELTA = {"user-adult": -6.5, "user-refused": 2.0, "user-unasked": 0.5}
 # network and region: mean session quality score
 NETWORK_SCORES = {"akamai/US": 62.0, "cloudfront/US": 65.0, "fastly/US": 78.0, "akamai/DE": 75.0, "fastly/DE": 60.0}
-PLAIN_IDS = [*PEOPLE, *(user for user, *_ in PEOPLE.values()), UNDER_OLD_SALT, "profile-stranger"]
+PLAIN_IDS = [*PEOPLE, *(user for user, *_ in PEOPLE.values()), UNDER_OLD_SALT, SESSION, "profile-stranger"]
 
 
 def fill(store: OnlineStore) -> None:
@@ -66,6 +71,11 @@ def fill(store: OnlineStore) -> None:
         store.put_many(USER_VIEWING_HISTORY.stored_as(entity), packed)
     store.put_many(CONTENT_POPULARITY.stored_as("content_id"), pack(CONTENT_POPULARITY, "content_id", _popularity()))
     store.put_many(CHURN_SIGNALS.stored_as("user_id"), pack(CHURN_SIGNALS, "user_id", _churn_signals(people)))
+    signals = _interactions_log(people)
+    packed = pack(USER_INTERACTION_SIGNALS, "profile_id", tiles(USER_INTERACTION_SIGNALS, "profile_id", signals))
+    store.put_many(USER_INTERACTION_SIGNALS.stored_as("profile_id"), packed)
+    packed = pack(SESSION_CONTEXT, "session_id", tiles(SESSION_CONTEXT, "session_id", _sessions_log(people)))
+    store.put_many(SESSION_CONTEXT.stored_as("session_id"), packed)
     quality = _quality_log(people)
     for entity in ("user_id", "cdn_region"):
         store.put_many(QOE_SIGNALS.stored_as(entity), pack(QOE_SIGNALS, entity, tiles(QOE_SIGNALS, entity, quality)))
@@ -140,6 +150,38 @@ def _viewing_log(people: Pseudonymizer, retired: Pseudonymizer) -> pa.Table:
                 }
             )
     return pa.Table.from_pylist(rows, VIEWING_LOG.schema)
+
+
+def _interactions_log(people: Pseudonymizer) -> pa.Table:
+    """profile-adult was shown four tiles and clicked a drama and a horror."""
+    names = ["tile.impression"] * 4 + ["tile.click"] * 2
+    rows = [
+        {
+            "event_id": f"evt-tile-{place}",
+            "event_name": name,
+            "event_timestamp": WATERMARK_MS - HOUR_MS + place,
+            "user_id": people.hash("user-adult"),
+            "profile_id": people.hash("profile-adult"),
+            "clicked_genres": [["drama"], ["horror"]][place % 2] if name == "tile.click" else None,
+        }
+        for place, name in enumerate(names)
+    ]
+    return pa.Table.from_pylist(rows, INTERACTIONS.schema)
+
+
+def _sessions_log(people: Pseudonymizer) -> pa.Table:
+    """session-adult began a quarter of an hour ago, the second one of that Monday."""
+    row = {
+        "event_id": "evt-launch",
+        "event_timestamp": WATERMARK_MS - HOUR_MS // 4,
+        "session_id": people.hash(SESSION),
+        "device_type": "tv",
+        "connection_type": "wifi",
+        "hour": 11,
+        "weekday": 0,
+        "session_number": 2,
+    }
+    return pa.Table.from_pylist([row], SESSIONS.schema)
 
 
 def _popularity() -> pa.Table:

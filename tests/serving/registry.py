@@ -12,7 +12,7 @@ import torch
 from models.recommendation.batches import Vocabulary
 from models.recommendation.model import RecommenderConfig, SASRec
 from models.recommendation.recommender import Recommender
-from models.task import Place, load_task
+from models.task import Place, load_task, model_names
 from models.training_set import read_manifest
 from pipelines.signature import mlflow_signature
 from pipelines.tracking import Tracking
@@ -50,9 +50,16 @@ def train(model: str, folder: Path, **configuration: object) -> None:
 
 def publish(tracking_uri: str, folder: Path, *, model: str = NAME, alias: str = ALIAS) -> str:
     """Register the model in `folder` as the road does, and give it the alias; its version."""
-    tracking, task = Tracking(tracking_uri), load_task(model)
+    return publish_folder(tracking_uri, folder, model, load_task(model).loader, alias=alias)
+
+
+def publish_folder(tracking_uri: str, folder: Path, model: str, loader: str, *, alias: str = ALIAS) -> str:
+    """The same of any folder, whether a model is in it or not."""
+    tracking, signature = Tracking(tracking_uri), load_task(NAME).signature
+    if model in model_names():
+        signature = load_task(model).signature
     run_id = tracking.open_run("serving tests", f"{model}-{uuid.uuid4()}", {})
-    version = tracking.register(model, run_id, folder, task.loader, mlflow_signature(task.signature), {})
+    version = tracking.register(model, run_id, folder, loader, mlflow_signature(signature), {})
     tracking.set_alias(version, alias)
     tracking.client.update_model_version(model, version.version, f"# {model} {version.version}")
     tracking.end_run(run_id, "FINISHED")

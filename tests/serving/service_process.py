@@ -14,7 +14,7 @@ from typing import Any, Self
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Two cores that others use too: minutes are possible, seconds are usual.
-STARTS_WITHIN_S = 240
+STARTS_WITHIN_S = 600
 
 
 class ServiceProcess:

@@ -15,7 +15,10 @@ ADDRESSES = {"online_store_url": "lmdb:///nowhere", "mlflow_tracking_uri": "sqli
         ({}, {"ingress": 1, "models": 1}),
         (
             {"model_processes": "each", "model_replicas": 2, "replicas": 3},
-            {"ingress": 3, "model_recommendation": 2, "model_churn": 2, "model_anomaly": 2, "model_cdn": 1},
+            {
+                **{"ingress": 3, "model_cascade": 2, "model_recommendation": 2, "model_churn": 2, "model_anomaly": 2},
+                "model_cdn": 1,
+            },
         ),
         ({"models": ("churn",), "model_processes": "each"}, {"ingress": 1, "model_churn": 1}),
     ],

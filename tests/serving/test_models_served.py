@@ -21,20 +21,30 @@ from scipy import stats
 
 from features.pseudonyms import Pseudonymizer
 from models.anomaly.forecaster import Forecaster
+from models.cascade.cascade import Asked, Cascade
+from models.cascade.folder import load as load_cascade
 from models.cdn.quality import QualityModel
 from models.churn.scorer import ChurnScorer
+from pipelines.assemble import assemble
+from pipelines.lakehouse import tables
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.commits import commit_files
+from pipelines.lakehouse.files import TableFiles, write_files
+from pipelines.settings import LakehouseSettings, Settings
+from pipelines.tracking import Tracking
 from serving.online_store import open_online_store
 from serving.served_models import SERVED
 from serving.settings import MODELS
 from serving.tokens import Scope
 from tests.models.anomaly.planted import START_MS, series
+from tests.models.ranker.planted import GENRES
 from tests.serving import platform, registry
 from tests.serving.platform import NETWORK_SCORES, WATERMARK, tune_ins
 from tests.serving.service_process import ServiceProcess
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     # MLflow's own use of SQLAlchemy.
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
 ]
@@ -44,12 +54,18 @@ SHARE = 0.5
 PEOPLE = Pseudonymizer((platform.OLD_SALT, platform.NEW_SALT))
 ROUTE = {"cdns": ["akamai", "cloudfront", "fastly"], "region": "US"}
 METRIC = {"metric": "tune_ins", "segment": {"channel": "ch-003"}}
+PAGE = "/v1/recommendations?profile_id=profile-adult"
 QUESTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "recommendation": ("GET", "/v1/recommendations?profile_id=profile-adult", {}),
+    "cascade": ("GET", PAGE, {}),
+    "recommendation": ("GET", PAGE, {}),
     "churn": ("GET", "/v1/churn?user_id=user-adult", {}),
     "cdn": ("POST", "/v1/cdn/route", ROUTE | {"user_id": "user-adult"}),
     "anomaly": ("POST", "/v1/anomalies", METRIC | {"values": [{"at": "2026-05-04T12:00:00Z", "value": 5}]}),
 }
+
+
+# Each by itself; the cascade comes last, for with it the recommender answers no more.
+ALONE = tuple(model for model in MODELS if model != "cascade")
 
 
 def token(*scopes: str) -> str:
@@ -80,7 +96,7 @@ class World:
         return next(one for one in self.ask("GET", "/v1/models")["models"] if one["name"] == model)
 
     def until(self, ask: Callable[[], Any], is_right: Callable[[Any], bool]) -> Any:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not is_right(answer := ask()):
             assert time.monotonic() < deadline, answer
             time.sleep(0.1)
@@ -126,15 +142,15 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def world(bare: World) -> World:
-    """The same with a champion of every model, from the first test that asks for it."""
-    for model in MODELS:
+    """The same with a champion of every model but the cascade, from the first test that asks for it."""
+    for model in ALONE:
         bare.saved[model] = bare.folder / "saved" / model
         if model == "recommendation":
             registry.make_recommender(bare.saved[model], seed=1)
         else:
             registry.train(model, bare.saved[model], **({"lr": 0.3} if model == "cdn" else {}))
         bare.versions[model] = registry.publish(bare.tracking_uri, bare.saved[model], model=model)
-    for model in MODELS:
+    for model in ALONE:
         bare.until(lambda model=model: bare.served(model), lambda one: one["versions"] != [])
     return bare
 
@@ -398,7 +414,7 @@ def test_an_unknown_model_is_answered_with_the_nearest(world: World) -> None:
 
 
 def test_what_is_served_is_listed_with_its_card(world: World) -> None:
-    for model in MODELS:
+    for model in ALONE:
         (version,) = [one for one in world.served(model)["versions"] if one["alias"] == "champion"]
         assert version["version"] == world.versions[model]
         trained, since = (datetime.fromisoformat(version[name]) for name in ("trained_at", "since"))
@@ -464,9 +480,9 @@ def test_answers_are_logged_without_plain_ids_and_a_shadow_beside(world: World) 
     assert champion["prediction"]["cdn"] == answer["cdn"]
     assert champion["user_id"] == PEOPLE.hash("user-adult")
     assert champion["as_of"] == WATERMARK
-    for model in MODELS:
+    for model in ALONE:
         world.ask_model(model)
-    world.until(world.logged, lambda rows: {row["model"] for row in rows} >= set(MODELS))
+    world.until(world.logged, lambda rows: {row["model"] for row in rows} >= set(ALONE))
     raw = b"".join(file.read_bytes() for file in (world.folder / "predictions").rglob("*.parquet"))
     texts = json.dumps([row["prediction"] for row in world.logged()]).encode()
     assert [one for one in platform.PLAIN_IDS if one.encode() in raw + texts] == []
@@ -497,7 +513,7 @@ def test_of_children_and_refusals_nothing_is_logged(world: World) -> None:
 
 
 def test_a_new_champion_of_every_model_is_taken_without_a_failed_request(world: World) -> None:
-    versions: dict[str, set[str]] = {model: set() for model in MODELS}
+    versions: dict[str, set[str]] = {model: set() for model in ALONE}
     published: dict[str, str] = {}
 
     def ask_for_ever(model: str) -> int:
@@ -517,14 +533,14 @@ def test_a_new_champion_of_every_model_is_taken_without_a_failed_request(world: 
                 count += 1
         return count
 
-    with ThreadPoolExecutor(len(MODELS)) as threads:
-        asking = [threads.submit(ask_for_ever, model) for model in MODELS]
-        for model in MODELS:
+    with ThreadPoolExecutor(len(ALONE)) as threads:
+        asking = [threads.submit(ask_for_ever, model) for model in ALONE]
+        for model in ALONE:
             world.until(lambda model=model: versions[model], lambda seen: seen != set())
             published[model] = registry.publish(world.tracking_uri, world.saved[model], model=model)
         counts = [one.result() for one in asking]
     assert min(counts) > 1
-    assert versions == {model: {world.versions[model], published[model]} for model in MODELS}
+    assert versions == {model: {world.versions[model], published[model]} for model in ALONE}
     world.versions |= published
 
 
@@ -535,8 +551,140 @@ def test_without_its_registry_what_is_loaded_goes_on_and_says_so(world: World) -
         standing = world.until(lambda: world.served("churn"), lambda one: "champion" in one["problems"])
         assert "registry cannot be reached" in standing["problems"]["champion"]
         assert str(world.folder) not in json.dumps(standing)
-        for model in MODELS:
+        for model in ALONE:
             assert world.ask_model(model)["degraded"] is False
     finally:
         (world.folder / "away.db").rename(database)
     world.until(lambda: world.served("recommendation"), lambda one: one["problems"] == {})
+
+
+# --- the cascade -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cascade(world: World) -> tuple[World, Cascade]:
+    """`reel assemble` of the recommender's champion and of a content model and a ranker, and what it made."""
+    for model in ("content", "ranker"):
+        registry.train(model, world.folder / "saved" / model)
+        registry.publish(world.tracking_uri, world.folder / "saved" / model, model=model)
+    settings = Settings(work_dir=world.folder, lakehouse=LakehouseSettings(buckets=2))
+    offer(settings)
+    version = assemble(settings).wrote["version"]
+    world.until(lambda: world.ask("GET", PAGE), lambda answer: answer["model"] == "cascade")
+    champion = Tracking(world.tracking_uri).alias("cascade", "champion")
+    assert champion is not None
+    assert champion.version == version
+    world.versions["cascade"] = str(version)
+    with Tracking(world.tracking_uri).fetched(champion) as folder:
+        made = load_cascade(folder)
+    # It was assembled without popularity; the store has some, of one title, as it was written there.
+    known = {"daily_unique_viewers": 100.0, "completion_rate": 0.75, "trending_velocity": 1.5}
+    numbers = {"title-05": {f"content_popularity__{name}": value for name, value in known.items()}}
+    return world, Cascade(made.catalogue.as_of_now(numbers), made.config, made.retrieval, made.content, made.ranker)
+
+
+def offer(settings: Settings) -> None:
+    """A catalogue of the platform's titles, of which one was withdrawn, each of one genre."""
+    rows = [
+        {
+            "event_id": f"offer-{name}",
+            "event_timestamp": platform.WATERMARK_MS - platform.HOUR_MS,
+            "content_id": name,
+            "title": f"The {name}",
+            "content_type": "vod",
+            "genres": [GENRES[place % len(GENRES)]],
+            "is_available": name != "title-19",
+        }
+        for place, name in enumerate(platform.TITLES)
+    ]
+    table = Lakehouse.open(settings).table(tables.silver_titles())
+    commit_files(
+        table, write_files(TableFiles.of(table), pa.Table.from_pylist(rows, tables.silver_titles().schema)), {}
+    )
+
+
+def test_a_cascade_that_cannot_be_loaded_leaves_the_recommender_to_answer_and_says_so(world: World) -> None:
+    broken = world.folder / "saved" / "broken"
+    broken.mkdir()
+    registry.publish_folder(world.tracking_uri, broken, "cascade", "models.cascade.pyfunc")
+    answer = world.until(lambda: world.ask("GET", PAGE), lambda answer: answer["degraded"])
+    assert (answer["source"], answer["model"], answer["reason"]) == ("model", "recommendation", "model_unavailable")
+    assert answer["model_version"] == world.versions["recommendation"]
+    assert "cannot be loaded" in world.served("cascade")["problems"]["champion"]
+    registry.withdraw(world.tracking_uri, model="cascade")
+    answer = world.until(lambda: world.ask("GET", PAGE), lambda answer: not answer["degraded"])
+    assert (answer["model"], answer["reason"], answer["parts"]) == ("recommendation", None, {})
+
+
+def test_the_cascade_answers_by_what_is_known_of_the_viewer(cascade: tuple[World, Cascade]) -> None:
+    world, made = cascade
+    answer = world.ask("GET", f"{PAGE}&k=6&session_id={platform.SESSION}")
+    assert (answer["source"], answer["reason"], answer["degraded"]) == ("model", None, False)
+    assert (answer["model"], answer["model_version"]) == ("cascade", world.versions["cascade"])
+    assert answer["parts"] == {
+        "retrieval": f"recommendation {world.versions['recommendation']}", "content": "content 1", "ranker": "ranker 1",
+    }  # fmt: skip
+    assert answer["done_without"] == []
+    # What is known, asked for one by one, in the ranker's columns; of the session, as it was written.
+    features: dict[str, Any] = {}
+    for group in ("user_viewing_history", "user_interaction_signals"):
+        known = world.ask("GET", f"/v1/features?group={group}&profile_id=profile-adult")["values"]
+        features |= {f"{group}_by_profile_id__{name}": value for name, value in known.items()}
+    session = {"time_of_day": 11, "day_of_week": 0, "session_number_today": 2}
+    features |= {f"session_context__{name}": value for name, value in session.items()}
+    features = {name: list(one.items()) if isinstance(one, dict) else one for name, one in features.items()}
+    assert dict(features["user_interaction_signals_by_profile_id__genre_click_distribution"]) == {
+        "drama": 0.5, "horror": 0.5,
+    }  # fmt: skip
+    (page,) = made.recommend([Asked(platform.ADULT_HISTORY, features)], 6)
+    assert [(one["content_id"], one["score"]) for one in answer["items"]] == [
+        (name, pytest.approx(score)) for name, score in page.titles
+    ]
+    (unknown,) = made.recommend([Asked(platform.ADULT_HISTORY)], 6)
+    assert page.titles != unknown.titles, "what is known of the viewer counts"
+    shown = [one["content_id"] for one in answer["items"]]
+    assert not {"title-19", *platform.ADULT_HISTORY} & set(shown), "neither withdrawn nor finished"
+    assert answer["items"][0]["title"] == f"The {shown[0]}"
+
+
+@pytest.mark.parametrize(
+    ("profile", "reason", "audience"),
+    [
+        ("profile-kid", "kids_profile", "kids"),
+        ("profile-refused", "consent_refused", "all"),
+        ("profile-unasked", "consent_unknown", "all"),
+        ("profile-undescribed", "unknown_viewer", "all"),
+        ("profile-new", "no_history", "all"),
+    ],
+)
+def test_whom_the_cascade_may_not_be_asked_about_gets_popular_titles(
+    cascade: tuple[World, Cascade], profile: str, reason: str, audience: str
+) -> None:
+    world, _ = cascade
+    answer = world.ask("GET", f"/v1/recommendations?profile_id={profile}&session_id={platform.SESSION}")
+    assert (answer["source"], answer["reason"], answer["audience"]) == ("popular", reason, audience)
+    assert (answer["model"], answer["parts"], answer["degraded"]) == (None, {}, False)
+
+
+def test_the_cascade_is_listed_with_its_parts_and_logged(cascade: tuple[World, Cascade]) -> None:
+    world, _ = cascade
+    (version,) = world.served("cascade")["versions"]
+    assert (version["version"], sorted(version["parts"])) == (
+        world.versions["cascade"], ["content", "ranker", "retrieval"],
+    )  # fmt: skip
+    answer = world.ask("GET", f"{PAGE}&k=7")
+    logged = world.until(
+        lambda: [row for row in world.logged() if row["model"] == "cascade" and len(row["prediction"]["titles"]) == 7],
+        lambda rows: rows != [],
+    )
+    assert logged[0]["prediction"]["titles"] == [one["content_id"] for one in answer["items"]]
+    assert logged[0]["model_version"] == world.versions["cascade"]
+
+
+def test_without_the_cascade_the_recommender_answers(cascade: tuple[World, Cascade]) -> None:
+    world, _ = cascade
+    registry.withdraw(world.tracking_uri, model="cascade")
+    answer = world.until(lambda: world.ask("GET", PAGE), lambda answer: answer["model"] == "recommendation")
+    assert (answer["model_version"], answer["degraded"]) == (world.versions["recommendation"], False)
+    registry.give(world.tracking_uri, world.versions["cascade"], model="cascade")
+    world.until(lambda: world.ask("GET", PAGE), lambda answer: answer["model"] == "cascade")

@@ -24,7 +24,7 @@ def written(folder: Path, text: str) -> Path:
 def test_two_addresses_are_enough(tmp_path: Path) -> None:
     settings = load_settings(written(tmp_path, json.dumps(LEAST)))
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
-    assert settings.models == ("recommendation", "churn", "cdn", "anomaly")
+    assert settings.models == ("cascade", "recommendation", "churn", "cdn", "anomaly")
     assert settings.store_budget_ms == 50
     with pytest.raises(ValidationError):
         settings.port = 1  # type: ignore[misc]
