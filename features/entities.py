@@ -33,6 +33,7 @@ ENTITIES: tuple[Entity, ...] = (
     Entity("session_id", ("session_id",), True, "One run of the app."),
     Entity("content_id", ("content_id",), False, "Title, episode or channel of the catalogue."),
     Entity("channel_id", ("channel_id",), False, "Live channel."),
+    Entity("platform", ("platform",), False, "Software platform of the client, such as android_tv."),
     Entity("cdn_region", ("cdn", "region"), False, "Delivery network in a country."),
 )
 

@@ -77,7 +77,7 @@ def pack(
     is_tiled = group.cadence is Cadence.EVENT
     order = np.lexsort((milliseconds(rows[TILE_START if is_tiled else EVENT_TIME]), owners))
     rows, owners = rows.take(pa.array(order)), owners[order]
-    kept = _reachable(group, rows, owners) if is_tiled else run_ends(owners)
+    kept = reachable(group, rows, owners) if is_tiled else run_ends(owners)
     stored, owners = rows.take(pa.array(kept)).combine_chunks(), owners[kept]
     if is_tiled:
         values = _pack_tiles(group, len(names), owners, stored, valued_from_ms)
@@ -178,8 +178,11 @@ def _stored_schema(group: FeatureGroup) -> pa.Schema:
     return schema.remove(schema.get_field_index(entity))
 
 
-def _reachable(group: FeatureGroup, rows: pa.Table, owners: Int64s) -> Int64s:
-    """Tiles that lie in some window of an instant at or after their entity's last event."""
+def reachable(group: FeatureGroup, rows: pa.Table, owners: Int64s) -> Int64s:
+    """Places of the tiles that lie in some window of an instant at or after the last event of whom they are of.
+
+    `rows` needs `tile_ms`, `tile_start` and `last_event_timestamp`; `owners` [n] are ascending.
+    """
     firsts = run_starts(owners)
     newest_ms = np.maximum.reduceat(milliseconds(rows[LAST_EVENT]), firsts) if len(firsts) else firsts
     valued_ms = valued_at_ms(newest_ms, group.cadence, group.delay)[run_of_row(firsts, len(owners))]

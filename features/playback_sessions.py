@@ -8,6 +8,8 @@ A `chain` brings playbacks together whose events decide on each other (two runs 
 gap that a late event may fill): whoever updates sessions makes all of a chain anew.
 """
 
+from collections.abc import Sequence
+
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -66,12 +68,25 @@ def playback_sessions(events: pa.Table) -> pa.Table:
 
     Raises LogError when a column is missing.
     """
-    require_columns(events, EVENT_COLUMNS, "the playback table")
-    frame = pl.DataFrame(events.select(EVENT_COLUMNS).append_column("chain", chains(events)))
-    frame = in_playbacks(frame.with_columns(pl.col("event_timestamp").dt.cast_time_unit("ms")))
+    sessions = sessions_in(in_chains(events, EVENT_COLUMNS)).with_columns(
+        pl.col("first_event_at").min().over("chain").alias("chain_first_at"),
+        pl.col("last_event_at").max().over("chain").alias("chain_last_at"),
+    )
+    return sessions.drop("playback").sort("chain", "first_event_at").to_arrow()
+
+
+def in_chains(events: pa.Table, columns: Sequence[str]) -> pl.DataFrame:
+    """Events `in_playbacks`, with these columns and `chain`. Raises LogError when a column is missing."""
+    require_columns(events, columns, "the playback table")
+    frame = pl.DataFrame(events.select(columns).append_column("chain", chains(events)))
+    return in_playbacks(frame.with_columns(pl.col("event_timestamp").dt.cast_time_unit("ms")))
+
+
+def sessions_in(frame: pl.DataFrame) -> pl.DataFrame:
+    """One row a `playback` of `in_chains`, in their order; without what is said of the whole chain."""
     said = playing(frame).select("event_id", "playback", "watch_ms", "is_start", "is_stop")
     seen = frame.join(said, on=["event_id", "playback"], how="left", maintain_order="left")
-    sessions = seen.group_by("playback", maintain_order=True).agg(
+    return seen.group_by("playback", maintain_order=True).agg(
         pl.col("chain").first(),
         *(pl.col(name).drop_nulls().first() for name in _TOLD_ONCE),
         pl.col("event_timestamp").first().alias("first_event_at"),
@@ -89,11 +104,6 @@ def playback_sessions(events: pa.Table) -> pa.Table:
         _count("playback.error").alias("error_count"),
         pl.col("error_category").drop_nulls().last(),
     )
-    sessions = sessions.with_columns(
-        pl.col("first_event_at").min().over("chain").alias("chain_first_at"),
-        pl.col("last_event_at").max().over("chain").alias("chain_last_at"),
-    )
-    return sessions.drop("playback").sort("chain", "first_event_at").to_arrow()
 
 
 def _count(event_name: str) -> pl.Expr:

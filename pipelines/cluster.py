@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -102,6 +103,13 @@ def join_cluster() -> None:
     joining: dict[str, Any] = {"address": address, "runtime_env": travelling_code()} if address else local
     with not_counted(), _as_cluster_errors(settings), _own_signals_kept():
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **joining)
+
+
+def logs_folder() -> Path:
+    """Where Ray logs on this machine."""
+    join_cluster()
+    node: Any = ray._private.worker._global_node  # Ray says it nowhere else
+    return Path(node.get_logs_dir_path())
 
 
 def travelling_code() -> dict[str, Any]:

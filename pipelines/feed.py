@@ -9,11 +9,10 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pipelines.contract.events import Contract, load_contract
-from pipelines.contract.registry import open_registry
+from pipelines.contract.events import load_contract
 from pipelines.event_batch import EventBatch
 from pipelines.kafka.log import bootstrap_servers
-from pipelines.kafka.produce import Producer, ensure_topics
+from pipelines.kafka.produce import open_producer
 from pipelines.movielens import events, read_movielens
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
@@ -46,7 +45,7 @@ def feed_traffic(settings: Settings, config: TrafficConfig, on_progress: OnProgr
     """Send the platform's mix of events; what a pipeline must arrive at goes to `{work_dir}/traffic.json`."""
     contract = load_contract(settings.schemas)
     traffic = Traffic(config, contract)
-    with timed("traffic") as report, _producer(settings, contract) as producer:
+    with timed("traffic") as report, open_producer(settings, contract, contract.topics) as producer:
         report.read = {"events": config.events, "seed": config.seed, "people": config.people}
         sent = 0
         for batch in traffic:
@@ -64,7 +63,8 @@ def feed_traffic(settings: Settings, config: TrafficConfig, on_progress: OnProgr
 
 def _feed(settings: Settings, batches: Iterable[EventBatch], report: StationReport, on_progress: OnProgress) -> None:
     sent: dict[str, int] = {}
-    with _producer(settings, load_contract(settings.schemas)) as producer:
+    contract = load_contract(settings.schemas)
+    with open_producer(settings, contract, contract.topics) as producer:
         for batch in batches:
             for name, table in batch.tables.items():
                 producer.produce(name, table)
@@ -75,12 +75,3 @@ def _feed(settings: Settings, batches: Iterable[EventBatch], report: StationRepo
             on_progress(batch.events + len(batch.rubbish))
     report.did = {"kafka": bootstrap_servers(settings)}
     report.wrote = {"messages": sum(sent.values()), **dict(sorted(sent.items()))}
-
-
-def _producer(settings: Settings, contract: Contract) -> Producer:
-    """A producer into topics that are all there."""
-    bootstrap = bootstrap_servers(settings)
-    timeout_s, client = settings.kafka.timeout_s, settings.kafka.client
-    ensure_topics(bootstrap, contract.topics, settings.kafka.partitions, timeout_s=timeout_s, client=client)
-    registry = open_registry(settings.registry_location)
-    return Producer(bootstrap, contract, registry, timeout_s=timeout_s, client=client)

@@ -32,17 +32,15 @@ from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.inventory import LiveFile, inventory
 from pipelines.lakehouse.orphans import remove_orphans
 from pipelines.lakehouse.readers import Readers
-from pipelines.lakehouse.retention import cutoff_ms, outdated
+from pipelines.lakehouse.retention import DAY_MS, cutoff_ms, outdated
 from pipelines.lakehouse.scans import appended_files
 from pipelines.lakehouse.tables import AUDIT
 from pipelines.lineage import UnknownTableError
-from pipelines.privacy import predictions
+from pipelines.privacy import predictions, streamed
 from pipelines.privacy.erase import erase, is_due
-from pipelines.privacy.late_children import found_late, strip_late_children
+from pipelines.privacy.late_children import strip_late_children
 from pipelines.report import StationReport, add_counts, timed
-from pipelines.secrets import pseudonymizer
 from pipelines.settings import Settings
-from pipelines.viewing import KnownPeople
 
 REWRITTEN_PER_COMMIT = 64
 # Every run leaves two small files there, this one too: putting so few together would never come to an end.
@@ -71,9 +69,9 @@ def maintain(
             }
             run.erasures = newest_mark(lakehouse.catalog)  # nothing was read before
         if not tables:
-            stripped = strip_late_children(lakehouse, pseudonymizer(settings), run, int(time.time() * 1000))
-            report.did |= {f"{name}: rows of children found late, stripped": rows for name, rows in stripped.items()}
-            report.did |= _keep_predictions(settings, lakehouse)
+            report.did |= strip_late_children(settings, lakehouse, run, int(time.time() * 1000))
+            report.did |= _keep_predictions(settings)
+            report.did |= _keep_checkpoint(settings)
         readers = Readers.of(lakehouse, settings.work_dir)
         chosen = list(tables) or known
         for done, name in enumerate(chosen):
@@ -87,22 +85,23 @@ def maintain(
     return report
 
 
-def _keep_predictions(settings: Settings, lakehouse: Lakehouse) -> dict[str, int]:
-    """Of what models answered: rows about children found late go, days past their retention; one file a day is left."""
+def _keep_predictions(settings: Settings) -> dict[str, int]:
+    """Of what models answered: days past their retention go; of each other one file is left."""
     folder = settings.predictions_folder
     if not folder.exists():
         return {}
-    children = found_late(KnownPeople.now(lakehouse).known)
-    stripped = predictions.strip(folder, children) if children.profile_ids else 0
     days = settings.serving.predictions.retention_days
     expired = predictions.expire(folder, days, int(time.time() * 1000))
     fewer = predictions.put_together(folder, datetime.now(UTC).date())
-    did = {
-        "rows of children found late, deleted": stripped,
-        "rows past their retention": expired,
-        "files put together": fewer,
-    }
+    did = {"rows past their retention": expired, "files put together": fewer}
     return {f"predictions: {what}": count for what, count in did.items() if count}
+
+
+def _keep_checkpoint(settings: Settings) -> dict[str, int]:
+    """The stream's rows are silver's: a checkpoint that nobody went on from does not keep them any longer than that."""
+    before_ms = int(time.time() * 1000 - settings.lakehouse.silver_retention_days * DAY_MS)
+    gone = streamed.expire(settings.stream_folder, before_ms)
+    return {"stream: files of a checkpoint past its retention, deleted": gone} if gone else {}
 
 
 @dataclass

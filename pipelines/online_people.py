@@ -84,6 +84,12 @@ def a_stream_is_running(store: OnlineStore) -> bool:
     return bool(state.get("is_running")) and time.time() * 1000 - state["at_ms"] < STREAM_SILENT_MS
 
 
+def stream_knows_erasures(store: OnlineStore, mark: str) -> bool:
+    """Whether no stream is running that goes by what was before this mark (`lakehouse.erasures`)."""
+    (said,) = store.get_many("meta", [STREAM])
+    return not a_stream_is_running(store) or (said is not None and json.loads(said).get("erasures") == mark)
+
+
 def is_made(url: str) -> bool:
     """Whether there is a store to open: an embedded one that is not there would be made by that."""
     return not url.startswith("lmdb://") or Path(url.removeprefix("lmdb://")).exists()

@@ -179,6 +179,7 @@ def _fill(report: StationReport, planned: News, counts: Mapping[str, int], descr
     snapshots = len({file.snapshot_id for file in planned.files})
     report.read = {"snapshots": snapshots, "messages": counts.get("messages", 0)}
     report.did = {f"dropped: {reason}": n for reason, n in of("dropped ").items()}
+    report.did |= {f"restricted: {reason}": n for reason, n in of("restricted ").items()}
     report.did |= {f"set aside: {reason}": n for reason, n in of("quarantined ").items()}
     report.did |= {f"admitted: {event}": n for event, n in of("event ").items()}
     gone, written = rows_changed(planned.changes)

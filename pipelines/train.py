@@ -18,13 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import ray
-import ray.data
 import ray.train
-from ray.data.datasource.partitioning import Partitioning, PartitionStyle
 
-from models.errors import EmptyTrainingSetError, ModelError, TrainingSetError
+from models.errors import ModelError
 from models.task import Library, Task, load_task
 from models.training_set import Manifest, read_manifest
 from pipelines.cluster import join_cluster
@@ -32,9 +29,10 @@ from pipelines.errors import ReelError
 from pipelines.plots import learning_curve
 from pipelines.report import StationReport, timed
 from pipelines.signature import mlflow_signature
+from pipelines.splits import require_splits
 from pipelines.tracking import Tracking
 from pipelines.train_epochs import RecordEpochs, recorded_epochs
-from pipelines.train_worker import LEARNT_SPLITS, MODEL_FOLDER, ROWS, Outcome, train_worker
+from pipelines.train_worker import MODEL_FOLDER, Outcome, train_worker
 from pipelines.version import code_version
 
 CHECKPOINTS_KEPT = 2
@@ -218,6 +216,7 @@ def _fit(training: Training) -> tuple[Outcome, ray.train.Checkpoint]:
         ModelError: whatever a worker foresaw.
         TrainingFailedError: workers died again and again.
     """
+    require_splits(training.task, training.manifest, training.training_set)
     _mend(training.folder)
     join_cluster()
     for name, value in _RAY_TRAIN.items():
@@ -235,8 +234,6 @@ def _fit(training: Training) -> tuple[Outcome, ray.train.Checkpoint]:
             "training_set": str(training.training_set),
             "older_checkpoints": [str(path) for path in sorted(training.folder.glob("checkpoint_*"), reverse=True)],
         },
-        datasets={ROWS: _dataset(training)},
-        dataset_config=ray.train.DataConfig(datasets_to_split=[]),
         scaling_config=ray.train.ScalingConfig(
             num_workers=training.workers, use_gpu=training.use_gpu, resources_per_worker=_share(training)
         ),
@@ -276,35 +273,10 @@ def _trainer_of(library: Library) -> Any:
     return TorchTrainer
 
 
-def _dataset(training: Training) -> ray.data.Dataset:
-    """The rows to learn from and to choose by, the columns the task reads, and `split`.
-
-    One Dataset for both splits: what costs is starting a read, not its rows.
-
-    Raises:
-        TrainingSetError: a split has no row, or a column is missing.
-    """
-    columns, paths = training.task.columns, []
-    for split in LEARNT_SPLITS:
-        files = sorted((training.training_set / f"split={split}").glob("*.parquet"))
-        if not files or training.manifest.rows[split] == 0:
-            raise EmptyTrainingSetError(split)
-        received = pq.read_schema(files[0]).names
-        missing = [name for name in columns if name not in received]
-        if missing:
-            raise TrainingSetError(f"{files[0]} lacks the columns {', '.join(missing)}; received {', '.join(received)}")
-        paths += [str(path) for path in files]
-    by_split = Partitioning(PartitionStyle.HIVE)  # the folder says which split a row is of
-    dataset = ray.data.read_parquet(paths, partitioning=by_split).select_columns([*columns, "split"])
-    dataset.context.enable_progress_bars = False
-    return dataset
-
-
 def _share(training: Training) -> dict[str, float]:
-    """What one worker reserves: at most one CPU, and never the last one, which Ray Data needs to read."""
+    """What one worker reserves: at most one CPU."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    spare = resources.get("CPU", 1) - 1
-    share = {"CPU": min(1.0, spare / training.workers)}
+    share = {"CPU": min(1.0, resources.get("CPU", 1) / training.workers)}
     return {**share, "GPU": 1} if training.use_gpu else share
 
 

@@ -1,6 +1,6 @@
 """What one Ray Train worker does: read the training set, go on from the last checkpoint, take epochs until done.
 
-Input     the train and validation splits as one Ray Dataset, a task's name and configuration
+Input     a training set's train and validation splits, a task's name and configuration
 Does      epochs of `models.NAME`, each reported with its metrics
 Output    after every epoch a checkpoint: `state.pt` to go on from, and `model/`, the best model so far
 """
@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray.train
 import ray.train.torch
 import torch
 
 from models.errors import ModelError
-from models.task import Library, Place, Training, load_task
+from models.task import Library, Place, Task, Training, load_task
 from models.training_set import read_manifest
+from pipelines.splits import read_splits
 
-ROWS, LEARNT_SPLITS = "rows", ("train", "validation")
 STATE_FILE, MODEL_FOLDER = "state.pt", "model"
 
 
@@ -55,9 +54,10 @@ def train_worker(order: dict[str, Any]) -> Outcome | ModelError:
     """
     began = time.perf_counter()
     try:
-        rows = _rows()
+        task = load_task(order["model"])
+        train, validation = read_splits(task, Path(order["training_set"]))
         waited_s = time.perf_counter() - began
-        training = _start(order, rows)
+        training = _start(task, order, train, validation)
         resumed_from = _resume(training, order["older_checkpoints"])
         while not training.done:
             _report(training, training.epoch())
@@ -67,15 +67,8 @@ def train_worker(order: dict[str, Any]) -> Outcome | ModelError:
         return error
 
 
-def _rows() -> pa.Table:
-    """All rows, on every worker: see `models.recommendation.training` for why."""
-    batches = ray.train.get_dataset_shard(ROWS).iter_batches(batch_size=None, batch_format="pyarrow")
-    return pa.concat_tables(batches, promote_options="default")
-
-
-def _start(order: dict[str, Any], rows: pa.Table) -> Training:
+def _start(task: Task, order: dict[str, Any], train: pa.Table, validation: pa.Table) -> Training:
     context = ray.train.get_context()
-    task = load_task(order["model"])
     # Ray gives a worker one thread per CPU it reserves; while workers train, no one else uses this node's CPUs.
     threads = max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size())
     torch.set_num_threads(threads)
@@ -87,7 +80,6 @@ def _start(order: dict[str, Any], rows: pa.Table) -> Training:
         _network(task.library, context.get_world_size()),
     )
     manifest = read_manifest(Path(order["training_set"]), task.needs)
-    train, validation = (rows.filter(pc.equal(rows["split"], split)) for split in LEARNT_SPLITS)
     return task.start(task.configure(order["configuration"]), manifest, train, validation, place)
 
 

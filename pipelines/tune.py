@@ -17,14 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import yaml
 from ray import tune as ray_tune
 from ray.tune.schedulers import ASHAScheduler
 
-from models.errors import EmptyTrainingSetError, ModelError, TrainingSetError
+from models.errors import ModelError
 from models.search import configurations
 from models.task import Place, Task, Training, load_task
 from models.training_set import Manifest, read_manifest
@@ -32,9 +30,10 @@ from pipelines.cluster import join_cluster
 from pipelines.errors import ReelError, UsageError
 from pipelines.quality.output import write_whole
 from pipelines.report import StationReport, timed
+from pipelines.splits import read_splits, require_splits
 from pipelines.tracking import Tracking
 from pipelines.train import require_purpose
-from pipelines.train_worker import LEARNT_SPLITS, STATE_FILE
+from pipelines.train_worker import STATE_FILE
 from pipelines.tune_records import (
     DONE,
     FAILURE,
@@ -152,7 +151,7 @@ def _planned(
         task.configure(one)
     manifest = read_manifest(training_set, task.needs)
     require_purpose(task, manifest)
-    read_splits(task, training_set)
+    require_splits(task, manifest, training_set)
     return Tuning(task, training_set.resolve(), tried, _name(task, manifest, tried), storage.resolve()), manifest
 
 
@@ -178,28 +177,6 @@ def _conclude(
         report.did |= {"with the configuration begun with": trials[0].figure}
     report.did |= {f"best {key}": best.configuration[key] for key in sorted(tuning.task.search_space)}
     report.wrote = {"best": str(best_file), "run": run_id}
-
-
-def read_splits(task: Task, training_set: Path) -> tuple[pa.Table, pa.Table]:
-    """Train and validation rows, the columns that the task reads.
-
-    Raises:
-        EmptyTrainingSetError: a split has no row.
-        TrainingSetError: a column is missing.
-    """
-    tables = []
-    for split in LEARNT_SPLITS:
-        files = sorted((training_set / f"split={split}").glob("*.parquet"))
-        if not files:
-            raise EmptyTrainingSetError(split)
-        missing = sorted(set(task.columns) - set(pq.read_schema(files[0]).names))
-        if missing:
-            raise TrainingSetError(f"{files[0]} lacks the columns {', '.join(missing)}")
-        tables.append(
-            pa.concat_tables(pq.read_table(path, columns=list(task.columns), partitioning=None) for path in files)
-        )
-    train, validation = tables
-    return train, validation
 
 
 def _name(task: Task, manifest: Manifest, tried: Sequence[Mapping[str, Any]]) -> str:

@@ -2,7 +2,9 @@
 
 1. the model                 of what it was trained on, tune-ins of a channel by the hour
 2. the seasonal baseline     of every other metric, and where the model is missing or too slow (`degraded` then): what
-                             the hour of the week expects, by the values that are sent (`models.anomaly.baseline`)
+                             the hour of the week expects, by the values that are sent (`models.anomaly.baseline`); of
+                             tune-ins, if those are too few, by what the online store has of the channel's 30 days,
+                             which `reel stream` keeps up to the last second
 
 A value is told as the watcher tells it: from a score on that about one value a day reaches where nothing changes, the
 more severe the farther outside the band (`models.anomaly.watcher`). It is about nobody, so nobody is asked for consent.
@@ -23,14 +25,17 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, Field
 
-from models.anomaly.baseline import Expected, baseline_of
+from features.groups.channel_load import CHANNEL_LOAD
+from models.anomaly.baseline import Expected, baseline_of, baseline_of_slots
 from models.anomaly.watcher import WatchConfig, severity_of
+from serving import feature_values as online
 from serving.access import Access
-from serving.errors import ModelUnavailableError
+from serving.errors import ModelUnavailableError, StoreUnavailableError
 from serving.hosting.questions import Forecast, Next
 from serving.predicting import ExperimentArm, Logged, Predicted, Predicting
 from serving.problems import ProblemError, responses
 from serving.reasons import Reason
+from serving.store_reader import StoreReader
 from serving.tokens import Scope
 
 MODEL = "anomaly"
@@ -109,6 +114,7 @@ class Detecting:
     """Answers from the model, or from the baseline of what is sent."""
 
     predicting: Predicting
+    store: StoreReader
     deadline_ms: int
 
     async def answer(self, asked: AnomalyQuestion) -> Anomaly:
@@ -123,7 +129,24 @@ class Detecting:
                 self.predicting.record(predicted, None, partial(_logged, asked))
                 return _answered(asked, _of_model(asked, predicted.answer), predicted, None)
         judged = await asyncio.to_thread(_by_baseline, asked)
+        if judged is None and _is_learnt(asked):
+            judged = await self._by_stored(asked)
         return _answered(asked, judged, None, failure)
+
+    async def _by_stored(self, asked: AnomalyQuestion) -> _Judged | None:
+        """By what is online of the channel; None where that is nothing, or nobody can tell."""
+        channel, newest = asked.segment.channel, asked.values[-1]
+        name = CHANNEL_LOAD.stored_as("channel_id")
+        try:
+            packed = await self.store.read(lambda store: store.get_many(name, [channel] if channel else []))
+            found = online.columns(CHANNEL_LOAD, packed, _ms(newest.at) + CHANNEL_LOAD.delay)
+        except StoreUnavailableError:
+            return None
+        (counts,) = found.columns["tune_ins_by_hour"] or [None]
+        if counts is None:
+            return None
+        expected = baseline_of_slots(counts, _ms(newest.at)).expected(_ms(newest.at))
+        return None if expected is None else _judged(newest.value, expected, WatchConfig(step_ms=_HOUR_MS))
 
 
 def _is_learnt(asked: AnomalyQuestion) -> bool:
@@ -153,10 +176,13 @@ def _by_baseline(asked: AnomalyQuestion) -> _Judged | None:
     expected = baseline_of(before).expected(newest[0])
     if expected is None:
         return None
-    config = WatchConfig(step_ms=_step_ms([at_ms for at_ms, _ in before] + [newest[0]]))
-    score = expected.surprise(newest[1])
+    return _judged(newest[1], expected, WatchConfig(step_ms=_step_ms([at_ms for at_ms, _ in before] + [newest[0]])))
+
+
+def _judged(value: float, expected: Expected, config: WatchConfig) -> _Judged:
+    score = expected.surprise(value)
     low, high = expected.band(config.band_deviations)
-    return _Judged(expected.value, low, high, score, _severity(newest[1], expected, score, config))
+    return _Judged(expected.value, low, high, score, _severity(value, expected, score, config))
 
 
 def _severity(value: float, expected: Expected, score: float, config: WatchConfig) -> Severity:

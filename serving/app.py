@@ -127,7 +127,7 @@ class Ingress:
         scoring = ChurnScoring(self._store, lookup, gate, predicting, settings.churn_bands, settings.deadline_ms)
         api.include_router(churn_routes(scoring, settings, access))
         api.include_router(cdn_routes(Routing(self._store, predicting, self._pseudonymizer, settings), access))
-        api.include_router(anomaly_routes(Detecting(predicting, settings.deadline_ms), access))
+        api.include_router(anomaly_routes(Detecting(predicting, self._store, settings.deadline_ms), access))
         api.include_router(model_routes(Models(predicting.client, self._log, settings), access))
 
     async def check_health(self) -> None:

@@ -30,7 +30,7 @@ from serving.store_reader import StoreReader, read_as_of_ms
 from serving.tokens import Scope
 from serving.watch import measures
 
-Entity = Literal["user_id", "profile_id", "content_id", "channel_id", "cdn_region"]
+Entity = Literal["user_id", "profile_id", "content_id", "channel_id", "platform", "cdn_region"]
 """What can be asked about. Of a session nobody can tell here whose it is, so it cannot be asked for consent."""
 
 
@@ -245,11 +245,14 @@ def feature_routes(lookup: FeatureLookup, settings: ServingSettings, access: Acc
         profile_id: Id | None = None,
         content_id: Id | None = None,
         channel_id: Id | None = None,
+        platform: Annotated[Id | None, Query(examples=["android_tv"])] = None,
         cdn_region: Annotated[Id | None, Query(examples=["akamai/GB"])] = None,
         purpose: Purpose = Purpose.PERSONALIZATION,
         market: Market = None,
     ) -> OneKeyAnswer:
-        """Exactly one of user_id, profile_id, content_id, channel_id and cdn_region, plain: people's are hashed here.
+        """Exactly one of user_id, profile_id, content_id, channel_id, platform and cdn_region, plain.
+
+        People's are hashed here.
 
         An unknown key is an answer, not an error: `found` is false and every value null. So is a person who
         does not allow the purpose: `reason` says so, and no value is read.
@@ -259,6 +262,7 @@ def feature_routes(lookup: FeatureLookup, settings: ServingSettings, access: Acc
             "profile_id": profile_id,
             "content_id": content_id,
             "channel_id": channel_id,
+            "platform": platform,
             "cdn_region": cdn_region,
         }
         given = {name: key for name, key in named.items() if key is not None}

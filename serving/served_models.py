@@ -59,7 +59,7 @@ SERVED = {
             "/v1/anomalies",
             Scope.ANOMALIES,
             None,
-            "the seasonal baseline of the values that are sent",
+            "the seasonal baseline of the values that are sent, else of what is online of the channel",
         ),
     )
 }

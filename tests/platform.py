@@ -93,7 +93,7 @@ def event(name: str, at_ms: int, person: str | None = "ann", **columns: Any) -> 
     if person is not None:
         row |= {"user_id": person, "profile_id": f"{person}-p"}
     if is_client:
-        row |= {"session_id": f"{person}-session", "device_id": f"{person}-device"}
+        row |= {"session_id": f"{person}-session", "device_id": f"{person}-device", "platform": "web"}
         row |= dict.fromkeys(("consent_analytics", "consent_personalization", "consent_ad_targeting"), True)
     return row | columns
 

@@ -2,8 +2,10 @@
 
 from features.declarations import FeatureGroup
 from features.errors import UnknownGroupError
+from features.groups.channel_load import CHANNEL_LOAD
 from features.groups.channel_performance import CHANNEL_PERFORMANCE
 from features.groups.churn_signals import CHURN_SIGNALS
+from features.groups.concurrent_viewers import CONCURRENT_VIEWERS
 from features.groups.content_engagement import CONTENT_ENGAGEMENT
 from features.groups.content_popularity import CONTENT_POPULARITY
 from features.groups.qoe_signals import QOE_SIGNALS
@@ -21,6 +23,8 @@ GROUPS: tuple[FeatureGroup, ...] = (
     QOE_SIGNALS,
     SESSION_CONTEXT,
     CHURN_SIGNALS,
+    CONCURRENT_VIEWERS,
+    CHANNEL_LOAD,
 )
 
 

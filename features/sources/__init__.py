@@ -10,9 +10,10 @@ from features.sources.engagement import ENGAGEMENT
 from features.sources.interactions import INTERACTIONS
 from features.sources.playback_quality import PLAYBACK_QUALITY
 from features.sources.sessions import SESSIONS
+from features.sources.watching import WATCHING
 
 SOURCES: tuple[Source, ...] = (
-    VIEWING_LOG, INTERACTIONS, ENGAGEMENT, CHANNELS, PLAYBACK_QUALITY, SESSIONS, ACCOUNT_SIGNALS,
+    VIEWING_LOG, INTERACTIONS, ENGAGEMENT, CHANNELS, PLAYBACK_QUALITY, SESSIONS, ACCOUNT_SIGNALS, WATCHING,
 )  # fmt: skip
 
 

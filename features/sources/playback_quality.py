@@ -21,7 +21,7 @@ from features.sources.session_quality import level, score
 
 _PLAYBACK = (*IDENTITY_COLUMNS, "user_id", "cdn", "geo_country", "market", "start_time_ms", "initial_bitrate_kbps",
              "bitrate_kbps", "new_bitrate_kbps", "rebuffer_duration_ms")  # fmt: skip
-_SCORE_UNIT = 1000
+SCORE_UNIT = 1000
 
 
 def playback_quality_log(playback: pa.Table) -> pa.Table:
@@ -34,7 +34,7 @@ def playback_quality_log(playback: pa.Table) -> pa.Table:
     """
     events = playing(in_playbacks(frame_of(playback, _PLAYBACK, "the playback table")))
     name = pl.col("event_name")
-    log = _scored(events).with_columns(
+    log = scored(events).with_columns(
         pl.col("cdn").forward_fill().over("playback"),
         pl.coalesce("geo_country", "market").alias("region"),
         pl.when("is_start").then("start_time_ms").alias("start_time_ms"),
@@ -46,8 +46,10 @@ def playback_quality_log(playback: pa.Table) -> pa.Table:
     return log_of([log.with_columns(pl.Series("cdn_region", key, pl.String))], PLAYBACK_QUALITY.schema)
 
 
-def _scored(events: pl.DataFrame) -> pl.DataFrame:
-    """The events with the `score` of their playback so far, in thousandths of a per cent, if something was watched."""
+def scored(events: pl.DataFrame) -> pl.DataFrame:
+    """Events that are `playing`, with the `score` of their playback so far, in thousandths of a per cent; null where
+    nothing was watched.
+    """
     bitrate = pl.coalesce("initial_bitrate_kbps", "bitrate_kbps", "new_bitrate_kbps")
     is_rebuffer = pl.col("event_name") == "playback.rebuffer"
     events = events.with_columns(level(bitrate).forward_fill().shift(1).over("playback").alias("_level"))
@@ -61,7 +63,7 @@ def _scored(events: pl.DataFrame) -> pl.DataFrame:
         _start_ms=pl.when("is_start").then("start_time_ms").forward_fill().over("playback"),
     )
     columns = ("_watched_ms", "_levels", "_squares", "_stalls", "_stalled_ms", "_start_ms")
-    whole = (score(*(pl.col(name) for name in columns)) * _SCORE_UNIT).round().cast(pl.Int64)
+    whole = (score(*(pl.col(name) for name in columns)) * SCORE_UNIT).round().cast(pl.Int64)
     return events.with_columns(
         pl.when((pl.col("watch_ms") > 0) & pl.col("_level").is_not_null()).then(whole).alias("score")
     )

@@ -14,8 +14,9 @@ most, so there are at most 721 of them, and a weekday's hour is in four or five.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from statistics import median
 from typing import Any
 
@@ -171,6 +172,18 @@ def baseline_of(values: Iterable[tuple[int, float]]) -> SeasonalBaseline:
     for at_ms, value in values:
         baseline.add(at_ms, value)
     return baseline
+
+
+def baseline_of_slots(counts: Sequence[float], at_ms: int) -> SeasonalBaseline:
+    """The baseline of a metric that is counted by the hour, of the 30 days before the hour of an instant.
+
+    `counts`: one value for each hour of 31 days, at the place of the hour's number since 1970 modulo their number. An
+    hour without anything is one of 0, from the first one on that has something.
+    """
+    now = at_ms // HOUR_MS
+    hours = [(hour, float(counts[hour % len(counts)])) for hour in range(now - _HOURS_KEPT, now)]
+    known = dropwhile(lambda one: one[1] == 0, hours)
+    return baseline_of((hour * HOUR_MS, count) for hour, count in known)
 
 
 def _expected(tiles: list[Tile], wider: list[Tile]) -> Expected:

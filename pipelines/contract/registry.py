@@ -7,10 +7,9 @@ refuse a schema that breaks the readers of the ones before it under the same sub
 from pathlib import Path
 from typing import Protocol
 
-from pipelines.contract.confluent_registry import ConfluentRegistry
 from pipelines.contract.file_registry import FileRegistry
 
-__all__ = ["ConfluentRegistry", "FileRegistry", "SchemaRegistry", "is_server", "open_registry"]
+__all__ = ["FileRegistry", "SchemaRegistry", "is_server", "open_registry"]
 
 
 class SchemaRegistry(Protocol):
@@ -53,4 +52,9 @@ def is_server(location: str | Path) -> bool:
 
 def open_registry(location: str | Path) -> SchemaRegistry:
     """Open the registry at an http(s) URL, else the one in the file of that path, made on first use."""
-    return ConfluentRegistry(str(location)) if is_server(location) else FileRegistry(Path(location))
+    if not is_server(location):
+        return FileRegistry(Path(location))
+    # Every station asks a registry, few of them a server: its client takes a third of a second to import.
+    from pipelines.contract.confluent_registry import ConfluentRegistry
+
+    return ConfluentRegistry(str(location))

@@ -18,12 +18,14 @@ from confluent_kafka.cimpl import NewTopic
 
 from pipelines.contract.codec import encode_in_chunks, wire_format
 from pipelines.contract.events import TIMESTAMP, Contract, EventSchema
-from pipelines.contract.registry import SchemaRegistry
+from pipelines.contract.registry import SchemaRegistry, open_registry
 from pipelines.event_batch import RubbishMessage
 from pipelines.kafka.embedded import EmbeddedLog
+from pipelines.kafka.log import bootstrap_servers
 from pipelines.kafka.message import Headers
 from pipelines.kafka.offsets import BrokerUnreachableError
 from pipelines.kafka.write import KafkaWriter
+from pipelines.settings import Settings
 
 DEFAULT_TIMEOUT_S = 10.0
 KEY_COLUMNS = ("profile_id", "user_id", "content_id")  # the first that is there: a viewer's events keep their order
@@ -121,6 +123,18 @@ class Producer:
                 self.flush()
         finally:
             self.close()
+
+
+def open_producer(settings: Settings, contract: Contract, topics: Sequence[str]) -> Producer:
+    """Into the log that is configured, in which these topics are made if they are missing.
+
+    Raises `NoBrokerError`, `BrokerUnreachableError`.
+    """
+    bootstrap = bootstrap_servers(settings)
+    timeout_s, client = settings.kafka.timeout_s, settings.kafka.client
+    ensure_topics(bootstrap, topics, settings.kafka.partitions, timeout_s=timeout_s, client=client)
+    registry = open_registry(settings.registry_location)
+    return Producer(bootstrap, contract, registry, timeout_s=timeout_s, client=client)
 
 
 def ensure_topics(

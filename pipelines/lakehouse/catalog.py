@@ -16,7 +16,6 @@ from pyiceberg.exceptions import (
 )
 from pyiceberg.table import Table
 from pyiceberg.transforms import parse_transform
-from sqlalchemy.exc import DBAPIError, OperationalError
 
 from pipelines.errors import ReelError
 from pipelines.lakehouse.tables import TableSpec
@@ -152,7 +151,7 @@ class Lakehouse:
 def _opened(properties: dict[str, str]) -> Catalog:
     try:
         return load_catalog("reel", **properties)
-    except DBAPIError as error:
+    except Exception as error:
         if "already exists" not in str(error):
             raise
         return load_catalog("reel", **properties)  # another run, which opened it at the same moment, made its tables
@@ -163,5 +162,13 @@ def _answering(table: str) -> Iterator[None]:
     """What goes wrong between here and the catalog or the files of its metadata, by its name."""
     try:
         yield
-    except (OSError, OperationalError, ServerError, ServiceUnavailableError) as error:
+    except _busy() as error:
         raise LakehouseBusyError(table, error) from None
+
+
+def _busy() -> tuple[type[Exception], ...]:
+    """What is raised where the catalog or the warehouse does not answer; looked up when something was raised."""
+    # Half a second to import, which tasks, that only read and write files, have no use for.
+    from sqlalchemy.exc import OperationalError
+
+    return OSError, OperationalError, ServerError, ServiceUnavailableError

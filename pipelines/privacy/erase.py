@@ -11,7 +11,8 @@ output  tombstones, and a signed receipt for each request
        rows of theirs are written anew without, in every snapshot of a table's history (`lakehouse.history`), the old
        ones deleted at once
     5. a new mark is set, and a pass made behind it, until one finds nothing: a run that began between two marks may
-       have copied rows that were still there
+       have copied rows that were still there. A stream that is running is waited for until it goes by that mark; what
+       it has put online meanwhile is deleted
     6. files that no table names and that hold rows of theirs are deleted: what crashed runs and compaction have left.
        Nothing can name them any more
     7. the models that learnt from their rows are looked up; the receipt is written
@@ -26,6 +27,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pyarrow as pa
 
@@ -52,6 +54,7 @@ from pipelines.privacy.person import Person
 from pipelines.privacy.receipts import Receipt
 from pipelines.privacy.requests import Request, Requests, ask, pending, record
 from pipelines.privacy.sealed import SealedWhose
+from pipelines.privacy.training_sets import Names
 from pipelines.privacy.whereabouts import tables_of_people
 from pipelines.processes import locked
 from pipelines.report import StationReport, add_counts, timed
@@ -113,6 +116,7 @@ class Erasing:
     signing_key: bytes = field(init=False, repr=False)
     began_ms: float = field(default_factory=lambda: time.time() * 1000)
     did: dict[str, int] = field(default_factory=dict)
+    predicted: dict[str, int] = field(default_factory=dict)  # logged answers that are gone, by request
 
     def __post_init__(self) -> None:
         self.lakehouse = Lakehouse.open(self.settings)
@@ -136,6 +140,8 @@ class Erasing:
             self._set_mark(requests.by_mark.values())
             if not self._pass(requests, looked, on_progress):
                 break
+        if online.once_the_stream_knows(self.settings, partial(newest_mark, self.lakehouse.catalog)):
+            self._out_of_what_is_asked(requests)
         self._remove_leftovers(requests)
         written = self._receipts(requests)
         forget(self.lakehouse, requests, self.made)
@@ -175,15 +181,21 @@ class Erasing:
             taken = erase_from(theirs[name], requests, looked.setdefault(name, Looked()), self.made)
             rows += self._count(name, taken)
             on_progress(done + 1, len(theirs))
-        in_sets = training_sets.erase(self.settings.work_dir, requests)
-        online_values = online.erase(self.settings, requests.person)
+        in_sets = training_sets.erase(self.settings.work_dir, Names.of(requests))
+        add_counts(self.did, {"rows of training sets": in_sets} if in_sets else {})
         in_stream = checkpoint.discard(self.settings.stream_folder)
         add_counts(self.did, {"files of the stream's checkpoint": in_stream} if in_stream else {})
-        predicted = predictions.erase(self.settings.predictions_folder, requests)
-        add_counts(self.did, {"rows of training sets": in_sets} if in_sets else {})
-        add_counts(self.did, {"online values": online_values} if online_values else {})
-        add_counts(self.did, {"logged predictions": predicted} if predicted else {})
-        return rows + in_sets + predicted > 0
+        return rows + in_sets + self._out_of_what_is_asked(requests) > 0
+
+    def _out_of_what_is_asked(self, requests: Requests) -> int:
+        """The online store, and then the log of what was answered from it; how many rows of the log."""
+        values = online.erase(self.settings, requests.person)
+        add_counts(self.did, {"online values": values} if values else {})
+        predicted = predictions.erase(self.settings.predictions_folder, Names.of(requests))
+        add_counts(self.predicted, predicted)
+        rows = sum(predicted.values())
+        add_counts(self.did, {"logged predictions": rows} if rows else {})
+        return rows
 
     def _out_of_quarantine(self, requests: Requests, looked: Looked) -> Taken:
         table = self.lakehouse.existing(QUARANTINE)
@@ -217,7 +229,8 @@ class Erasing:
             of_tables = [each for each in told if each.at_ms >= since_ms]
             of_sets = [each for each in in_sets if each.at_ms >= since_ms]
             learnt = models.learnt_from(runs, one.mark, of_tables, of_sets, self.lakehouse)
-            receipt = Receipt.of(one, of_tables, of_sets, learnt, self.settings)
+            predicted = self.predicted.get(one.mark, 0)
+            receipt = Receipt.of(one, of_tables, of_sets, predicted, learnt, self.settings)
             receipt.write(self.settings.work_dir, self.signing_key)
             written.append(receipt)
         return written

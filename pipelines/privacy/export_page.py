@@ -24,6 +24,7 @@ LAYERS = {
     "features": "What was worked out from events, to recommend and to serve.",
     "training_sets": "Rows that models learn from.",
     "online_store": "What services are answered with now.",
+    "stream": "Copies of the newest events, from which features are kept up to date.",
     "predictions": "What models said, kept to see how right they were.",
 }
 

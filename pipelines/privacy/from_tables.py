@@ -30,7 +30,7 @@ from pipelines.privacy.requests import ERASURES, Requests
 from pipelines.privacy.taking_out import TakenOut, TakingOut, Whose
 from pipelines.privacy.whereabouts import Found, id_columns, whereabouts
 
-ERASURE = "reel.erasure"  # in the summary of a commit: whose rows it took out, by request
+ERASURE = "reel.erased"  # in the summary of a commit: whose rows it took out, as `_said` writes it
 _BOUND_CHARACTERS = 15  # of an id, that a bound tells: of 16, of which the last is one more in an upper bound
 
 
@@ -50,19 +50,25 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a table's history tells of one erasure.
+class Theirs:
+    """What a commit took out of a table for one request.
 
-    `rows` and `files`, of `of_files` it then had, are those of the newest snapshot; `held` are the snapshots that held
-    rows of some of these people.
+    `rows`, and the `files` that had them, are those of the newest snapshot; `held` are the snapshots that held any.
     """
+
+    rows: int
+    files: int
+    held: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a table's history tells of one erasure: for each request, of `of_files` that the table then had."""
 
     table: str
     at_ms: int
-    rows: Mapping[str, int]  # by request
-    files: int
     of_files: int
-    held: frozenset[int]
+    by_mark: Mapping[str, Theirs]
 
 
 def erase_from(table: Table, requests: Requests, looked: Looked, made: lineage.Run) -> Taken:
@@ -148,8 +154,11 @@ def told_by_tables(lakehouse: Lakehouse) -> list[Told]:
             said = snapshot.summary[ERASURE] if snapshot.summary is not None else None
             if said is not None:
                 told = json.loads(said)
-                held = frozenset(told["held"])
-                found.append(Told(name, snapshot.timestamp_ms, told["rows"], told["files"], told["of_files"], held))
+                by_mark = {
+                    mark: Theirs(rows, files, frozenset().union(*(told["held"][a : b + 1] for a, b in runs)))
+                    for mark, (rows, files, runs) in told["by_mark"].items()
+                }
+                found.append(Told(name, snapshot.timestamp_ms, told["of_files"], by_mark))
     return found
 
 
@@ -205,36 +214,55 @@ def _take_out(
     table: Table, files: Sequence[Found], work: TakingOut, marks: Sequence[str], person: Person, made: lineage.Run
 ) -> list[TakenOut]:
     taken = [one for one in run_tasks(work, files) if one is not None]
-    live = {file.file_path for file in live_files(table)}
-    requests = [number for one in taken if one.stale.file_path in live for number in one.requests]
-    counts = np.bincount(np.array(requests, np.int64), minlength=len(marks))
-    erasure = {
-        "rows": {mark: int(count) for mark, count in zip(marks, counts, strict=True) if count},
-        "files": sum(one.stale.file_path in live for one in taken),
-        "of_files": len(live),
-        "held": _held(table, {one.stale.file_path for one in taken}),
-    }
-    said = {ERASURE: json.dumps(erasure, sort_keys=True)}
+    rows_of = {one.stale.file_path: np.bincount(one.requests, minlength=len(marks)) for one in taken}
+    said = erasure_facts(table, marks, rows_of)
     put_in_place(table, {one.stale.file_path: one.fresh for one in taken}, person, made, said)
     return taken
 
 
-def _held(table: Table, stale: set[str]) -> list[int]:
-    """The snapshots that have one of these files."""
-    if not stale:
-        return []
-    of_manifest: dict[str, bool] = {}
-    held = []
-    for snapshot in table.metadata.snapshots:
-        has = False
+def erasure_facts(table: Table, marks: Sequence[str], rows_of: Mapping[str, NDArray[np.int64]]) -> dict[str, str]:
+    """What a commit is to say of itself that takes rows out of files; `rows_of`: by path, how many of each request.
+
+    In JSON: `held`, the snapshots that held rows of anybody, in their order; `by_mark`: rows, files, and from which to
+    which of these snapshots the request's rows were held; `of_files`.
+    """
+    live, paths = {file.file_path for file in live_files(table)}, list(rows_of)
+    held, has = _held(table, paths)
+    rows = np.array([rows_of[path] for path in paths], np.int64).reshape(len(paths), len(marks))
+    in_newest = rows[[path in live for path in paths]]
+    held_of = (rows > 0).T.astype(np.float32) @ has.T.astype(np.float32) > 0  # (requests, snapshots)
+    by_mark = {
+        mark: (int(in_newest[:, place].sum()), int((in_newest[:, place] > 0).sum()), _runs(held_of[place]))
+        for place, mark in enumerate(marks)
+        if rows[:, place].any()
+    }
+    facts = {"of_files": len(live), "held": held, "by_mark": by_mark}
+    return {ERASURE: json.dumps(facts, sort_keys=True, separators=(",", ":"))}
+
+
+def _held(table: Table, paths: Sequence[str]) -> tuple[list[int], NDArray[np.bool_]]:
+    """The snapshots that have one of these files, and which of them each has, shape (snapshots, paths)."""
+    place_of = {path: place for place, path in enumerate(paths)}
+    of_manifest: dict[str, list[int]] = {}
+    held, has = [], []
+    for snapshot in table.metadata.snapshots if paths else ():
+        row = np.zeros(len(paths), bool)
         for manifest in snapshot.manifests(table.io):
             if manifest.manifest_path not in of_manifest:
                 entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-                of_manifest[manifest.manifest_path] = any(one.data_file.file_path in stale for one in entries)
-            has |= of_manifest[manifest.manifest_path]
-        if has:
+                named = (one.data_file.file_path for one in entries)
+                of_manifest[manifest.manifest_path] = [place_of[path] for path in named if path in place_of]
+            row[of_manifest[manifest.manifest_path]] = True
+        if row.any():
             held.append(snapshot.snapshot_id)
-    return held
+            has.append(row)
+    return held, np.array(has, bool).reshape(len(held), len(paths))
+
+
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """From where to where flags are set, both ends included."""
+    edges = np.diff(np.concatenate([[0], flags.astype(np.int8), [0]]))
+    return list(zip(np.flatnonzero(edges > 0).tolist(), (np.flatnonzero(edges < 0) - 1).tolist(), strict=True))
 
 
 def _own_ids(table: Table) -> list[str]:

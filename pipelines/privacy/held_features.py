@@ -21,7 +21,8 @@ from pipelines.privacy.person import Person
 from pipelines.privacy.readable import Row, plain, rows_of_json
 from serving.online_store import OnlineStore
 
-_PEOPLE = {"profiles": "profile_id", "consents": "user_id"}  # what answers need besides features, by whose it is
+_PEOPLE = {"profiles": "profile_id", "consents": "user_id", "playback_sessions": "profile_id"}
+"""What is online besides features, by whose it is."""
 
 
 def values_of_tiles(name: str, table: Table, rows: pa.Table, person: Person) -> Iterator[Row]:

@@ -1,7 +1,8 @@
 """What is held of a person, place by place: every table, and what is kept beside the tables.
 
 Layers, in this order: quarantine, registry (`privacy.*`), bronze, silver, features, then whatever other tables there
-are, each by its namespace, training sets, the online store, and the log of what models answered.
+are, each by its namespace, training sets, the online store, the stream's checkpoint, and the log of what models
+answered.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pyiceberg.table import Table
 
 from pipelines.admission import QUARANTINE
 from pipelines.lakehouse.catalog import Lakehouse
-from pipelines.privacy import predictions
+from pipelines.privacy import predictions, streamed
 from pipelines.privacy.held_features import online_values, values_of_tiles
 from pipelines.privacy.person import Person
 from pipelines.privacy.quarantined import Unsealing
@@ -26,8 +27,8 @@ from pipelines.privacy.whereabouts import rows_of, tables_of_people, whereabouts
 from pipelines.settings import Settings
 from serving.online_store import open_online_store
 
-REGISTRY, FEATURES, TRAINING_SETS, ONLINE, PREDICTIONS = (
-    "registry", "features", "training_sets", "online_store", "predictions",
+REGISTRY, FEATURES, TRAINING_SETS, ONLINE, STREAM, PREDICTIONS = (
+    "registry", "features", "training_sets", "online_store", "stream", "predictions",
 )  # fmt: skip
 _ORDER = ("privacy", "bronze", "silver", FEATURES)  # of namespaces; others follow
 
@@ -54,6 +55,7 @@ def holdings(settings: Settings, lakehouse: Lakehouse, person: Person) -> Iterat
         yield from _table(name, tables[name], person)
     yield from _training_sets(settings.work_dir / TRAINING_SETS, person)
     yield from _online_store(settings.online_store_url, person)
+    yield from _stream(settings.stream_folder, person)
     yield from _predictions(settings.predictions_folder, person)
 
 
@@ -134,6 +136,13 @@ def _online_store(url: str, person: Person) -> Iterator[Holding]:
     with open_online_store(url, readonly=True) as store:
         for group, held in groupby(online_values(store, person), key=lambda one: one[0]):
             yield Holding(ONLINE, group, (row for _, row in held))
+
+
+def _stream(folder: Path, person: Person) -> Iterator[Holding]:
+    paths = streamed.files_of(folder)
+    rows = (row for part in streamed.rows_of(paths, person) for row in rows_of_json(part, person))
+    if paths:
+        yield Holding(STREAM, "the stream's checkpoint", rows, len(paths), len(paths))
 
 
 def _predictions(folder: Path, person: Person) -> Iterator[Holding]:

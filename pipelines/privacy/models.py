@@ -93,7 +93,10 @@ def learnt_from(
     """The runs that learnt from the person of a request, by what tables and training sets tell of its erasure."""
     sets = {one.folder.name: one.rows[mark] for one in in_sets if mark in one.rows}
     digests = {digest: one.folder.name for one in in_sets if mark in one.rows for digest in one.digests}
-    held = {name: _held(told, name, mark) for name in {one.table for one in told if mark in one.rows}}
+    held: dict[str, frozenset[int]] = {}
+    for one in told:
+        if mark in one.by_mark:
+            held[one.table] = held.get(one.table, frozenset()) | one.by_mark[mark].held
     found = []
     for run in runs:
         because = _because(run, sets, digests, held, lakehouse)
@@ -124,10 +127,6 @@ def _because(
                 "be ruled out"
             )
     return None
-
-
-def _held(told: Sequence[Told], name: str, mark: str) -> frozenset[int]:
-    return frozenset().union(*(one.held for one in told if one.table == name and mark in one.rows))
 
 
 def _what_to_do(run: Trained, aliases: Sequence[str]) -> str:

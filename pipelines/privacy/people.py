@@ -47,12 +47,11 @@ def find_people(lakehouse: Lakehouse, hasher: Pseudonymizer, plain_ids: Iterable
 def find_hashed(lakehouse: Lakehouse, hasher: Pseudonymizer, users: Mapping[str, frozenset[str]]) -> dict[str, Person]:
     """Each person of whom only the user's hashes are known, under whatever name they are given here."""
     tables = tables_of_people(lakehouse)
-    named = _links(tables, Person(user_ids=frozenset().union(*users.values())))
-    links = named | _links(tables, Person(profile_ids=_all(named, "profile_id"), session_ids=_all(named, "session_id")))
+    named = links(tables, Person(user_ids=frozenset().union(*users.values())))
+    near = named | links(tables, Person(profile_ids=_all(named, "profile_id"), session_ids=_all(named, "session_id")))
     # A profile's rows need not name its user, so their sessions may not have been looked at.
-    further = _all(links, "session_id") - _all(named, "session_id")
-    links |= _links(tables, Person(session_ids=further))
-    owners = _Owners.of(links)
+    further = _all(near, "session_id") - _all(named, "session_id")
+    owners = _Owners.of(near | links(tables, Person(session_ids=further)))
     return _with_tokens(tables, hasher, {plain: owners.person(hashes) for plain, hashes in users.items()})
 
 
@@ -68,9 +67,9 @@ class _Owners:
     nameless: frozenset[str]  # sessions of events that named neither
 
     @classmethod
-    def of(cls, links: Iterable[Link]) -> "_Owners":
+    def of(cls, seen_together: Iterable[Link]) -> "_Owners":
         """By all rows that were seen."""
-        some = list(links)
+        some = list(seen_together)
         pairs = [(one.user_id, one.profile_id) for one in some]
         registered = [(one.profile_id, one.user_id) for one in some if one.table == REGISTRY]
         seen = [(one.profile_id, one.user_id) for one in some]
@@ -99,7 +98,7 @@ class _Owners:
         return Person(user_ids, profiles, alone, alone & self.nameless, is_known=known)
 
 
-def _links(tables: Mapping[str, Table], person: Person) -> set[Link]:
+def links(tables: Mapping[str, Table], person: Person) -> set[Link]:
     """The distinct ids of all rows that have one of the person's."""
     if not person.ids:
         return set()

@@ -17,15 +17,14 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.cluster import run_tasks
 from pipelines.privacy.person import Person
-from pipelines.privacy.requests import Requests
 from pipelines.privacy.training_sets import Names
 from pipelines.processes import locked
+from pipelines.report import add_counts
 
 LOCK_FILE = "lock"
 _DAY = "date="
@@ -46,14 +45,14 @@ def rows_of(paths: list[Path], person: Person) -> Iterator[pa.Table]:
             yield rows.filter(pa.array(theirs))
 
 
-def erase(folder: Path, requests: Requests) -> int:
-    """Take people out of the log; how many rows. Not before they are taken out of the online store."""
-    return _without(folder, partial(_is_somebodys, Names.of(requests)))
-
-
-def strip(folder: Path, children: Person) -> int:
-    """Take out what was answered about profiles that turned out to be children's; how many rows."""
-    return _without(folder, partial(_is_theirs, children))
+def erase(folder: Path, names: Names) -> dict[str, int]:
+    """Take people out of the log; how many rows of each request. Not before they are taken out of the online store."""
+    gone: dict[str, int] = {}
+    if folder.exists():
+        with locked(folder / LOCK_FILE):
+            for counts in run_tasks(partial(_rewrite, names), files_of(folder)):
+                add_counts(gone, counts)
+    return gone
 
 
 def expire(folder: Path, days: float, now_ms: int) -> int:
@@ -106,32 +105,17 @@ def _delete_held(place: Path) -> int:
     return len(there)
 
 
-def _is_somebodys(names: Names, rows: pa.Table) -> np.ndarray:
-    return names.whose(rows) >= 0
-
-
-def _is_theirs(person: Person, rows: pa.Table) -> np.ndarray:
-    return person.mask(rows)
-
-
-def _without(folder: Path, goes: partial[np.ndarray]) -> int:
-    if not folder.exists():
-        return 0
-    with locked(folder / LOCK_FILE):
-        return sum(run_tasks(partial(_rewrite, goes), files_of(folder)))
-
-
-def _rewrite(goes: partial[np.ndarray], path: Path) -> int:
-    """Write a file anew without what goes; how many rows that were. One without rows is deleted."""
+def _rewrite(names: Names, path: Path) -> dict[str, int]:
+    """Write a file anew without what goes; how many rows of each request that were. One without rows is deleted."""
     rows = pq.read_table(path, partitioning=None)
-    gone = goes(rows)
-    if not gone.any():
-        return 0
-    kept = rows.filter(pa.array(~gone))
+    counts = names.counts(rows)
+    if not counts:
+        return counts
+    kept = rows.filter(pa.array(names.whose(rows) < 0))
     if len(kept) == 0:
         path.unlink()
-        return len(rows)
+        return counts
     draft = path.with_suffix(".erasing")
     pq.write_table(kept, draft, compression="zstd")
     draft.replace(path)
-    return int(gone.sum())
+    return counts

@@ -2,7 +2,14 @@
 
 A receipt is a JSON file under `{work_dir}/privacy/receipts`, signed with Ed25519 (RFC 8032) over its canonical JSON;
 the public key lies beside it, and whoever has that can check the receipt without Reel. It names the person by the mark
-of the tombstone alone: whoever has the plain id and the tombstone key can tell whose it is.
+of the tombstone alone: whoever has the plain id and the tombstone key can tell whose it is. Everything in it is of this
+person only, however many were erased in the same pass:
+
+    tables           rows and the files that had them, of the newest snapshot; `older_snapshots`: whether older ones
+                     held more. An interrupted erasure's are counted too: the tables' history tells
+    training_sets    rows of each set, likewise by its manifest
+    predictions      logged answers; those that an interrupted run had taken out before are not counted
+    models           who learnt from the person, why that is known, and what to do
 """
 
 import base64
@@ -55,9 +62,9 @@ class Receipt:
 
     @property
     def rows(self) -> int:
-        """Rows that were taken out, of tables and training sets."""
+        """Rows that were taken out, of tables, training sets and logged predictions."""
         parts = [*self.content["tables"].values(), *self.content["training_sets"]]
-        return sum(int(one["rows"]) for one in parts)
+        return sum(int(one["rows"]) for one in parts) + int(self.content["predictions"])
 
     @classmethod
     def of(
@@ -65,24 +72,14 @@ class Receipt:
         request: Request,
         told: Sequence[Told],
         in_sets: Sequence[SetTold],
+        predicted: int,
         learnt: Sequence[Learnt],
         settings: Settings,
     ) -> "Receipt":
-        """By what tables and training sets tell of it."""
-        tables: dict[str, dict[str, int]] = {}
-        for one in told:
-            if request.mark in one.rows and one.table != ERASURES:
-                known = tables.setdefault(one.table, {"rows": 0, "files": 0, "of_files": 0})
-                known["rows"] += one.rows[request.mark]
-                known["files"] += one.files
-                known["of_files"] = max(known["of_files"], one.of_files)
-        sets = [
-            {"training_set": one.folder.name, "rows": one.rows[request.mark]}
-            for one in in_sets
-            if request.mark in one.rows
-        ]
+        """By what tables and training sets tell of it, and how many logged answers were taken out."""
+        tables, sets = of_tables(told, request.mark), of_sets(in_sets, request.mark)
         now = datetime.now(UTC)
-        held = bool(tables or sets)
+        held = bool(tables or sets or predicted)
         return cls(
             {
                 "format": FORMAT,
@@ -93,6 +90,7 @@ class Receipt:
                 "held": held,
                 "tables": tables,
                 "training_sets": sets,
+                "predictions": predicted,
                 "models": [one.as_dict() for one in learnt],
                 "stays": list(_STAYS) if held else [],
                 "until": _until(settings, now) if held else {},
@@ -102,22 +100,48 @@ class Receipt:
     def path(self, work_dir: Path) -> Path:
         """Where it lies; whoever asks again gets another one."""
         asked_at = datetime.fromisoformat(self.content["asked_at"])
-        return work_dir / "privacy" / "receipts" / f"{self.mark}-{asked_at:%Y%m%dT%H%M%S}.json"
+        return folder_of(work_dir) / f"{self.mark}-{asked_at:%Y%m%dT%H%M%S}.json"
 
     def write(self, work_dir: Path, key: bytes) -> Path:
         """Sign it and write it, and the public key beside it; where it lies."""
-        private = Ed25519PrivateKey.from_private_bytes(key)
-        signature = base64.b64encode(private.sign(_canonical(self.content))).decode()
-        path = self.path(work_dir)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pem = private.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        (path.parent / PUBLIC_KEY).write_bytes(pem)
-        draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps({"receipt": self.content, "signature": signature}, indent=1, sort_keys=True))
-        draft.replace(path)
-        return path
+        return write_signed(self.content, self.path(work_dir), key)
+
+
+def folder_of(work_dir: Path) -> Path:
+    """Where receipts lie."""
+    return work_dir / "privacy" / "receipts"
+
+
+def write_signed(content: Mapping[str, Any], path: Path, key: bytes) -> Path:
+    """Sign what a receipt says and write it, and the public key beside it; where it lies."""
+    private = Ed25519PrivateKey.from_private_bytes(key)
+    signature = base64.b64encode(private.sign(_canonical(content))).decode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pem = private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (path.parent / PUBLIC_KEY).write_bytes(pem)
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps({"receipt": content, "signature": signature}, indent=1, sort_keys=True))
+    draft.replace(path)
+    return path
+
+
+def of_tables(told: Sequence[Told], mark: str) -> dict[str, dict[str, int | bool]]:
+    """What tables tell of one request."""
+    tables: dict[str, dict[str, int | bool]] = {}
+    for one in told:
+        if mark in one.by_mark and one.table != ERASURES:
+            theirs = one.by_mark[mark]
+            known = tables.setdefault(one.table, {"rows": 0, "files": 0, "of_files": 0, "older_snapshots": False})
+            known["rows"] += theirs.rows
+            known["files"] += theirs.files
+            known["of_files"] = max(known["of_files"], one.of_files)
+            known["older_snapshots"] |= len(theirs.held) > bool(theirs.rows)
+    return tables
+
+
+def of_sets(in_sets: Sequence[SetTold], mark: str) -> list[dict[str, str | int]]:
+    """What manifests of training sets tell of one request."""
+    return [{"training_set": one.folder.name, "rows": one.rows[mark]} for one in in_sets if mark in one.rows]
 
 
 def checked(path: Path, public_key: Path | None = None) -> Receipt:

@@ -1,5 +1,7 @@
 """Taking people out of training sets: their Parquet files under `{work_dir}/training_sets`, and what manifests say.
 
+So are children taken out that were found late: of whoever is named in any text of a row, it is their row.
+
 For each set:
 
     1. its manifest notes whose rows are in which file (`erasures`, by file and request)
@@ -31,6 +33,7 @@ from pipelines.training_sets.rows import digest_of, write_rows
 
 FOLDER = "training_sets"
 ERASURES = "erasures"
+_BEFORE_ALL = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,12 @@ class SetTold:
 
 @dataclass(frozen=True)
 class Names:
-    """All pseudonyms, and of which request each is."""
+    """All pseudonyms, of which request each is, and, where it matters, until which instant rows are theirs."""
 
     marks: tuple[str, ...]
     ids: pa.Array
     owners: NDArray[np.int64]
+    until_ms: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, requests: Requests) -> "Names":
@@ -66,22 +70,42 @@ class Names:
     def whose(self, rows: pa.Table) -> NDArray[np.int64]:
         """Of which request each row is, by any text it has; -1 for a row of nobody's. Shape (n,)."""
         found = np.full(rows.num_rows, -1, np.int64)
+        instants_ms = None if self.until_ms is None else _earliest_ms(rows)
         for column in rows.columns:
             column = column.combine_chunks()
-            lists = pa.types.is_list(column.type)
+            lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
             texts = column.flatten() if lists else column
+            if pa.types.is_dictionary(texts.type):
+                texts = texts.dictionary_decode()
             if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
                 continue
             places = pc.index_in(texts.cast(pa.string()), value_set=self.ids).fill_null(-1).to_numpy()
             of_rows = pc.list_parent_indices(column).to_numpy() if lists else np.arange(rows.num_rows)
             hits = places >= 0
+            if self.until_ms is not None and instants_ms is not None:
+                hits &= instants_ms[of_rows] <= self.until_ms[places]
             found[of_rows[hits]] = self.owners[places[hits]]
         return found
 
+    def counts(self, rows: pa.Table) -> dict[str, int]:
+        """How many rows are of each request; of those that have any."""
+        whose = self.whose(rows)
+        counts = np.bincount(whose[whose >= 0], minlength=len(self.marks))
+        return {mark: int(count) for mark, count in zip(self.marks, counts, strict=True) if count}
 
-def erase(work_dir: Path, requests: Requests) -> int:
+
+def _earliest_ms(rows: pa.Table) -> NDArray[np.int64]:
+    """The earliest instant in each row, shape (n,); of a row without one, before all."""
+    earliest = pa.chunked_array([pa.nulls(rows.num_rows, pa.int64())])
+    for column in rows.columns:
+        if pa.types.is_timestamp(column.type):
+            instants_ms = column.cast(pa.timestamp("ms", column.type.tz), safe=False).cast(pa.int64())
+            earliest = pc.min_element_wise(earliest, instants_ms)
+    return np.asarray(earliest.fill_null(_BEFORE_ALL))
+
+
+def erase(work_dir: Path, names: Names) -> int:
     """Take people out of every training set; how many rows."""
-    names = Names.of(requests)
     paths = sorted((work_dir / FOLDER).rglob("*.parquet"))
     found = dict(run_tasks(partial(_counted, names), paths))
     for folder in _folders(work_dir):
@@ -116,9 +140,7 @@ def _folders(work_dir: Path) -> list[Path]:
 
 def _counted(names: Names, path: Path) -> tuple[Path, dict[str, int]]:
     """Rows by request in one file."""
-    whose = names.whose(pq.read_table(path, partitioning=None))
-    counts = np.bincount(whose[whose >= 0], minlength=len(names.marks))
-    return path, {mark: int(count) for mark, count in zip(names.marks, counts, strict=True) if count}
+    return path, names.counts(pq.read_table(path, partitioning=None))
 
 
 def _note(folder: Path, found: Mapping[Path, Mapping[str, int]]) -> None:

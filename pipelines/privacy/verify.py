@@ -2,8 +2,10 @@
 
 input   a plain user id
 does    looks for it, and for every pseudonym it may have, in every byte of every layer: tables with all that lies in
-        their folders, training sets, online store, models and what MLflow keeps, logs, whatever is under work_dir
-output  nothing found; or which files tell of the person
+        their folders, training sets, the stream's checkpoint, logged predictions, whatever else is under work_dir or in
+        a folder that the settings name, Ray's logs on this machine, the online store, and what MLflow keeps: by its
+        files, or of a server by its API
+output  nothing found; or which files tell of the person; and what was not looked at
 
 Files are looked at as they are, and unpacked besides: pages of Parquet with their dictionaries, Avro, zip and gzip. Of
 profiles and sessions only those can be looked for that some table still knows to be the person's.
@@ -17,6 +19,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ import pyarrow.parquet as pq
 from pyiceberg.io import FileIO, load_file_io
 
 from features.groups import GROUPS
-from pipelines.cluster import run_tasks
+from pipelines.cluster import logs_folder, run_tasks
 from pipelines.lakehouse import lineage
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.orphans import all_files
@@ -47,6 +50,8 @@ _BOUND_BYTES = 15
 _HEX = re.compile(rb"(?=([0-9a-f]{64}))")
 # What is not Reel's: Kafka, and what simulators say they made.
 _NOT_OURS = ("truth", "traffic.json")
+_SQLITE = "sqlite:///"
+_OTHER_MACHINES = "Ray's logs on other machines than this one"
 _TEXT = {".json", ".txt", ".log", ".html", ".csv", ".yaml", ".yml", ".md", ".draft", ".py", ""}
 
 
@@ -119,28 +124,30 @@ def verify(settings: Settings, plain: str, also: Person | None = None) -> Verifi
         sought = Sought.of(plain, Person.merged([person, also or Person()]))
         tables = [table for name in lakehouse.names() if (table := lakehouse.existing(name)) is not None]
         found: list[Finding] = []
+        left = ["Kafka, which keeps messages for as long as its topics say", _OTHER_MACHINES]
         files = size_bytes = 0
         looks = [(partial(_look, sought, table.io), all_files(table)) for table in tables]
         beside = _beside(settings, {path for _, paths in looks for path in paths})
         looks.append((partial(_look, sought, load_file_io({}, f"file://{settings.work_dir}")), beside))
-        for look, paths in looks:
-            for path, size, what in run_tasks(look, paths):
-                files, size_bytes = files + 1, size_bytes + size
-                found += [Finding(path, what)] if what is not None else []
+        tasks = (run_tasks(look, paths) for look, paths in looks)
+        every = chain(*tasks, _in_logs(sought), _in_mlflow(settings, sought, left))
+        for path, size, what in every:
+            files, size_bytes = files + 1, size_bytes + size
+            found += [Finding(path, what)] if what is not None else []
         found += _in_online_store(settings, sought)
         report.read = {"files": files, "bytes": size_bytes}
         report.did = {"places that tell of the person": len(found)}
     ordered = tuple(sorted(found, key=lambda one: one.where))
-    return Verified(ordered, files, size_bytes, _not_looked_at(settings), report)
+    return Verified(ordered, files, size_bytes, tuple(left), report)
 
 
 def _beside(settings: Settings, already: set[str]) -> list[str]:
-    """Every file under work_dir that is no table's, Kafka's or a simulator's."""
+    """Every file under work_dir, and wherever else settings put files, that is no table's, Kafka's or a simulator's."""
     bootstrap = settings.kafka.bootstrap_servers or ""
     kafka = [settings.kafka_folder, *(settings.work_dir / name for name in _NOT_OURS)]
     log = bootstrap.removeprefix("embedded:") if bootstrap.startswith("embedded:") else None
     paths = []
-    for path in sorted(settings.work_dir.rglob("*")):
+    for path in sorted({path for root in _roots(settings) for path in ([root] if root.is_file() else root.rglob("*"))}):
         is_kafka = any(path == one or one in path.parents for one in kafka) or (
             log is not None and str(path).startswith(log)
         )
@@ -150,11 +157,41 @@ def _beside(settings: Settings, already: set[str]) -> list[str]:
     return paths
 
 
-def _not_looked_at(settings: Settings) -> tuple[str, ...]:
-    left = ["Kafka, which keeps messages for as long as its topics say"]
-    if settings.mlflow.tracking_uri is not None and not settings.mlflow.tracking_uri.startswith("sqlite:///"):
-        left.append(f"what the MLflow server keeps ({settings.mlflow.tracking_uri}): models and counts, by no id")
-    return tuple(left)
+def _roots(settings: Settings) -> Iterator[Path]:
+    """Folders and files of ours, whichever of them there are."""
+    yield settings.work_dir
+    yield settings.stream_folder
+    named = (settings.lineage.openlineage_file, settings.privacy.audit_heads_file)
+    yield from (path for path in named if path is not None)
+    if settings.tracking_uri.startswith(_SQLITE):
+        database = Path(settings.tracking_uri.removeprefix(_SQLITE))
+        yield from (database, database.parent / "mlflow_artifacts")
+    if settings.online_store_url.startswith("lmdb://"):
+        yield Path(settings.online_store_url.removeprefix("lmdb://"))
+
+
+def _in_logs(sought: "Sought") -> Iterator[tuple[str, int, str | None]]:
+    """The same of Ray's logs, which have what stations and the service wrote: of this machine, so by no task."""
+    folder = logs_folder()
+    files = load_file_io({}, f"file://{folder}")
+    return (_look(sought, files, f"file://{path}") for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _in_mlflow(settings: Settings, sought: "Sought", left: list[str]) -> Iterator[tuple[str, int, str | None]]:
+    """(where, bytes, what of the person is there) of what an MLflow server keeps; of a SQLite file, it is a file."""
+    uri = settings.tracking_uri
+    if uri.startswith(_SQLITE):
+        return
+    from pipelines.privacy import tracked  # MLflow takes seconds to import
+
+    for name, said in tracked.records(uri):
+        yield f"{uri}, {name}", len(said), sought.in_bytes(said, is_text=True)
+    for address, file in tracked.artefacts(uri):
+        if file is None:
+            left.append(f"{address}, which the MLflow server does not give out")
+            continue
+        _, size, what = _look(sought, load_file_io({}, f"file://{file}"), f"file://{file}")
+        yield address, size, what
 
 
 def _look(sought: Sought, files: FileIO, path: str) -> tuple[str, int, str | None]:
@@ -235,7 +272,8 @@ def _in_online_store(settings: Settings, sought: Sought) -> list[Finding]:
     if not is_there(settings):
         return []
     names = sorted(one.decode() for one in sought.pseudonyms)
-    groups = ["profiles", "consents", *(group.stored_as(key) for group in GROUPS for key in group.entities)]
+    groups = ["profiles", "consents", "playback_sessions"]
+    groups += [group.stored_as(key) for group in GROUPS for key in group.entities]
     with open_online_store(settings.online_store_url, readonly=True) as store:
         held = [group for group in groups if any(value is not None for value in store.get_many(group, names))]
     return [Finding(f"{settings.online_store_url.partition('://')[0]} online store, {one}", PSEUDONYM) for one in held]

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from features.decision import CONSENT_COLUMNS
 from features.pseudonyms import Pseudonymizer
 from pipelines.admission import BRONZE, PEOPLE, QUARANTINE, people_part
 from pipelines.contract.events import Column, Contract, EventSchema
@@ -35,16 +36,23 @@ PARTITION = 0
 _ICEBERG = "iceberg:"
 Indices = NDArray[np.int64]
 UNKNOWN_EVENT, AMBIGUOUS_EVENT = "unknown_event", "ambiguous_event"
+# Of two readings the stricter: only the boolean true allows. A text that spells it, or a 1, is a refusal, and counted.
+_ANSWERS = frozenset({*CONSENT_COLUMNS.values(), *(f"allows_{purpose}" for purpose in CONSENT_COLUMNS)})
+NOT_BOOLEAN = "consent_not_boolean"
 
 
 @dataclass(frozen=True)
 class EventRows:
-    """The rows of one event: which of the batch, and those that are sound as a table of its schema."""
+    """The rows of one event: which of the batch, and those that are sound as a table of its schema.
+
+    `not_boolean`: of how many of these an answer about consent is no boolean.
+    """
 
     schema: EventSchema
     rows: pa.Table
     at: Indices
     bad: Sequence[SetAside]
+    not_boolean: int
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,8 @@ class SourceAdmission:
             parts.append(Part(BRONZE, event.schema.fullname, admitted))
             add_counts(counts, {f"event {event.schema.name}": len(kept)})
             add_counts(counts, admission.dropped, "dropped ")
+            add_counts(counts, admission.restricted, "restricted ")
+            add_counts(counts, {f"restricted {NOT_BOOLEAN}": event.not_boolean} if event.not_boolean else {})
             set_aside = list(event.bad)
             for reason, indices in admission.rejected.items():
                 set_aside += [SetAside(int(event.at[index]), reason, None) for index in indices]
@@ -190,18 +200,23 @@ def _kinds(columns: dict[str, pa.ChunkedArray], count: int) -> Iterator[tuple[st
 
 def _typed(schema: EventSchema, columns: dict[str, pa.ChunkedArray], at: Indices) -> EventRows:
     """The rows as a table of the event's schema. A row that does not fit is bad for the first reason that holds."""
-    sound = np.ones(len(at), dtype=bool)
+    sound, is_odd = np.ones(len(at), dtype=bool), np.zeros(len(at), dtype=bool)
     bad: list[SetAside] = []
     arrays: list[pa.Array] = []
     for column in schema.columns:
-        values, unfit = cast(columns.get(column.name, pa.nulls(len(at))), column.arrow)
+        given = columns.get(column.name, pa.nulls(len(at)))
+        if column.name in _ANSWERS and not (pa.types.is_boolean(given.type) or pa.types.is_null(given.type)):
+            is_odd |= np.asarray(given.is_valid())
+            given = pc.if_else(given.is_valid(), False, None)
+        values, unfit = cast(given, column.arrow)
         for reason, is_bad in _faults(column, values, unfit):
             found = np.flatnonzero(is_bad & sound)
             bad += [SetAside(int(at[index]), reason, None) for index in found]
             sound[found] = False
         arrays.append(values)
     kept = [values.filter(pa.array(sound)) for values in arrays]
-    return EventRows(schema, pa.Table.from_arrays(kept, schema=schema.arrow), at[sound], bad)
+    rows = pa.Table.from_arrays(kept, schema=schema.arrow)
+    return EventRows(schema, rows, at[sound], bad, int((is_odd & sound).sum()))
 
 
 def _faults(column: Column, values: pa.Array, unfit: Flags) -> Iterator[tuple[str, Flags]]:

@@ -4,12 +4,12 @@
     settling     rows of a profile nobody has described wait until somebody does (`pipelines.silver.settling`)
     rules        a row is valid or is counted as what it is (`pipelines.silver.rules`), as clean does
     content      what was known of a title at the time (`pipelines.silver.enrichment`)
-    the decision may this row be used for personalization, as of now? (`features.decision`)
+    the decision may this row be used for what is made of it, as of now? (`features.decision`)
 
 What cannot be read is counted: setting it aside, sealed, is the ingest's work, which reads the same messages.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ from features.columns import milliseconds
 from features.decision import DECISION_COLUMNS, decide
 from features.distinct import with_plain_texts
 from features.pseudonyms import Pseudonymizer
+from features.purposes import Purpose
 from pipelines.contract.events import EventSchema
 from pipelines.kafka.message import Messages
 from pipelines.kafka.offsets import Offsets
@@ -27,7 +28,7 @@ from pipelines.messages import MessageDecoder
 from pipelines.report import add_counts
 from pipelines.silver.rules import VALID, Rules
 from pipelines.silver.settling import Settling
-from pipelines.stream.known import PURPOSE, Known
+from pipelines.stream.known import Known
 from pipelines.stream.shelves import ORDER
 
 _TIME = pa.timestamp("ms", tz="UTC")
@@ -35,14 +36,15 @@ _TIME = pa.timestamp("ms", tz="UTC")
 
 @dataclass
 class Admitting:
-    """Messages in, rows of silver's tables out. `events` are the names of those wanted, `schemas` of their tables;
-    `firsts`: where each begins.
+    """Messages in, rows of silver's tables out. `events` are the names of those wanted, `schemas` of their tables,
+    `purposes` what these are used for; `firsts`: where each begins.
     """
 
     decoder: MessageDecoder
     hasher: Pseudonymizer
     events: frozenset[str]
     schemas: Mapping[str, pa.Schema]
+    purposes: Mapping[str, Collection[Purpose]]
     firsts: Mapping[str, Offsets]
     wait_ms: int
     waiting: dict[str, pa.Table] = field(default_factory=dict)
@@ -50,10 +52,10 @@ class Admitting:
     newest_ms: dict[str, dict[int, int]] = field(default_factory=dict)
     _schema_of: dict[str, EventSchema] = field(default_factory=dict)
 
-    def __call__(self, batch: Sequence[Messages], known: Known, now_ms: int) -> dict[str, pa.Table]:
-        """The rows of some messages, and of those that have waited for their profile, by table of silver."""
+    def __call__(self, batch: Sequence[Messages], known: Known, now_ms: int) -> dict[Purpose, dict[str, pa.Table]]:
+        """The rows of some messages, and of those that have waited for their profile, by purpose and silver's table."""
         settling = Settling(known.registries, self.hasher, now_ms, self.wait_ms)
-        parts: dict[str, list[pa.Table]] = {}
+        parts: dict[Purpose, dict[str, list[pa.Table]]] = {}
         admitted: dict[str, list[pa.Table]] = {name: [rows] for name, rows in self.waiting.items()}
         for messages in batch:
             decoded = self.decoder.decode(messages.values, self.events)
@@ -67,9 +69,15 @@ class Admitting:
         self.waiting = {}
         for fullname, some in admitted.items():
             schema = self._schema_of[fullname]
-            settled = self._settled(schema, some, settling, known, now_ms)
-            parts.setdefault(f"silver.{schema.domain}", []).append(settled)
-        return {name: pa.concat_tables(some) for name, some in parts.items()}
+            rows, name = self._settled(schema, some, settling, known), f"silver.{schema.domain}"
+            shaped, asked = _shaped(with_plain_texts(rows), self.schemas[name]), _with_columns(rows, DECISION_COLUMNS)
+            for purpose in self.purposes[name]:
+                decision = decide(asked, purpose, known.registries, now_ms)
+                add_counts(self.counts, decision.excluded, f"left out of {purpose}: ")
+                parts.setdefault(purpose, {}).setdefault(name, []).append(shaped.filter(pa.array(decision.allowed)))
+        return {
+            purpose: {name: pa.concat_tables(some) for name, some in found.items()} for purpose, found in parts.items()
+        }
 
     def wait_for(self, schema: EventSchema, rows: pa.Table) -> None:
         """Rows of an event that wait for their profile, as they were admitted."""
@@ -108,9 +116,8 @@ class Admitting:
         for partition in np.unique(partitions).tolist():
             known[partition] = max(known.get(partition, 0), int(times_ms[partitions == partition].max()))
 
-    def _settled(
-        self, schema: EventSchema, some: Sequence[pa.Table], settling: Settling, known: Known, now_ms: int
-    ) -> pa.Table:
+    def _settled(self, schema: EventSchema, some: Sequence[pa.Table], settling: Settling, known: Known) -> pa.Table:
+        """Valid rows of profiles that are described, with what is known of their content."""
         if any(part.schema != some[0].schema for part in some):  # from bronze and from the door
             some = [with_plain_texts(part) for part in some]
         rows = pa.concat_tables(some, promote_options="permissive").unify_dictionaries().combine_chunks()
@@ -125,10 +132,7 @@ class Admitting:
             add_counts(self.counts, {"invalid": int((~is_valid).sum())})
             rows = rows.filter(pa.array(is_valid))
         wanted = self.schemas[f"silver.{schema.domain}"]
-        rows = known.knowledge.enrich(rows, {*wanted.names, *_content_asked_for(wanted)})
-        decision = decide(_with_columns(rows, DECISION_COLUMNS), PURPOSE, known.registries, now_ms)
-        add_counts(self.counts, decision.excluded, "left out: ")
-        return _shaped(with_plain_texts(rows.filter(pa.array(decision.allowed))), wanted)
+        return known.knowledge.enrich(rows, {*wanted.names, *_content_asked_for(wanted)})
 
 
 def _content_asked_for(wanted: pa.Schema) -> tuple[str, ...]:

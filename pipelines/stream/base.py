@@ -21,6 +21,7 @@ from features.columns import milliseconds
 from features.decision import DECISION_COLUMNS, decide
 from features.distinct import with_plain_texts
 from features.pseudonyms import Pseudonymizer
+from features.purposes import Purpose
 from features.source import EVENT_NAME, EVENT_TIME
 from features.units import context_ms, hashes, is_among, units
 from features.windows import DAY_MS, floor_ms
@@ -43,7 +44,7 @@ from pipelines.lakehouse.scans import (
 )
 from pipelines.settings import Settings
 from pipelines.silver.sources import BRONZE_SNAPSHOT
-from pipelines.stream.known import CONSENTS, ERASURES, PROFILES, PURPOSE, SCHEMAS, STONES, TITLES, Known
+from pipelines.stream.known import CONSENTS, ERASURES, PROFILES, SCHEMAS, STONES, TITLES, Known
 from pipelines.stream.shelves import ShelfName
 from pipelines.stream.waiting import BRONZE, waiting_rows
 from pipelines.stream.worker import SOURCES, TABLES, TARGETS
@@ -73,6 +74,7 @@ class Base:
     progress: Progress
     firsts: dict[str, Offsets]
     since_ms: int
+    newest_ms: int  # of the events that the features were built from
     rows: "SilverRows"
     waiting: dict[str, pa.Table]  # rows that wait for their profile, by event
 
@@ -126,6 +128,7 @@ def base_of(
         ),
         firsts=of_tables,
         since_ms=since_ms,
+        newest_ms=built.newest_ms,
         rows=SilverRows.of(lakehouse, inputs, since_ms, schemas, built.decided_ms),
         waiting=waiting_rows(lakehouse, contract, inputs, of_tables, hasher, settings.privacy.undescribed_profile_ms),
     )
@@ -175,7 +178,7 @@ class SilverRows:
     def __call__(self, shelf: ShelfName, table: str) -> pa.Table:
         """Rows for one shelf: those of the time it keeps, and older ones of units that go on."""
         context = self.since_ms - context_ms(shelf.reach_ms)
-        recent = self._allowed(table, context, _FOREVER_MS)
+        recent = self._allowed(table, shelf.purpose, context, _FOREVER_MS)
         bound_by = [
             name
             for name in shelf.bound_by
@@ -184,11 +187,11 @@ class SilverRows:
         if shelf.reach_ms or not bound_by:
             return recent
         going_on = np.unique(units(recent, hashes(recent[shelf.together]), bound_by))
-        older = self._allowed(table, context - LONGEST_UNIT_MS, context)
+        older = self._allowed(table, shelf.purpose, context - LONGEST_UNIT_MS, context)
         theirs = units(older, hashes(older[shelf.together]), bound_by)
         return pa.concat_tables([recent, older.filter(pa.array(is_among(theirs, going_on)))])
 
-    def _allowed(self, table: str, start_ms: int, end_ms: int) -> pa.Table:
+    def _allowed(self, table: str, purpose: Purpose, start_ms: int, end_ms: int) -> pa.Table:
         """Rows of `[start, end)` that may be used, in the columns that some source reads."""
         columns = dict.fromkeys(
             column
@@ -204,7 +207,7 @@ class SilverRows:
         times_ms = milliseconds(rows[EVENT_TIME])
         rows = rows.filter(pa.array((times_ms >= start_ms) & (times_ms < end_ms)))
         assert self.known is not None, "who may be used is known by whoever reads"
-        decision = decide(rows, PURPOSE, self.known.registries, self.asked_ms)
+        decision = decide(rows, purpose, self.known.registries, self.asked_ms)
         return with_plain_texts(rows.filter(pa.array(decision.allowed))).select(schema.names).cast(schema)
 
 

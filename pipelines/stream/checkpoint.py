@@ -17,26 +17,33 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from features.purposes import Purpose
 from pipelines.kafka.offsets import Offsets, Progress
 from pipelines.stream.files import RowFile, read_rows, replace_text
 from pipelines.stream.shelves import ShelfName
 
 FILE = "checkpoint.json"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `checkpoint.json` says. `number` grows by one; `declared`: what the values mean."""
+    """What `checkpoint.json` says.
+
+    `number` grows by one; `declared`: what the values mean; `erasures`: the newest that were known
+    (`lakehouse.erasures`).
+    """
 
     number: int
     base: str
     declared: str
+    erasures: str
     progress: Progress
     firsts: Mapping[str, Offsets]
     newest_ms: Offsets
     since_ms: int
     asked_ms: int
+    told_ms: int  # scores of what was over by then are in Kafka
     shelves: Sequence[ShelfName]
     rows: Sequence[RowFile]
     known: Mapping[str, str]
@@ -68,7 +75,8 @@ class Checkpoint:
                 "firsts": {name: _offsets(one) for name, one in said["firsts"].items()},
                 "newest_ms": _offsets(said["newest_ms"]),
                 "shelves": [
-                    ShelfName(one["together"], tuple(one["bound_by"]), one["reach_ms"]) for one in said["shelves"]
+                    ShelfName(one["together"], tuple(one["bound_by"]), one["reach_ms"], Purpose(one["purpose"]))
+                    for one in said["shelves"]
                 ],
                 "rows": [RowFile(**one) for one in said["rows"]],
             }
@@ -89,7 +97,8 @@ class Checkpoint:
 def discard(folder: Path) -> int:
     """Take the checkpoint away: it may hold rows of people who are being erased. How many files that were.
 
-    A stream that runs finds out before it writes the next one, and begins anew from what `reel features` published.
+    A stream that runs finds out before and after it writes the next one, and begins anew from what `reel features`
+    published.
     """
     files = sorted(folder.glob("*"), key=lambda path: path.name != FILE) if folder.exists() else []
     for path in files:

@@ -32,8 +32,10 @@ SCHEMAS = {
 }
 Tables = Mapping[str, pa.Table]
 
-# Features are made for people who allow this; every event group has it as its purpose.
+# Features are made for people who allow this; every event group has it as its purpose. Sessions and their quality are
+# made for those who allow analytics.
 PURPOSE = Purpose.PERSONALIZATION
+PURPOSES = (PURPOSE, Purpose.ANALYTICS)
 
 
 @dataclass
@@ -58,22 +60,26 @@ class Known:
         """The door, for people as they are known now."""
         return Door(self.hasher, self.registries, self.enricher, self.erased)
 
-    def hear(self, news: Tables, now_ms: int) -> Theirs:
+    def hear(self, news: Tables, now_ms: int) -> dict[Purpose, Theirs]:
         """Learn new rows of some tables; of titles, all rows there are now.
 
-        Returns whose rows are to be forgotten: who withdrew consent, is deleted, or turns out to be a child.
+        Returns whose rows are to be forgotten for each purpose: who withdrew consent to it, is deleted, or turns out to
+        be a child.
         """
         before, before_ms = self.registries, self.asked_ms
         for name, rows in news.items():
             self.tables[name] = rows if name == TITLES else pa.concat_tables([self.tables[name], rows]).combine_chunks()
         self._look(news)
         self.asked_ms = now_ms
-        users, profiles = set[str](), set[str]()
-        if {PROFILES, CONSENTS} & set(news):
-            users, profiles = decided_otherwise(before, before_ms, self.registries, now_ms, PURPOSE)
-        if ERASURES in news:
-            users |= set(news[ERASURES]["pseudonym"].to_pylist())
-        return Theirs(*(pa.array(sorted(some), pa.string()) for some in (users, profiles)))
+        found = {}
+        for purpose in PURPOSES:
+            users, profiles = set[str](), set[str]()
+            if {PROFILES, CONSENTS} & set(news):
+                users, profiles = decided_otherwise(before, before_ms, self.registries, now_ms, purpose)
+            if ERASURES in news:
+                users |= set(news[ERASURES]["pseudonym"].to_pylist())
+            found[purpose] = Theirs(*(pa.array(sorted(some), pa.string()) for some in (users, profiles)))
+        return found
 
     def _look(self, changed: Mapping[str, object]) -> None:
         if {PROFILES, CONSENTS} & set(changed):

@@ -20,7 +20,9 @@ from pipelines.feature_logs import silver_schemas
 from pipelines.feature_tables import declared
 from pipelines.kafka.log import open_log
 from pipelines.kafka.offsets import Offsets, OffsetsLostError, Progress, plan
+from pipelines.kafka.produce import Producer, open_producer
 from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.erasures import newest_mark
 from pipelines.lakehouse.scans import SnapshotGoneError
 from pipelines.messages import MessageDecoder
 from pipelines.online_people import STREAM
@@ -29,17 +31,19 @@ from pipelines.secrets import pseudonymizer, tombstone_key
 from pipelines.settings import Settings
 from pipelines.stream.admitting import Admitting
 from pipelines.stream.base import CATALOGUE_TOPIC, PEOPLE_TOPIC, NothingPublishedError, base_of, identity_of
-from pipelines.stream.checkpoint import FILE, Checkpoint, SavedRows
+from pipelines.stream.checkpoint import FILE, Checkpoint, SavedRows, discard
 from pipelines.stream.files import RowFile, write_rows
 from pipelines.stream.heard import Hearing, put_people
 from pipelines.stream.known import Known
-from pipelines.stream.shelves import ShelfName
+from pipelines.stream.scores import EVENT
 from pipelines.stream.tails import Tail, open_tail
 from pipelines.stream.worker import (
     EVENTS,
     GROUPS_STREAMED,
+    SHELVES,
     SOURCES,
     TABLES,
+    USED_FOR,
     Affected,
     Fetched,
     Published,
@@ -52,11 +56,13 @@ from pipelines.stream.worker import (
 from serving.online_store import open_online_store
 
 DECLARED = " ".join(declared(group) for group in GROUPS_STREAMED)
-SHELVES = tuple(dict.fromkeys(ShelfName.of(source) for source in SOURCES))
+SHELF_NAMES = tuple(dict.fromkeys(SHELVES.values()))
+PURPOSES_OF = {name: tuple(dict.fromkeys(purpose for source, purpose in USED_FOR.items() if name in source.reads))
+               for name in TABLES}  # fmt: skip
 LONGEST_DELAY_MS = max(group.delay for group in GROUPS_STREAMED)
 _SHARED_TOPICS = (PEOPLE_TOPIC, CATALOGUE_TOPIC)
 _LEAST_WAIT_S = 0.01
-_SAY_EVERY_S = 1.0
+_SAY_EVERY_S = _FINISH_EVERY_S = 1.0
 
 
 class BegunAnewError(ReelError):
@@ -81,6 +87,8 @@ class Running:
         self._settings = settings
         self._folder = settings.stream_folder
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._catalog = Lakehouse.open(settings).catalog
+        self._erasures = newest_mark(self._catalog)  # before anything is read
         self._store = open_online_store(settings.online_store_url)
         self._contract = load_contract(settings.schemas)
         self._log = open_log(settings)
@@ -95,7 +103,8 @@ class Running:
         self._known_files: dict[str, str] = {}
         self._first_news: dict[str, pa.Table] = {}
         self._firsts: Mapping[str, Offsets] = {}
-        self._next_s = self._said_s = 0.0
+        self._next_s = self._said_s = self._finished_s = 0.0
+        self._producer: Producer | None = None
         self._has_saved = False
 
     def __enter__(self) -> "Running":
@@ -104,7 +113,8 @@ class Running:
             if identity is None:
                 raise NothingPublishedError("it holds nothing whole")
             found = Checkpoint.load(self._folder)
-            if found is not None and (found.base, found.declared) == (identity, DECLARED):
+            goes_by = identity, DECLARED, self._erasures
+            if found is not None and (found.base, found.declared, found.erasures) == goes_by:
                 self._begin_at(found)
             else:
                 self._begin_anew()
@@ -121,6 +131,8 @@ class Running:
             ray.kill(worker)
         if self._tail is not None:
             self._tail.close()
+        if self._producer is not None:
+            self._producer.close()
         self._store.close()
 
     @property
@@ -152,6 +164,8 @@ class Running:
             self._say()
         elif time.monotonic() - self._said_s > _SAY_EVERY_S:
             self._say()
+        if time.monotonic() - self._finished_s > _FINISH_EVERY_S:
+            self._finish()
         values = sum(one.values for one in self._done) if messages or news else 0
         return BatchDone(messages, values, time.perf_counter() - started)
 
@@ -165,15 +179,19 @@ class Running:
             raise BegunAnewError("topics have other partitions than before: the stream goes on with them")
 
     def save(self, *, is_running: bool = True) -> None:
-        """Step 6 of the stream; first what is owed is put right, and what has become the batch's own time let go."""
+        """Step 7 of the stream; first what is owed is put right, and what has become the batch's own time let go."""
+        self._require_no_erasure()
         if self._has_saved and not (self._folder / FILE).exists():
-            raise BegunAnewError("somebody is being erased, and the checkpoint with them: the stream begins anew")
+            raise BegunAnewError("the checkpoint was taken away, with somebody's rows: the stream begins anew")
         owed = Affected.joined(self._of_all("owed"))
         if not owed.is_nobody:
             left = self._in_parts("left", owed)
             nothing: list[dict[str, pa.Table]] = [{} for _ in self._workers]
             _results([worker.publish.remote(owed, *nothing, *(some[place] for some in left))
                       for place, worker in enumerate(self._workers)])  # fmt: skip
+        self._finish()
+        assert self._producer is not None, "it is there while actors run"
+        self._producer.flush()
         self._advance()
         self._number += 1
         rows: list[list[RowFile]] = self._of_all("save", self._folder, self._number)
@@ -190,11 +208,19 @@ class Running:
         progress = Progress(self._progress.cluster_id, _merged([self._positions, self._tail.positions]),
                             self._progress.topic_ids)  # fmt: skip
         Checkpoint(
-            self._number, self._base, DECLARED, progress, self._firsts, self._newest_ms, self._since_ms,
-            self._known.asked_ms, SHELVES, [file for some in rows for file in some], self._known_files, waiting,
+            self._number, self._base, DECLARED, self._erasures, progress, self._firsts, self._newest_ms,
+            self._since_ms, self._known.asked_ms, self._told_ms, SHELF_NAMES, [file for some in rows for file in some],
+            self._known_files, waiting,
         ).save(self._folder)  # fmt: skip
+        self._require_no_erasure()  # who was erased while it was written is in it
         self._has_saved = True
         self._say(is_running=is_running)
+
+    def _require_no_erasure(self) -> None:
+        """What is kept here may be of somebody who was erased since this began."""
+        if newest_mark(self._catalog) != self._erasures:
+            discard(self._folder)
+            raise BegunAnewError("somebody is being erased, and the checkpoint with them: the stream begins anew")
 
     def _begin_anew(self) -> None:
         lakehouse, hasher = Lakehouse.open(self._settings), pseudonymizer(self._settings)
@@ -203,12 +229,15 @@ class Running:
         except SnapshotGoneError as gone:
             raise NothingPublishedError(f"what that was made of has expired ({gone})") from None
         self._number, self._base, self._firsts = 0, base.identity, base.firsts
+        before = Checkpoint.load(self._folder)  # of another publication; what it has told need not be told again
+        self._told_ms = base.newest_ms if before is None else before.told_ms
         known = self._knowing(base.tables, base.asked_ms)
         self._begin(known, base.progress, base.since_ms, base.rows.as_known_to(known), base.waiting)
         self._first_news = base.news
 
     def _begin_at(self, found: Checkpoint) -> None:
         self._number, self._base, self._firsts = found.number, found.base, found.firsts
+        self._told_ms = found.told_ms
         self._newest_ms = {topic: dict(some) for topic, some in found.newest_ms.items()}
         known = self._knowing(found.tables(self._folder), found.asked_ms)
         rows = SavedRows(self._folder, found.shelves, found.rows, self._schemas)
@@ -247,8 +276,10 @@ class Running:
         }
         self._tail = open_tail(self._log, {topic: first.pop(topic) for topic in _SHARED_TOPICS})
         wait_ms = self._settings.privacy.undescribed_profile_ms
-        admitting = Admitting(self._decoder, known.hasher, EVENTS, self._schemas, self._firsts, wait_ms)
-        setup = Setup(self._log, known, admitting, since_ms, self._settings.online_store_url, rows, waiting)
+        admitting = Admitting(self._decoder, known.hasher, EVENTS, self._schemas, PURPOSES_OF, self._firsts, wait_ms)
+        store = self._settings.online_store_url
+        setup = Setup(self._log, known, admitting, since_ms, self._told_ms, store, rows, waiting)
+        self._producer = open_producer(self._settings, self._contract, [self._contract.event(EVENT).topic])
         self._start(setup, first)
 
     def _start(self, setup: Setup, first: Offsets) -> None:
@@ -281,14 +312,33 @@ class Running:
         done: list[Published] = _results(published)
         return done
 
-    def _advance(self) -> None:
-        """Everything before yesterday, as far as all partitions have come, is the batch's own."""
+    def _finish(self) -> None:
+        """Step 6: whatever is over as far as all partitions have come."""
+        reached_ms, self._finished_s = self._reached_ms(), time.monotonic()
+        if reached_ms is None or reached_ms <= self._told_ms:
+            return
+        assert self._producer is not None, "it is there while actors run"
+        for scores in self._of_all("finish", reached_ms):
+            if scores.num_rows:
+                self._producer.produce(EVENT, scores)
+        self._told_ms = reached_ms
+
+    def _reached_ms(self) -> int | None:
+        """Everything before this instant has been read; None while nobody can tell."""
+        if not self._done:
+            return None
         behind = set().union(*(one.behind for one in self._done))
         waited_for = [self._newest_ms.get(topic, {}).get(one) for topic, one in behind]
         known = [at for partitions in self._newest_ms.values() for at in partitions.values()]
         if not known or None in waited_for:
+            return None
+        return min((at for at in waited_for if at is not None), default=max(known))
+
+    def _advance(self) -> None:
+        """Everything before yesterday, as far as all partitions have come, is the batch's own."""
+        reached_ms = self._reached_ms()
+        if reached_ms is None:
             return
-        reached_ms = min((at for at in waited_for if at is not None), default=max(known))
         since_ms = floor_ms(min(reached_ms, now_ms()), DAY_MS) - DAY_MS
         if since_ms > self._since_ms:
             self._of_all("advance", since_ms)
@@ -302,6 +352,7 @@ class Running:
             "is_running": is_running,
             "at_ms": now_ms(),
             "actors": len(self._workers),
+            "erasures": self._erasures,
             "partitions": {
                 topic: {
                     str(one): {"offset": offset, "event_ms": self._newest_ms.get(topic, {}).get(one)}

@@ -5,15 +5,20 @@ What is appended becomes a run of its own; a run is merged with the one before i
 few runs, and neither grows with what is kept.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from features.revision import Flags
 from features.runs import expand
 from features.units import Hashes
+
+Places = NDArray[np.int64]
+Chosen = Callable[[pa.Table, Places, Places], Places]
+"""Of rows, some places and whose they are (ascending, by the place of the key): those of the places that are wanted."""
 
 Tidy = Callable[[pa.Table], tuple[Hashes, pa.Table]]
 """Fewer rows that say the same, with their keys."""
@@ -54,15 +59,23 @@ class Segments:
                 keys, rows = self._tidy(rows)
             self._runs.append(_sorted(keys, rows))
 
-    def take(self, keys: Hashes) -> tuple[Hashes, pa.Table]:
-        """The rows of some distinct keys, each with its key."""
-        found_keys, found = [np.empty(0, np.uint64)], [self._schema.empty_table()]
+    def take(
+        self, keys: Hashes, chosen: Chosen | None = None, columns: Sequence[str] | None = None
+    ) -> tuple[Hashes, pa.Table]:
+        """The rows of some distinct keys, each with its key; of each run only those `chosen`, which is asked first.
+
+        All columns of them, unless `columns` says which.
+        """
+        names = self._schema.names if columns is None else list(columns)
+        found_keys, found = [np.empty(0, np.uint64)], [self._schema.empty_table().select(names)]
         for run in self._runs:
             lower, upper = np.searchsorted(run.keys, keys, "left"), np.searchsorted(run.keys, keys, "right")
-            _, places = expand(lower, upper)
+            owners, places = expand(lower, upper)
+            if chosen is not None:
+                places = chosen(run.rows, places, owners)
             if len(places):
                 found_keys.append(run.keys[places])
-                found.append(run.rows.take(pa.array(places)))
+                found.append(run.rows.select(names).take(pa.array(places)))
         return np.concatenate(found_keys), pa.concat_tables(found)
 
     def keep(self, wanted: Callable[[Hashes, pa.Table], Flags]) -> None:

@@ -1,15 +1,16 @@
 """The rows of silver that logs are made of, and the logs as they are now: which rows came, which are gone.
 
-Sources whose rows are brought together and bound in the same way share a shelf. A new row can change the log only of
-its own unit (a playback, a session), or, where a source reaches back in time, of its own person (`features.source`).
-So these rows are taken from the shelf, the log is made of them and the new ones by the source's own pure function, and
-compared with what it was. Nearly always rows are only added; an event that came out of order changes later rows too.
+Sources whose rows are brought together and bound in the same way, for the same purpose, share a shelf. A new row can
+change the log only of its own unit (a playback, a session), or, where a source reaches back in time, of its own person
+(`features.source`). So these rows are taken from the shelf, the log is made of them and the new ones by the source's
+own pure function, and compared with what it was. Nearly always rows are only added; an event that came out of order
+changes later rows too.
 
 A shelf keeps what may still matter: rows since `since_ms`, and older ones of units that go on. What is older than that
 belongs to the batch: a new event from before is counted as too late, and `reel features` takes it in.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.columns import milliseconds
+from features.purposes import Purpose
 from features.revision import Flags, differences
-from features.source import EVENT_ID, EVENT_NAME, EVENT_TIME, Source
+from features.source import EVENT_ID, EVENT_NAME, EVENT_TIME, FROM, Source
 from features.units import Hashes, context_ms, hashes, is_among, units
 from pipelines.stream.segments import Segments
 
@@ -34,11 +36,12 @@ class ShelfName:
     together: str
     bound_by: tuple[str, ...]
     reach_ms: int
+    purpose: Purpose  # that each of its rows may be used for
 
     @classmethod
-    def of(cls, source: Source) -> "ShelfName":
+    def of(cls, source: Source, purpose: Purpose) -> "ShelfName":
         """The shelf that a source's rows lie on."""
-        return cls(source.together, source.bound_by, source.reach_ms)
+        return cls(source.together, source.bound_by, source.reach_ms, purpose)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Shelf:
 
     def __post_init__(self) -> None:
         self.rows = {name: Segments(self.schema(name)) for name in self.tables}
-        self.logs = {source.name: Segments(source.schema) for source in self.sources}
+        self.logs = {source.name: Segments(source.schema) for source in self.sources if source.make is not None}
         self._unsaved = dict.fromkeys(self.tables)
 
     @property
@@ -124,7 +127,8 @@ class Shelf:
         touched = np.unique(np.concatenate([remake, *keys.values()]))
         together = {}
         for name, segments in self.rows.items():
-            _, known = segments.take(touched)
+            # Without a log nothing is asked of rows that are known but which events they are.
+            _, known = segments.take(touched, columns=None if self.logs else [EVENT_ID])
             if name in fresh:
                 is_new = ~np.asarray(pc.is_in(fresh[name][EVENT_ID], value_set=known[EVENT_ID].combine_chunks()))
                 self.duplicates += len(is_new) - int(is_new.sum())
@@ -132,7 +136,7 @@ class Shelf:
                 segments.append(keys[name][is_new], rows)
                 if (some := self._unsaved[name]) is not None:
                     some.append(rows)
-                known = pa.concat_tables([known, rows])
+                known = pa.concat_tables([known, rows]) if self.logs else known
             together[name] = known
         return self._remade(together, shared, touched)
 
@@ -146,10 +150,12 @@ class Shelf:
         self._unsaved = dict.fromkeys(self.tables)
         gone_ids = pa.concat_arrays([chunk for column in ids for chunk in column.chunks] or [pa.array([], pa.string())])
         changes = {}
-        for source in self.sources:
+        for source in self._logged:
             log = self.logs[source.name]
-            gone = log.rows.filter(pc.is_in(log.rows[EVENT_ID], value_set=gone_ids))
-            log.keep(lambda _, rows: ~np.asarray(pc.is_in(rows[EVENT_ID], value_set=gone_ids), dtype=np.bool_))
+            gone = log.rows.filter(pc.is_in(_of_event(log.rows[EVENT_ID]), value_set=gone_ids))
+            log.keep(
+                lambda _, rows: ~np.asarray(pc.is_in(_of_event(rows[EVENT_ID]), value_set=gone_ids), dtype=np.bool_)
+            )
             changes[source.name] = LogChange(source.schema.empty_table(), gone)
         return changes
 
@@ -175,6 +181,10 @@ class Shelf:
         return units(rows, hashes(rows[self.name.together]), bound_by)
 
     @property
+    def _logged(self) -> list[Source]:
+        return [source for source in self.sources if source.name in self.logs]
+
+    @property
     def _context_ms(self) -> int:
         return self.since_ms - context_ms(self.name.reach_ms)
 
@@ -195,9 +205,11 @@ class Shelf:
         self, together: Mapping[str, pa.Table], shared: Mapping[str, pa.Table], touched: Hashes | None
     ) -> dict[str, LogChange]:
         """The logs of some rows, all of the units `touched` (None: everything), in the place of what they were."""
+        if not self.logs:
+            return {}
         changes = {}
         key_of_event = self._key_of_event(together)
-        for source in self.sources:
+        for source in self._logged:
             tables = {name: together[name] for name in source.reads} | {name: shared[name] for name in source.shared}
             made = source.log(tables) if any(table.num_rows for table in together.values()) else None
             made = source.schema.empty_table() if made is None else made
@@ -232,7 +244,12 @@ class _KeyOfEvent:
     keys: Hashes
 
     def __call__(self, event_ids: pa.ChunkedArray) -> Hashes:
-        return self.keys[np.asarray(pc.index_in(event_ids, value_set=self.ids), dtype=np.int64)]
+        return self.keys[np.asarray(pc.index_in(_of_event(event_ids), value_set=self.ids), dtype=np.int64)]
+
+
+def _of_event(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The ids of the events that rows of a log became known with; another row of one has `FROM` after it."""
+    return pc.if_else(pc.ends_with(ids, FROM), pc.utf8_slice_codeunits(ids, 0, -len(FROM)), ids)
 
 
 @dataclass(frozen=True)
@@ -251,9 +268,11 @@ class Theirs:
         return found
 
 
-def shelves(sources: Sequence[Source], schemas: Mapping[str, pa.Schema], since_ms: int) -> dict[ShelfName, Shelf]:
-    """Empty shelves for some sources."""
+def shelves(
+    purposes: Mapping[Source, Purpose], schemas: Mapping[str, pa.Schema], since_ms: int
+) -> dict[ShelfName, Shelf]:
+    """Empty shelves for some sources, each with what its rows are used for."""
     by_name: dict[ShelfName, list[Source]] = {}
-    for source in sources:
-        by_name.setdefault(ShelfName.of(source), []).append(source)
+    for source, purpose in purposes.items():
+        by_name.setdefault(ShelfName.of(source, purpose), []).append(source)
     return {name: Shelf(name, tuple(some), schemas, since_ms) for name, some in by_name.items()}

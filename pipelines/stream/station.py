@@ -2,7 +2,8 @@
 
 input   Kafka, from the offsets that `reel features` had seen, or those of the last checkpoint
 does    small batches, many a second: messages through the door, logs, tiles, for every group valued at every event
-output  the online store: values of event groups, and what people allow; nothing of the lakehouse
+output  the online store: values of event groups, sessions, and what people allow; Kafka: `qoe.metrics`; nothing of the
+        lakehouse
 
 Groups of hourly and daily cadence stay with `reel features`. When that has put a new publication online, which may be
 behind what is here, the stream begins anew from it: reads again what came after, and is ahead once more.
@@ -14,9 +15,10 @@ For every batch:
     3. what they allow goes online, and to every actor
     4. messages go through the door, rows to whoever makes their logs, logs to whoever keeps their keys' tiles
     5. whole values are written to the online store
-    6. every `stream.checkpoint_seconds`: state and offsets, together (`pipelines.stream.checkpoint`)
+    6. every second: playbacks that are over go online, and how good they were to Kafka (`pipelines.stream.finishing`)
+    7. every `stream.checkpoint_seconds`: state and offsets, together (`pipelines.stream.checkpoint`)
 
-A crash anywhere loses what came after step 6, and the next start reads it again from Kafka: the values are the same.
+A crash anywhere loses what came after step 7, and the next start reads it again from Kafka: the values are the same.
 """
 
 import threading

@@ -158,6 +158,8 @@ class _KafkaTail:
         where: Any = TopicPartition(topic, partition)
         try:
             bounds = self._consumer.get_watermark_offsets(where, timeout=self._timeout_s, cached=cached)
+            if cached and (bounds is None or bounds[1] < 0):  # nothing has come of it yet
+                bounds = self._consumer.get_watermark_offsets(where, timeout=self._timeout_s)
         except KafkaException as error:
             raise TailBrokenError(error.args[0].str()) from None
         return bounds[1] if bounds is not None else 0

@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow as pa
 
 from features.columns import flat, milliseconds
-from features.declarations import TILE_START
-from features.packing import pack, unpack
+from features.declarations import LAST_EVENT, TILE_LENGTH, TILE_START
+from features.packing import pack, reachable, unpack
 from features.revision import Flags, is_in
 from features.source import EVENT_TIME
 from features.tiles import merge_tiles, tiles
 from features.units import Hashes, hashes, is_among
 from features.windows import floor_ms
 from pipelines.feature_tables import Target
-from pipelines.stream.segments import Segments
+from pipelines.stream.segments import Places, Segments
 from serving.online_store import OnlineStore
 
 
@@ -73,7 +73,8 @@ class TileBook:
             self._begin_anew(part.changed, anew_ms, part.forgotten)
             self._append(self._tiles(part.left.filter(pa.array(is_anew(part.left)))))
         self._append(made)
-        whole = merge_tiles(group, entity, [self.tiled.take(np.unique(hashes(touched)))[1]])
+        _, read = self.tiled.take(np.unique(hashes(touched)), self._reachable)
+        whole = merge_tiles(group, entity, [read])
         written = store.put_many(group.stored_as(entity), pack(group, entity, whole))
         lost = touched.filter(pa.array(~is_in(touched, flat(whole[entity]).unique())))
         store.delete_many(group.stored_as(entity), lost.to_pylist())
@@ -108,6 +109,11 @@ class TileBook:
             older = unpack(group, entity, packed)
             self._append(older.filter(pa.array(milliseconds(older[TILE_START]) < self.since_ms)))
         self._loaded.update(keys)
+
+    def _reachable(self, rows: pa.Table, places: Places, owners: Places) -> Places:
+        """Tiles that no window can reach any more are not even read: of short windows that is nearly all of a day."""
+        told = rows.select([TILE_LENGTH, TILE_START, LAST_EVENT]).take(pa.array(places))
+        return places[reachable(self.target.group, told, owners)]
 
     def _tiles(self, log: pa.Table) -> pa.Table:
         log = log.filter(pa.array(milliseconds(log[EVENT_TIME]) >= self.since_ms))

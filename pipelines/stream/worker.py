@@ -6,6 +6,8 @@ An event passes three owners, each found by a hash, in one batch:
     people       the actor of a viewer, or account, makes the logs of whatever is bound together  (`log`)
     entities     the actor of a key adds its tiles up and writes its value                        (`publish`)
 
+The actor of a viewer also says of their playbacks, when these are over, what came of them (`finish`).
+
 An event that comes out of order changes rows that were counted already. Values of people are made anew at once; those
 of many people together (a delivery network in a region) are put right with the next checkpoint, or it would be done
 all the time.
@@ -27,7 +29,9 @@ import pyarrow as pa
 from features.columns import flat, milliseconds
 from features.declarations import FeatureGroup
 from features.entities import entity as entity_of
+from features.finished_playbacks import FINISHED_PLAYBACKS
 from features.groups import GROUPS
+from features.purposes import Purpose
 from features.revision import is_in
 from features.source import EVENT_ID, EVENT_TIME, Source
 from features.units import Hashes, hashes
@@ -40,15 +44,21 @@ from pipelines.lakehouse import tables
 from pipelines.lakehouse.scans import cut_by
 from pipelines.stream.admitting import Admitting
 from pipelines.stream.files import RowFile, write_rows
-from pipelines.stream.known import TITLES, Known, Tables
-from pipelines.stream.shelves import LogChange, ShelfName, Theirs, shelves
+from pipelines.stream.finishing import PLAYBACK, Finishing
+from pipelines.stream.known import PURPOSE, TITLES, Known, Tables
+from pipelines.stream.scores import session_scores
+from pipelines.stream.shelves import LogChange, Shelf, ShelfName, Theirs, shelves
 from pipelines.stream.tails import Tail, open_tail
 from pipelines.stream.tile_books import LogPart, TileBook
 from serving.online_store import open_online_store
 
 GROUPS_STREAMED: tuple[FeatureGroup, ...] = tuple(group for group in GROUPS if group.cadence is Cadence.EVENT)
 TARGETS = tuple(Target(group, entity) for group in GROUPS_STREAMED for entity in group.entities)
-SOURCES: tuple[Source, ...] = tuple({group.source.name: group.source for group in GROUPS_STREAMED}.values())
+# What rows of a source are used for: features, and sessions with their quality.
+USED_FOR: dict[Source, Purpose] = {group.source: group.purpose for group in GROUPS_STREAMED}
+USED_FOR |= {FINISHED_PLAYBACKS: Purpose.ANALYTICS}
+SOURCES: tuple[Source, ...] = tuple(USED_FOR)
+SHELVES = {source.name: ShelfName.of(source, purpose) for source, purpose in USED_FOR.items()}
 EVENTS = frozenset(name for source in SOURCES for name in source.events)
 TABLES = tuple(dict.fromkeys(name for source in SOURCES for name in source.reads))
 
@@ -68,6 +78,7 @@ class Setup:
     known: Known
     admitting: Admitting
     since_ms: int
+    told_ms: int  # scores of playbacks that were over by then have been told
     store_url: str
     rows: Rows  # of a shelf's table, of everybody
     waiting: Mapping[str, pa.Table]  # rows that wait for their profile, by event
@@ -133,10 +144,10 @@ class Worker:
     def __init__(self, place: int, actors: int, setup: Setup, positions: Mapping[str, Mapping[int, int]]) -> None:
         self._place, self._actors, self._setup = place, actors, setup
         self._known, self._admitting, self._positions = setup.known, setup.admitting, positions
-        self._shelves = shelves(SOURCES, setup.admitting.schemas, setup.since_ms)
+        self._shelves = shelves(USED_FOR, setup.admitting.schemas, setup.since_ms)
         self._books = {target: TileBook(target, setup.since_ms) for target in TARGETS}
         self._fetched: list[Messages] = []
-        self._theirs: Theirs | None = None
+        self._theirs: dict[Purpose, Theirs] | None = None
         self._titles: pa.Array = pa.array([], pa.string())
         self._owed = Affected()
         self._files: dict[tuple[int, str], list[RowFile]] = {}
@@ -158,6 +169,8 @@ class Worker:
                 rows[table] = every.filter(pa.array(mine)).select(shelf.schema(table).names).cast(shelf.schema(table))
             filled.append(shelf.fill(rows, self._shared))
         self._first = filled
+        finished = self._shelves[SHELVES[FINISHED_PLAYBACKS.name]]
+        self._finishing = Finishing(finished, self._store, self._setup.told_ms, self._mine)
         return os.getpid()
 
     def first_logs(self) -> "LogRows | list[LogRows]":
@@ -189,8 +202,9 @@ class Worker:
         routed: list[Routed] = [{} for _ in range(self._actors)]
         for name, shelf in self._shelves.items():
             for table in shelf.tables:
-                if table in rows and rows[table].num_rows:
-                    wanted = shelf.wanted(table, rows[table])
+                found = rows.get(name.purpose, {}).get(table)
+                if found is not None and found.num_rows:
+                    wanted = shelf.wanted(table, found)
                     parts = cut_by(wanted, self._owner(hashes(wanted[name.together])), self._actors)
                     for into, part in zip(routed, parts, strict=True):
                         into.setdefault(name, {})[table] = part
@@ -200,8 +214,10 @@ class Worker:
         """Put rows on the shelves; what the logs have gained, by the actor whose keys they are of, and who lost."""
         affected, added = Affected(), dict[str, list[pa.Table]]()
         if self._theirs is not None:
-            affected.forgotten = self._forgotten(self._theirs)
-            self._note(affected, [shelf.forget(self._theirs) for shelf in self._shelves.values()], added)
+            affected.forgotten = self._forgotten(self._theirs[PURPOSE])
+            gone = [shelf.forget(self._theirs[name.purpose]) for name, shelf in self._shelves.items()]
+            self._note(affected, gone, added)
+            self._finishing.forget(self._theirs[SHELVES[FINISHED_PLAYBACKS.name].purpose])
         changes = []
         for name, shelf in self._shelves.items():
             parts = [one[name] for one in routed if name in one]
@@ -210,6 +226,8 @@ class Worker:
             remake = shelf.keys_with("content_id", self._titles) if shelf.is_told_of_titles else np.empty(0, np.uint64)
             if new or len(remake):
                 changes.append(shelf.add(new, self._shared, remake))
+            if shelf is self._finishing.shelf and new:
+                self._finishing.note(new[PLAYBACK])
         self._note(affected, changes, added)
         self._theirs, self._titles = None, pa.array([], pa.string())
         self._owe(affected)
@@ -227,7 +245,7 @@ class Worker:
             where = (target.group.source.name, target.entity)
             if where in found[0] or not (where in affected.changed or target.entity in affected.forgotten):
                 continue
-            log = self._shelves[ShelfName.of(target.group.source)].logs[target.group.source.name].rows
+            log = self._shelves[SHELVES[target.group.source.name]].logs[target.group.source.name].rows
             wanted = is_in(log[target.entity], affected.forgotten.get(target.entity, _NOBODY))
             if (changed := affected.changed.get(where)) is not None:
                 is_later = milliseconds(log[EVENT_TIME]) >= floor_ms(changed.since_ms, DAY_MS)
@@ -259,6 +277,10 @@ class Worker:
             values += book.apply(part, self._store)
         return Published(values, self._counts, self._admitting.newest_ms, self._tail.behind())
 
+    def finish(self, until_ms: int) -> pa.Table:
+        """Put online what playbacks came to that are over by `until_ms`; how good those are that were not told yet."""
+        return session_scores(self._finishing.finish(until_ms), self._known.hasher)
+
     def save(self, folder: Path, number: int) -> list[RowFile]:
         """Write what came on the shelves since it was last written; the files that hold all of it now."""
         for place, shelf in enumerate(self._shelves.values()):
@@ -281,6 +303,7 @@ class Worker:
         """Leave everything before `since_ms` to what is stored."""
         for shelf in self._shelves.values():
             shelf.advance(since_ms)
+        self._finishing.advance()
         for book in self._books.values():
             book.advance(since_ms)
 
@@ -296,11 +319,15 @@ class Worker:
     @property
     def _counts(self) -> dict[str, int]:
         on_shelves = {
-            "too late, left to `reel features`": sum(shelf.too_late for shelf in self._shelves.values()),
-            "duplicate event ids": sum(shelf.duplicates for shelf in self._shelves.values()),
+            "too late, left to `reel features`": sum(shelf.too_late for shelf in self._of_features),
+            "duplicate event ids": sum(shelf.duplicates for shelf in self._of_features),
             "waiting for their profile": sum(rows.num_rows for rows in self._admitting.waiting.values()),
         }
         return {**self._admitting.counts, **{name: n for name, n in on_shelves.items() if n}}
+
+    @property
+    def _of_features(self) -> list[Shelf]:
+        return [shelf for name, shelf in self._shelves.items() if name.purpose is PURPOSE]
 
     def _note(
         self, affected: Affected, changes: Sequence[dict[str, LogChange]], added: dict[str, list[pa.Table]]
@@ -329,7 +356,7 @@ class Worker:
         profiles = self._known.registries.profiles
         owned = is_in(profiles.owners_of(profiles.people), theirs.users)
         found["profile_id"].append(profiles.people.filter(pa.array(owned)))
-        for shelf in self._shelves.values():
+        for shelf in self._of_features:
             for segments in shelf.rows.values():
                 rows = segments.rows
                 rows = rows.filter(pa.array(theirs(rows)))

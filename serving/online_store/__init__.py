@@ -7,7 +7,6 @@ machines (`redis://host:port/db`). What a value means is the business of whoever
 from serving.errors import StoreKeyError, StoreUnavailableError, StoreUrlError
 from serving.online_store.base import OnlineStore
 from serving.online_store.lmdb_store import LmdbStore
-from serving.online_store.redis_store import RedisStore
 
 __all__ = ["OnlineStore", "StoreKeyError", "StoreUnavailableError", "StoreUrlError", "open_online_store"]
 
@@ -28,5 +27,8 @@ def open_online_store(url: str, *, readonly: bool = False, timeout_s: float = 2.
     if scheme == "lmdb":
         return LmdbStore.at(url, readonly=readonly)
     if scheme in ("redis", "rediss"):
+        # Every station opens a store, few of them a Redis: its client takes half a second to import.
+        from serving.online_store.redis_store import RedisStore
+
         return RedisStore.at(url, readonly=readonly, timeout_s=timeout_s)
     raise StoreUrlError(url, f"unknown scheme {scheme!r}")

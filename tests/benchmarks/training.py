@@ -127,7 +127,7 @@ def plainly(model: str, training_set: Path, configuration: dict[str, int]) -> di
 
     from models.task import Place
     from models.training_set import read_manifest
-    from pipelines.tune import read_splits
+    from pipelines.splits import read_splits
 
     task = load_task(model)
     threads = len(psutil.Process().cpu_affinity())

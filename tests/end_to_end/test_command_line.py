@@ -35,12 +35,19 @@ def reel(folder: Path, *command: str, **variables: str) -> subprocess.CompletedP
 def reel_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`reel` in this process, for what needs no process of its own: usage and help."""
+    """`reel` in this process, for what ends before anything was started: a process of its own takes seconds."""
+    for name in [name for name in os.environ if name.startswith("REEL_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("REEL_WORK_DIR", str(tmp_path))
-    monkeypatch.setenv("REEL_KAFKA_BOOTSTRAP_SERVERS", "embedded:/tmp/unused.db")
+    monkeypatch.setenv("REEL_SALT", SALT)
     monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", "WARNING")  # as `main` does, which leaves it so
 
-    def run(*command: str) -> subprocess.CompletedProcess[str]:
+    def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        for name, value in variables.items():
+            if value:
+                monkeypatch.setenv(name, value)
+            else:
+                monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(sys, "argv", ["reel", *command])
         with pytest.raises(SystemExit) as ended:
             cli.main()
@@ -78,42 +85,43 @@ def test_wrong_usage_is_one_line_and_exit_code_2(reel_here, command, said):
     assert said in the_line(reel_here(*command), 2)
 
 
-def test_a_wrong_key_names_the_nearest_one(tmp_path):
+def test_a_wrong_key_names_the_nearest_one(reel_here, tmp_path):
     config = tmp_path / "wrong.yaml"
     config.write_text("kafka:\n  bootstrap_server: localhost:9092\n")
-    line = the_line(reel(tmp_path, "--config", str(config), "status"), 2)
+    line = the_line(reel_here("--config", str(config), "status"), 2)
     assert "unknown key 'kafka.bootstrap_server'; did you mean 'kafka.bootstrap_servers'?" in line
 
 
-def test_no_broker_at_all_says_how_to_start_one(tmp_path):
-    assert "`make kafka`" in the_line(reel(tmp_path, "ingest"), 1)
+def test_no_broker_at_all_says_how_to_start_one(reel_here):
+    assert "`make kafka`" in the_line(reel_here("ingest"), 1)
 
 
-def test_a_dead_broker_is_named_within_its_timeout(tmp_path, free_port):
+def test_a_dead_broker_is_named_within_its_timeout(reel_here, tmp_path, free_port):
     address = f"127.0.0.1:{free_port}"
     variables = {"REEL_KAFKA_BOOTSTRAP_SERVERS": address, "REEL_KAFKA_TIMEOUT_S": "3"}
-    for command in (("ingest",), ("simulate", "--households", "2", "--days", "1")):
-        line = the_line(reel(tmp_path, *command, **variables), 1)
-        assert f"no Kafka broker answered at {address} within 3 s" in line
+    ingest = reel(tmp_path, "ingest", **variables)
+    simulate = reel_here("simulate", "--households", "2", "--days", "1", **variables)
+    for done in (ingest, simulate):
+        assert f"no Kafka broker answered at {address} within 3 s" in the_line(done, 1)
 
 
-def test_a_topic_that_is_not_there_is_named(tmp_path):
+def test_a_topic_that_is_not_there_is_named(reel_here, tmp_path):
     platform = Platform(tmp_path)
-    done = reel(tmp_path, "ingest", "--topic", "client.playbak", REEL_KAFKA_BOOTSTRAP_SERVERS=platform.bootstrap)
+    done = reel_here("ingest", "--topic", "client.playbak", REEL_KAFKA_BOOTSTRAP_SERVERS=platform.bootstrap)
     assert "Kafka has no topic 'client.playbak'" in the_line(done, 2)
 
 
-def test_production_without_a_salt_does_not_start(tmp_path):
+def test_production_without_a_salt_does_not_start(reel_here, tmp_path):
     platform = Platform(tmp_path)
     platform.send(described("ann"))
     variables = {"REEL_ENVIRONMENT": "production", "REEL_SALT": "", "REEL_KAFKA_BOOTSTRAP_SERVERS": platform.bootstrap}
-    assert "REEL_SALT is not set" in the_line(reel(tmp_path, "ingest", **variables), 2)
+    assert "REEL_SALT is not set" in the_line(reel_here("ingest", **variables), 2)
     assert "REEL_SALT is not set" in the_line(reel(tmp_path, "serve", **variables), 2)
 
 
-def test_stations_out_of_order_say_what_to_run_first(tmp_path):
-    assert "run `reel ingest`, then `reel clean`" in the_line(reel(tmp_path, "features"), 1)
-    assert "run `reel ingest`" in the_line(reel(tmp_path, "training-set", "--purpose", "personalization"), 1)
+def test_stations_out_of_order_say_what_to_run_first(reel_here, tmp_path):
+    assert "run `reel ingest`, then `reel clean`" in the_line(reel_here("features"), 1)
+    assert "run `reel ingest`" in the_line(reel_here("training-set", "--purpose", "personalization"), 1)
     assert "run `reel training-set` first" in the_line(reel(tmp_path, "train"), 1)
 
 
@@ -148,7 +156,7 @@ def test_every_station_explains_itself(reel_here, command):
     assert "--json" in done.stdout
 
 
-def test_a_stream_needs_features_to_go_on_from(tmp_path):
+def test_a_stream_needs_features_to_go_on_from(reel_here, tmp_path):
     kafka = f"embedded:{tmp_path / 'log.db'}"
-    line = the_line(reel(tmp_path, "stream", REEL_KAFKA_BOOTSTRAP_SERVERS=kafka), 1)
+    line = the_line(reel_here("stream", REEL_KAFKA_BOOTSTRAP_SERVERS=kafka), 1)
     assert "run `reel features`" in line

@@ -154,12 +154,24 @@ def channels(silver):
         if event["event_name"] == "channel.tune_away":
             rows.append(row(event, channel_id=event["channel_id"], **said))
         if event["event_name"] == "channel.tune":
-            rows.append(row(event, channel_id=event["channel_id"], hour=local(event).hour, **said))
+            slot = event["time"] // 3_600_000 % 744
+            rows.append(row(event, channel_id=event["channel_id"], hour=local(event).hour, hour_slot=slot, **said))
             before = event["previous_channel_id"]
             if before is not None and before != event["channel_id"]:
                 left = row(event, channel_id=before, next_channel_id=event["channel_id"], **said)
                 rows.append(left | {"event_id": event["event_id"] + ":from"})
     return rows
+
+
+def watching(silver):
+    return [
+        row(
+            event, viewer_token=event["viewer_token"], content_id=event["content_id"], platform=event["platform"],
+            channel_id=event["content_id"] if event["content_type"] == "live" else None,
+        )
+        for event in silver["silver.playback"]
+        if event["event_name"] in ("playback.started", "playback.heartbeat")
+    ]  # fmt: skip
 
 
 def sessions(silver):

@@ -17,7 +17,7 @@ _TYPES = {
     "rebuffer_duration_ms": pa.int64(), "seek_method": pa.string(), "content_series_id": pa.string(),
     "content_episode_number": pa.int32(), "device_type": pa.string(), "connection_type": pa.string(),
     "rail_id": pa.string(), "scroll_depth_percent": pa.float64(), "content_genres": pa.list_(pa.string()),
-    "genres": pa.list_(pa.string()),
+    "genres": pa.list_(pa.string()), "platform": pa.string(),
     "channel_id": pa.string(), "previous_channel_id": pa.string(), "view_duration_ms": pa.int64(),
 }  # fmt: skip
 _MORE = ("rebuffer", "rebuffer", "quality_changed", "error", "seeked", "heartbeat")
@@ -94,6 +94,7 @@ def _about_quality(rng: np.random.Generator, events: list[dict]) -> list[dict]:
             "content_episode_number": episode + 1,
             "device_type": [None, "tv", "phone"][int(rng.integers(3))],
             "connection_type": [None, "wifi"][int(rng.integers(2))],
+            "platform": [None, "web", "ios"][int(rng.integers(3))],
         }
     return events
 

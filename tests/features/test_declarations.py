@@ -184,6 +184,7 @@ def test_groups_are_found_by_name():
     assert [known.name for known in GROUPS] == [
         "user_viewing_history", "user_interaction_signals", "content_popularity", "content_engagement",
         "channel_performance", "qoe_signals", "session_context", "churn_signals",
+        "concurrent_viewers", "channel_load",
     ]  # fmt: skip
     assert group("content_popularity") is GROUPS[2]
     with pytest.raises(UnknownGroupError, match="'content_popularty'; the nearest is content_popularity"):

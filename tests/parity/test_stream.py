@@ -1,21 +1,35 @@
 """The stream against the road: the same events through both give the same served values, killed or not."""
 
+import json
 import os
 import shutil
 import signal
+import time
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from features.columns import milliseconds
+from features.decision import decide
 from features.packing import unpack, unpack_values
+from features.purposes import Purpose
+from features.windows import DAY_MS, floor_ms
 from pipelines.build_features import build_features
 from pipelines.clean import clean
 from pipelines.contract.registry import open_registry
 from pipelines.ingest import ingest
+from pipelines.kafka.offsets import OffsetRange
 from pipelines.kafka.produce import Producer
+from pipelines.lakehouse.catalog import Lakehouse
+from pipelines.lakehouse.scans import read_all
+from pipelines.lakehouse.tables import PLAYBACK_SESSIONS
+from pipelines.messages import MessageDecoder
 from pipelines.settings import StreamSettings
 from pipelines.simulator import SimulationConfig, simulate
 from pipelines.stream.station import Streamer
 from pipelines.stream.worker import TARGETS
+from pipelines.viewing import KnownPeople
 from serving.online_store import open_online_store
 from tests.platform import SALT, Platform
 
@@ -53,6 +67,15 @@ class Worlds:
         ingest(settings)
         clean(settings)
         build_features(settings)
+
+    def scores(self):
+        """All messages of `qoe.metrics`, in the order of their arrival."""
+        log = self.log.log
+        ends = log.available(["qoe.metrics"]).bounds["qoe.metrics"]
+        ranges = [OffsetRange("qoe.metrics", one, *bounds) for one, bounds in ends.items()]
+        values = [value for part in log.read(ranges, 1 << 20) for value in part.values]
+        decoder = MessageDecoder(self.log.settings.registry_location, str(self.log.settings.schemas))
+        return [row for _, rows, _ in decoder.decode(values).events for row in rows.to_pylist()]
 
     def copy(self, name):
         """Settings of a folder with its own catalog, registry and online store."""
@@ -117,7 +140,9 @@ def worlds(tmp_path_factory):
         worlds = Worlds(tmp_path_factory.mktemp("stream"))
         worlds.road(worlds.batch)
         worlds.report = Streamer(worlds.steady).run(until_idle_s=0.2)
+        worlds.told = worlds.scores()
         disturbed_run(worlds.disturbed)
+        worlds.told_again = worlds.scores()[len(worlds.told) :]
         yield worlds
 
 
@@ -143,3 +168,49 @@ def test_stopped_and_killed_and_begun_again_it_comes_to_the_same(worlds, target)
 def test_it_counts_what_is_in_no_value(worlds):
     assert worlds.report.did["cannot be read"] > 0, "rubbish stops nothing"
     assert worlds.report.did["duplicate event ids"] > 0
+
+
+def test_killed_and_begun_again_it_tells_the_same(worlds):
+    assert len(worlds.told) > 50
+    ids = [row["event_id"] for row in worlds.told]
+    assert len(ids) == len(set(ids)), "undisturbed, everything is told once"
+    assert {repr(row) for row in worlds.told_again} == {repr(row) for row in worlds.told}
+
+
+def sessions_of(settings):
+    """What is online of playbacks, without what goes beyond the batch's columns."""
+    with open_online_store(settings.online_store_url, readonly=True) as store:
+        values = store.get_many("playback_sessions", sorted(store.keys("playback_sessions")))
+    names = [name for name in PLAYBACK_SESSIONS.names if not name.startswith("chain") and name != "subscription_tier"]
+    return [{name: row[name] for name in names} for value in values for row in json.loads(value)["sessions"]]
+
+
+def as_texts(rows):
+    return sorted(json.dumps(row, default=str) for row in rows)
+
+
+def test_sessions_that_are_over_are_the_batchs(worlds):
+    """Row by row, of all since yesterday whose viewers allow it: none is missing, none says anything else."""
+    online = sessions_of(worlds.steady)
+    batch = Lakehouse.open(worlds.batch).existing("silver.playback_sessions")
+    rows = read_all(batch, PLAYBACK_SESSIONS)
+    _, at_ms = stored(worlds.batch, TARGETS[0])
+    since_ms = floor_ms(at_ms, DAY_MS) - DAY_MS
+    last_ms = milliseconds(rows["last_event_at"])
+    patience_ms = np.where(rows["is_ended"], 5_000, 30 * 60_000)
+    is_there = (last_ms >= since_ms) & (last_ms + patience_ms <= at_ms - 2_001)  # the watermark is the delay later
+    known, now_ms = KnownPeople.now(Lakehouse.open(worlds.batch)).known, int(time.time() * 1000)
+    theirs = decide(rows.append_column("event_timestamp", rows["last_event_at"]), Purpose.ANALYTICS, known, now_ms)
+    expected = rows.filter(pa.array(is_there & theirs.allowed)).select(online[0].keys()).to_pylist()
+    assert as_texts(online) == as_texts(expected)
+    assert len(online) > 30
+    assert as_texts(sessions_of(worlds.disturbed)) == as_texts(online)
+
+
+def test_what_is_told_twice_is_there_once(worlds):
+    """Both streams' messages through ingest and clean."""
+    ingest(worlds.batch)
+    clean(worlds.batch)
+    table = Lakehouse.open(worlds.batch).existing("silver.qoe")
+    rows = read_all(table, table.schema().as_arrow())
+    assert sorted(rows["event_id"].to_pylist()) == sorted(row["event_id"] for row in worlds.told)

@@ -7,18 +7,17 @@ from contextlib import suppress
 import psutil
 
 
-def kill_train_workers(at_most: int | None = None) -> int:
-    """`kill -9` of the processes that train in the Ray of the task that calls this; how many they were.
+def kill_a_train_worker() -> bool:
+    """`kill -9` of one process that trains in the Ray of the task that calls this; whether there was one.
 
     Of this Ray alone, whose raylet is the parent of all its workers: the tests of another process may train as well.
     """
-    killed = 0
     for process in psutil.Process(os.getppid()).children():
         with suppress(psutil.NoSuchProcess):
-            if killed != at_most and process.name().startswith("ray::RayTrainWorker"):
+            if process.name().startswith("ray::RayTrainWorker"):
                 process.kill()
-                killed += 1
-    return killed
+                return True
+    return False
 
 
 def wait_for_the_end_of_session(leader: int, timeout_s: float = 240) -> None:

@@ -68,6 +68,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
                 events += looked_around(person, f"vod-{content}", at + HOUR, consent_personalization=person != REFUSER)
                 if percent >= 50:
                     platform.finished.setdefault(person, []).append((at, f"vod-{content}"))
+        for n, channel in enumerate(("ch-1", "ch-2")):
+            live = watched(VIEWERS[n], channel, T0 + HOUR, content_type="live", cdn="akamai")
+            events.append(live[0])  # still on
         platform.send(*events)
         ingest(platform.settings)
         clean(platform.settings)
@@ -174,7 +177,9 @@ def test_online_equals_offline(platform):
 def test_every_group_is_there_for_all_its_entities(platform):
     people = {"user_id": {hashed(who) for who in ALLOWED}, "profile_id": {hashed(f"{who}-p") for who in ALLOWED},
               "session_id": {hashed(f"{who}-session") for who in ALLOWED}}  # fmt: skip
-    others = {"content_id": set(platform.titles), "channel_id": {"ch-1", "ch-2"}, "cdn_region": {"akamai/GB"}}
+    channels = {"ch-1", "ch-2"}
+    others = {"content_id": {*platform.titles, *channels}, "channel_id": channels, "cdn_region": {"akamai/GB"},
+              "platform": {"web"}}  # fmt: skip
     for one in GROUPS:
         for entity in one.entities:
             rows = platform.rows(f"features.{one.stored_as(entity)}", [entity])

@@ -18,7 +18,7 @@ from pipelines.report import StationReport
 from pipelines.train import train
 from pipelines.train_epochs import recorded_epochs
 from tests.models.churn.planted import DAY_MS, START_MS, write_training_set
-from tests.pipelines.ray_processes import kill_train_workers
+from tests.pipelines.ray_processes import kill_a_train_worker
 
 MODEL = "churn"
 QUICK = {"epochs": 3, "patience": 3, "rounds_per_epoch": 10}
@@ -121,7 +121,7 @@ def _kill_a_worker_after_two_epochs(storage: str, timeout_s: float = 240) -> boo
         if any(len(recorded_epochs(folder)) >= 2 for folder in Path(storage).glob("churn-*")):
             break
         time.sleep(0.02)
-    return kill_train_workers(at_most=1) == 1
+    return kill_a_train_worker()
 
 
 def test_rows_nothing_can_be_learnt_from_leave_no_version(ray_session: None, tmp_path: Path) -> None:

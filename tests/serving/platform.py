@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
+from features.groups.channel_load import CHANNEL_LOAD
 from features.groups.churn_signals import CHURN_SIGNALS
 from features.groups.content_popularity import CONTENT_POPULARITY
 from features.groups.qoe_signals import QOE_SIGNALS
@@ -14,6 +15,7 @@ from features.groups.user_viewing_history import USER_VIEWING_HISTORY
 from features.packing import pack
 from features.playbacks import VIEWING_LOG
 from features.pseudonyms import Pseudonymizer
+from features.sources.channels import CHANNELS
 from features.sources.interactions import INTERACTIONS
 from features.sources.playback_quality import PLAYBACK_QUALITY
 from features.sources.sessions import SESSIONS
@@ -77,6 +79,8 @@ def fill(store: OnlineStore) -> None:
     quality = _quality_log(people)
     for entity in ("user_id", "cdn_region"):
         store.put_many(QOE_SIGNALS.stored_as(entity), pack(QOE_SIGNALS, entity, tiles(QOE_SIGNALS, entity, quality)))
+    load = tiles(CHANNEL_LOAD, "channel_id", _channels_log())
+    store.put_many(CHANNEL_LOAD.stored_as("channel_id"), pack(CHANNEL_LOAD, "channel_id", load))
     catalogue = {name: {"title": f"The {name}", "genres": ["drama"], "maturity_rating": "G"} for name in TITLES}
     del catalogue["title-13"]
     popular = {"all": POPULAR, "kids": KIDS_TITLES}
@@ -96,6 +100,26 @@ def fill(store: OnlineStore) -> None:
 
 def _consent(*, personalization: bool) -> dict[str, bool]:
     return {"allows_analytics": True, "allows_personalization": personalization, "allows_ad_targeting": False}
+
+
+def tune_ins(hours_ago: int) -> int:
+    """How many came to `ch-watched` in the hour that began so long before the watermark."""
+    return 1 + hours_ago % 24 + hours_ago // (7 * 24)
+
+
+def _channels_log() -> pa.Table:
+    """Four weeks of tune-ins, at the full hour."""
+    rows = []
+    for hours_ago in range(1, 28 * 24 + 1):
+        at_ms = WATERMARK_MS - hours_ago * HOUR_MS
+        tuned = {
+            "event_name": "channel.tune",
+            "event_timestamp": at_ms,
+            "channel_id": "ch-watched",
+            "hour_slot": at_ms // HOUR_MS % 744,
+        }
+        rows += [tuned | {"event_id": f"evt-{hours_ago}-{n}"} for n in range(tune_ins(hours_ago))]
+    return pa.Table.from_pylist(rows, CHANNELS.schema)
 
 
 def _viewing_log(people: Pseudonymizer, retired: Pseudonymizer) -> pa.Table:

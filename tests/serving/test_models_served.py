@@ -39,7 +39,7 @@ from serving.tokens import Scope
 from tests.models.anomaly.planted import START_MS, series
 from tests.models.ranker.planted import GENRES
 from tests.serving import platform, registry
-from tests.serving.platform import NETWORK_SCORES, WATERMARK
+from tests.serving.platform import NETWORK_SCORES, WATERMARK, tune_ins
 from tests.serving.service_process import ServiceProcess
 
 pytestmark = [
@@ -211,6 +211,21 @@ def test_without_a_model_the_baseline_of_what_is_sent_judges(bare: World) -> Non
         assert (answer["source"], answer["reason"], answer["degraded"]) == ("baseline", None, False)
         assert answer["severity"] in severities
         assert answer["low"] <= expected <= answer["high"]
+
+
+def test_without_a_model_and_without_a_past_the_stores_own_judges(bare: World) -> None:
+    """What the weekday's hour had in the four weeks that the online store knows: their median, worked out here."""
+    weeks = sorted(tune_ins(7 * 24 * week) for week in (1, 2, 3, 4))
+    expected = (weeks[1] + weeks[2]) / 2
+    question = {"metric": "tune_ins", "segment": {"channel": "ch-watched"}}
+    for value, severity in ((expected, "normal"), (expected + 500, "critical")):
+        newest = [{"at": WATERMARK.isoformat(), "value": value}]
+        answer = bare.ask("POST", "/v1/anomalies", question | {"values": newest})
+        assert answer["expected"] == pytest.approx(expected, abs=1e-5)
+        assert (answer["source"], answer["reason"], answer["degraded"]) == ("baseline", "model_unavailable", True)
+        assert answer["severity"] == severity
+    unknown = question | {"segment": {"channel": "ch-never-seen"}, "values": newest}
+    assert bare.ask("POST", "/v1/anomalies", unknown)["expected"] is None
 
 
 # --- what each answers -------------------------------------------------------------------------------------------

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.anomaly.baseline import DAY_MS, HOUR_MS, RESOLUTION, Expected, SeasonalBaseline, baseline_of
+from models.anomaly.baseline import (
+    DAY_MS,
+    HOUR_MS,
+    RESOLUTION,
+    Expected,
+    SeasonalBaseline,
+    baseline_of,
+    baseline_of_slots,
+)
 from models.anomaly.errors import NotFiniteError
 from models.errors import ConfigurationError
 
@@ -151,3 +159,20 @@ def test_bad_values_and_states_are_refused() -> None:
         SeasonalBaseline().add(MONDAY_MS, float("nan"))
     with pytest.raises(ConfigurationError, match="format 9"):
         SeasonalBaseline.resume({"format": 9, "tiles": {}})
+
+
+@given(st.lists(st.tuples(st.integers(-40 * 24, 3), st.integers(1, 9)), max_size=30), st.integers(0, HOUR_MS - 1))
+@settings(max_examples=50, deadline=None)
+def test_from_counts_by_hour_it_is_that_of_the_counts(counted: list[tuple[int, int]], into_ms: int) -> None:
+    """The counts of the 30 days before, with the hours in which nothing came, from the first that something did."""
+    now = MONDAY_MS // HOUR_MS
+    by_hour: dict[int, int] = {}
+    for hour, count in counted:
+        by_hour[now + hour] = by_hour.get(now + hour, 0) + count
+    slots = [0.0] * 744
+    for hour, count in by_hour.items():
+        if now - 740 <= hour:  # what the window has, and the hours that have begun since
+            slots[hour % 744] = float(count)
+    before = [hour for hour in by_hour if now - 720 <= hour < now]
+    values = [(hour * HOUR_MS, float(by_hour.get(hour, 0))) for hour in range(min(before, default=now), now)]
+    assert baseline_of_slots(slots, MONDAY_MS + into_ms) == baseline_of(values)

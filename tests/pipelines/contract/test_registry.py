@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from pipelines.contract import file_registry
-from pipelines.contract.registry import ConfluentRegistry, FileRegistry, SchemaRegistry, open_registry
+from pipelines.contract.confluent_registry import ConfluentRegistry
+from pipelines.contract.registry import FileRegistry, SchemaRegistry, open_registry
 from pipelines.errors import IncompatibleSchema, RegistryRefused, RegistryUnavailable, UnknownSchemaId
 
 PATIENCE_S = 0.3

@@ -122,7 +122,7 @@ def test_every_generated_service_answers_with_every_feature(watched_platform, st
         for entity in one.entities:
             view = one.stored_as(entity)
             own = {"user_id": hashed(VIEWERS[0]), "session_id": hashed(f"{VIEWERS[0]}-session"), "channel_id": "ch-1",
-                   "cdn": "akamai", "region": "GB"}  # fmt: skip
+                   "cdn": "akamai", "region": "GB", "platform": "web"}  # fmt: skip
             frame = rows.assign(**{name: [value] * len(rows) for name, value in own.items()})
             service = store.get_feature_service(f"{one.purpose}_{view}")
             said = store.get_historical_features(frame, service).to_arrow()

@@ -49,7 +49,10 @@ def online_keys(folder: Path) -> set[str]:
 
 def _forms(path: Path) -> Iterator[bytes]:
     """A file as it is, and what is packed in it, dictionaries that no row refers to included."""
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:  # it has gone since it was listed
+        return
     yield raw
     if raw[:4] == b"Obj\x01":
         yield repr(list(fastavro.reader(io.BytesIO(raw)))).encode()

@@ -12,6 +12,7 @@ from models.training_set import read_manifest
 from pipelines.privacy import training_sets
 from pipelines.privacy.person import Person
 from pipelines.privacy.requests import Request, Requests
+from pipelines.privacy.training_sets import Names
 from tests.models.recommendation.planted import write_training_set
 
 SPLITS = ("train", "validation", "test")
@@ -55,14 +56,14 @@ def test_rows_go_and_the_manifest_counts_what_is_left(folder):
         split: [row for row in rows if row["profile_id"] not in gone(requests)] for split, rows in before.items()
     }
     count = sum(len(before[split]) - len(expected[split]) for split in SPLITS)
-    assert training_sets.erase(folder.parent.parent, requests) == count > 0
+    assert training_sets.erase(folder.parent.parent, Names.of(requests)) == count > 0
     assert rows_of(folder) == expected
     assert read_manifest(folder).rows == {split: len(rows) for split, rows in expected.items()}
     (told,) = training_sets.told(folder.parent.parent)
     assert sum(told.rows.values()) == count
     assert set(told.rows) == {"mark-3", "mark-7"}
     assert told.digests == {digest}
-    assert training_sets.erase(folder.parent.parent, requests) == 0
+    assert training_sets.erase(folder.parent.parent, Names.of(requests)) == 0
 
 
 def die(*_: object) -> None:
@@ -76,8 +77,8 @@ def test_interrupted_before_a_step_it_comes_to_the_same(folder, monkeypatch, ste
     with monkeypatch.context() as patch:
         patch.setattr(training_sets, step, die)
         with pytest.raises(RuntimeError, match="killed"):
-            training_sets.erase(folder.parent.parent, requests)
-    training_sets.erase(folder.parent.parent, requests)
+            training_sets.erase(folder.parent.parent, Names.of(requests))
+    training_sets.erase(folder.parent.parent, Names.of(requests))
     left = rows_of(folder)
     assert all(row["profile_id"] not in gone(requests) for rows in left.values() for row in rows)
     assert read_manifest(folder).rows == {split: len(rows) for split, rows in left.items()}
@@ -88,9 +89,9 @@ def test_interrupted_before_a_step_it_comes_to_the_same(folder, monkeypatch, ste
 
 def test_a_second_erasure_is_told_beside_the_first(folder):
     first, second = requests_of(folder, 1), requests_of(folder, 2)
-    training_sets.erase(folder.parent.parent, first)
+    training_sets.erase(folder.parent.parent, Names.of(first))
     between = read_manifest(folder).digest
-    training_sets.erase(folder.parent.parent, second)
+    training_sets.erase(folder.parent.parent, Names.of(second))
     (told,) = training_sets.told(folder.parent.parent)
     assert set(told.rows) == {"mark-1", "mark-2"}
     assert between in told.digests
@@ -98,5 +99,5 @@ def test_a_second_erasure_is_told_beside_the_first(folder):
 
 
 def test_where_there_is_no_training_set_nothing_is_done(tmp_path, ray_session):
-    assert training_sets.erase(tmp_path, Requests({})) == 0
+    assert training_sets.erase(tmp_path, Names.of(Requests({}))) == 0
     assert training_sets.told(tmp_path) == []

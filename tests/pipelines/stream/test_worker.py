@@ -1,11 +1,13 @@
 """Actors' work without Ray: in many small batches, among several, out of order, it comes to what one batch comes to."""
 
+import json
 import random
 
 import pyarrow as pa
 import pytest
 
 from features.packing import unpack
+from features.playback_sessions import playback_sessions
 from features.pseudonyms import Pseudonymizer
 from pipelines.enrichment import Enricher
 from pipelines.messages import MessageDecoder
@@ -13,10 +15,13 @@ from pipelines.stream.admitting import Admitting
 from pipelines.stream.files import read_rows
 from pipelines.stream.heard import Hearing, put_people
 from pipelines.stream.known import SCHEMAS, Known
-from pipelines.stream.running import schemas_of
+from pipelines.stream.running import PURPOSES_OF, schemas_of
 from pipelines.stream.tails import open_tail
 from pipelines.stream.worker import EVENTS, TABLES, TARGETS, Affected, Setup, Worker, share_of
 from serving.online_store import open_online_store
+from tests.features.oracle import split_in_playbacks
+from tests.features.source_oracle import steps
+from tests.features.test_finished_playbacks import score_of, versions_of
 from tests.platform import (
     DAY,
     HOUR,
@@ -33,6 +38,7 @@ from tests.platform import (
 )
 
 HOUR_24 = 24 * HOUR
+END_MS = T0 + 9 * DAY
 SHARED = ("user.events", "catalog.changes")
 
 
@@ -41,9 +47,10 @@ def evening(person, chance, at_ms):
     events = looked_around(person, f"vod-{chance.randrange(9)}", at_ms)
     for n in range(4):
         at_ms += chance.randrange(HOUR)
-        content = f"vod-{chance.randrange(9)}"
-        playback = watched(person, content, at_ms + 10 * MINUTE, chance.choice([20.0, 60.0, 95.0]), cdn="akamai")
-        common = {name: playback[0][name] for name in ("content_id", "playback_id")}
+        content, kind = ("ch-1", "live") if n == 1 else (f"vod-{chance.randrange(9)}", "vod")
+        percent = chance.choice([20.0, 60.0, 95.0])
+        playback = watched(person, content, at_ms + 10 * MINUTE, percent, cdn="akamai", content_type=kind)
+        common = {name: playback[0][name] for name in ("content_id", "content_type", "playback_id")}
         shown = {"bitrate_kbps": 3000, "resolution": "1080p", "buffer_length_ms": 900, "dropped_frames": 0}
         beats = [
             event(
@@ -87,9 +94,9 @@ class Together:
             mine = {}
             for topic, partition in share_of(wheres, place, actors):
                 mine.setdefault(topic, {})[partition] = 0
-            admitting = Admitting(decoder, hasher, EVENTS, schemas, {}, HOUR_24)
+            admitting = Admitting(decoder, hasher, EVENTS, schemas, PURPOSES_OF, {}, HOUR_24)
             rows = lambda shelf, table: schemas[table].empty_table()  # noqa: E731
-            setup = Setup(platform.log, known(), admitting, since_ms, self.url, rows, {})
+            setup = Setup(platform.log, known(), admitting, since_ms, since_ms, self.url, rows, {})
             self.workers.append(Worker(place, actors, setup, mine))
         for worker in self.workers:
             worker.begin()
@@ -131,6 +138,27 @@ class Together:
             pass
         self.put_right()
 
+    def finish(self, until_ms):
+        """What is told of playbacks that are over by then."""
+        return [row for worker in self.workers for row in worker.finish(until_ms).to_pylist()]
+
+    def all_read_ms(self):
+        """Before this instant nothing of playbacks is still to come, although some comes two hours late."""
+        read = [worker._admitting.newest_ms.get("client.playback", {}) for worker in self.workers]
+        newest = [at_ms for partitions in read for at_ms in partitions.values()]
+        return min(newest) - 2 * HOUR - 1 if len(newest) == 2 else 0
+
+    def playbacks(self):
+        """The rows of playback that sessions are made of."""
+        return pa.concat_tables([worker._finishing.shelf.rows["silver.playback"].rows for worker in self.workers])
+
+    def sessions(self):
+        """By profile, what is online."""
+        with open_online_store(self.url) as store:
+            keys = sorted(store.keys("playback_sessions"))
+            return {key: json.loads(value)["sessions"] for key, value in
+                    zip(keys, store.get_many("playback_sessions", keys), strict=True)}  # fmt: skip
+
     def tiles(self):
         """Every stored tile of every target."""
         found = {}
@@ -164,6 +192,67 @@ def at_once(platform, tmp_path_factory):
     one = Together(platform, tmp_path_factory.mktemp("at-once"), 1)
     one.run(1 << 20)
     return one.tiles()
+
+
+@pytest.fixture(scope="module")
+def finished(platform, tmp_path_factory):
+    """Everything at once, and what is told of it."""
+    one = Together(platform, tmp_path_factory.mktemp("finished"), 1)
+    one.run(1 << 20)
+    return one, one.finish(END_MS)
+
+
+def test_sessions_online_are_those_that_the_batch_puts_together(finished):
+    one, _ = finished
+    batch = playback_sessions(one.playbacks()).to_pylist()
+    online = [row for rows in one.sessions().values() for row in rows]
+    names = [name for name in batch[0] if not name.startswith("chain")]
+    assert sorted(json.dumps({name: row[name] for name in names}, default=str) for row in batch) == sorted(
+        json.dumps({name: row[name] for name in names}) for row in online
+    )
+    assert len(online) == 60
+    assert all(row["profile_id"] == key for key, rows in one.sessions().items() for row in rows)
+
+
+def test_scores_equal_loops_over_events(finished):
+    one, told = finished
+    events = [row | {"time": int(row["event_timestamp"].timestamp() * 1000)} for row in one.playbacks().to_pylist()]
+    expected = []
+    for playback in split_in_playbacks(events):
+        for known, over_at in versions_of(playback):
+            stalls = [event["rebuffer_duration_ms"] for event in known if event["event_name"] == "playback.rebuffer"]
+            watched_ms = sum(watched for _, watched, _, _ in steps(known))
+            expected.append((over_at, score_of(known), len(stalls), sum(stalls) / watched_ms, watched_ms))
+    found = [
+        (int(row["event_timestamp"].timestamp() * 1000), row["qoe_score"], row["rebuffer_count"],
+         row["rebuffer_ratio"], row["watched_ms"])
+        for row in told
+    ]  # fmt: skip
+    assert len(found) == len(expected) >= 60
+    for ours, theirs in zip(sorted(found), sorted(expected), strict=True):
+        assert ours == pytest.approx(theirs, abs=0.000501)
+
+
+def test_what_is_told_says_nothing_of_who_watched(finished):
+    one, told = finished
+    ids = ("user_id", "profile_id", "session_id", "device_id", "viewer_token", "playback_id")
+    people = {row[name] for row in one.playbacks().to_pylist() for name in ids}
+    plain = {f"viewer-{n}{of}" for n in range(5) for of in ("", "-p", "-session", "-device")}
+    said = {value for row in told for value in row.values()}
+    assert not said & (people | plain)
+    assert not {"user_id", "profile_id", "session_id", "device_id"} & set(told[0])
+
+
+def test_in_small_batches_the_same_is_told(platform, finished, tmp_path):
+    one, told = finished
+    some = Together(platform, tmp_path / "online", 3)
+    news = []
+    while some.batch(60):
+        news += some.finish(some.all_read_ms())
+    assert 10 < len(news) < len(told)
+    news += some.finish(END_MS)
+    assert sorted(map(repr, news)) == sorted(map(repr, told))
+    assert some.sessions() == one.sessions()
 
 
 @pytest.mark.parametrize(("actors", "most"), [(1, 40), (3, 60)])

@@ -1,0 +1,53 @@
+"""Answers about consent that are no booleans: the stricter reading, counted."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipelines.contract.events import load_contract
+from pipelines.settings import TableMapping
+from pipelines.sources.admission import RowReader
+from pipelines.sources.mapping import resolve
+from tests.platform import T0, consent, event
+
+CONTRACT = load_contract(Path("configs/schemas"))
+COLUMNS = ("consent_analytics", "consent_personalization", "consent_ad_targeting")
+
+
+def read(rows: pa.Table):
+    (found,), strangers = RowReader(CONTRACT, resolve(CONTRACT, rows.schema, TableMapping(), "sources.shop")).read(rows)
+    assert strangers == []
+    assert found.bad == []
+    return found
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        (["true", "false", "yes", None], pa.string()),
+        ([1, 0, 7, None], pa.int64()),
+        ([1.0, 0.0, 0.5, None], pa.float64()),
+    ],
+)
+def test_on_an_event_whatever_is_no_boolean_refuses_and_what_is_missing_is_missing(answers, kind):
+    events = [event("app.launch", T0 + n, launch_type="cold", launch_duration_ms=1) for n in range(len(answers))]
+    rows = pa.Table.from_pylist(events)
+    rows = rows.set_column(rows.column_names.index(COLUMNS[1]), COLUMNS[1], pa.array(answers, kind))
+    found = read(rows)
+    assert found.rows[COLUMNS[1]].to_pylist() == [False, False, False, None]
+    assert found.rows[COLUMNS[0]].to_pylist() == [True] * 4
+    assert found.not_boolean == 3
+
+
+def test_in_a_statement_too():
+    rows = pa.Table.from_pylist([consent("ann", T0) | {"allows_personalization": "true"}])
+    found = read(rows)
+    assert found.rows["allows_personalization"].to_pylist() == [False]
+    assert found.rows["allows_analytics"].to_pylist() == [True]
+    assert found.not_boolean == 1
+
+
+def test_booleans_are_taken_as_they_are():
+    rows = pa.Table.from_pylist([event("app.launch", T0, launch_type="cold", launch_duration_ms=1)])
+    assert (read(rows).not_boolean, read(rows).rows[COLUMNS[2]].to_pylist()) == (0, [True])
