@@ -33,6 +33,7 @@ from tests.platform import (
     consent,
     described,
     event,
+    hashed,
     looked_around,
     title,
     watched,
@@ -254,6 +255,24 @@ def test_in_small_batches_the_same_is_told(platform, finished, tmp_path):
     news += some.finish(END_MS)
     assert sorted(map(repr, news)) == sorted(map(repr, told))
     assert some.sessions() == one.sessions()
+
+
+def test_of_who_refuses_analytics_no_session_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("REEL_SALT", SALT)
+    (tmp_path / "log").mkdir()
+    platform, chance = Platform(tmp_path / "log"), random.Random(6)
+    people = ["viewer-0", "viewer-1"]
+    platform.send(title("vod-0", "drama"), *map(described, people), *(consent(one, T0 - DAY) for one in people))
+    platform.send(*(event for person in people for event in evening(person, chance, T0)))
+    some = Together(platform, tmp_path / "online", 2)
+    some.run(1 << 20)
+    some.finish(END_MS)
+    assert some.sessions().keys() == {hashed("viewer-0-p"), hashed("viewer-1-p")}
+    platform.send(consent("viewer-0", T0 + DAY, allows_analytics=False), *evening("viewer-0", chance, T0 + DAY))
+    some.run(1 << 20)
+    assert some.finish(END_MS + DAY) == []
+    assert some.sessions().keys() == {hashed("viewer-1-p")}
+    assert some.playbacks()["user_id"].unique().to_pylist() == [hashed("viewer-1")]
 
 
 @pytest.mark.parametrize(("actors", "most"), [(1, 40), (3, 60)])
