@@ -285,28 +285,35 @@ def test_in_small_batches_it_comes_to_the_same(platform, at_once, tmp_path, acto
     assert tiles == at_once
 
 
-def test_from_what_was_saved_it_goes_on_to_the_same(platform, at_once, tmp_path):
+def test_from_what_was_saved_it_goes_on_to_the_same(platform, at_once, finished, tmp_path):
     """Saved after some batches, more are done and lost; others go on from the rows, as if those had never been."""
     first = Together(platform, tmp_path / "online", 1)
-    for _ in range(4):
+    for _ in range(14):
         first.batch(40)
     (worker,) = first.workers
+    told_ms = first.all_read_ms()
+    told = first.finish(told_ms)
     kept = {
         (name, table): segments.rows
         for name, shelf in worker._shelves.items()
         for table, segments in shelf.rows.items()
     }
     positions = {topic: dict(some) for topic, some in worker._tail.positions.items()}
-    for _ in range(3):
+    for _ in range(5):
         first.batch(40)
+    lost = first.finish(first.all_read_ms())
     again = Together(platform, tmp_path / "online", 1)
     setup = again.workers[0]._setup
-    saved = replace(setup, known=first.known, rows=lambda shelf, table: kept[shelf, table])
+    saved = replace(setup, known=first.known, told_ms=told_ms, rows=lambda shelf, table: kept[shelf, table])
     again.workers, again.tail, again.known = [Worker(0, 1, saved, positions)], first.tail, first.known
     again.workers[0].begin()
     again._fill()
     again.run(40)
     assert again.tiles() == at_once
+    after = again.finish(END_MS)
+    assert sorted(map(repr, [*told, *after])) == sorted(map(repr, finished[1])), "what was lost is told again, the same"
+    assert {repr(row) for row in lost} <= {repr(row) for row in after}
+    assert told
 
 
 def test_files_of_a_shelf_hold_each_row_once(platform, tmp_path):
