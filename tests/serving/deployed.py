@@ -67,11 +67,13 @@ class Cluster:
         nodes |= {f"RAY_SERVE_HAPROXY_{name}": str(port) for name, port in zip(INNER_PORTS, inner, strict=True)}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("REEL_")}
         self._environment = (
-            inherited | nodes | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(PROJECT)} | environment
+            inherited
+            | nodes
+            | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(PROJECT)}
+            | environment
         )
         self._dashboard = f"http://127.0.0.1:{dashboard}"
         self.address = f"http://127.0.0.1:{self.port}"
-        self.gcs_address = f"127.0.0.1:{gcs}"
         self._log = (folder / "ray.log").open("w+")
         options = {
             "port": gcs, "dashboard-port": dashboard, "ray-client-server-port": client,
@@ -103,22 +105,25 @@ class Cluster:
         file = self._folder / "serve.yaml"
         file.write_text(yaml.safe_dump(config))
         command = [str(Path(sys.executable).with_name("serve")), "deploy", str(file), "--address", self._dashboard]
+        self._wait_for_the_dashboard()
+        done = subprocess.run(command, cwd=PROJECT, env=self._environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        self.wait_until_running()
+
+    def _wait_for_the_dashboard(self) -> None:
         deadline = time.monotonic() + READY_WITHIN_S
         while True:
-            done = subprocess.run(
-                command, cwd=PROJECT, env=self._environment, capture_output=True, text=True, check=False
-            )
-            if done.returncode == 0:
-                break
-            assert time.monotonic() < deadline, done.stderr + self.said()
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{self._dashboard}/api/serve/applications/", timeout=120).is_success:
+                    return
+            assert time.monotonic() < deadline, self.said()
             if self._process.poll() is not None:  # a node that takes more than 30 s to start gives up
                 self._process = self._start()
-            time.sleep(0.2)  # the dashboard is not there yet
-        self.wait_until_running()
+            time.sleep(0.2)
 
     def status(self) -> dict[str, Any]:
         """What Serve says of the application: `status`, `message`, `deployments`."""
-        found = httpx.get(f"{self._dashboard}/api/serve/applications/", timeout=30).raise_for_status().json()
+        found = httpx.get(f"{self._dashboard}/api/serve/applications/", timeout=120).raise_for_status().json()
         application: dict[str, Any] = found["applications"]["reel"]
         return application
 
