@@ -36,10 +36,11 @@ from pipelines.viewing import KnownPeople, Viewing, excluded_in, noted
 Kept = TypeVar("Kept")
 # Fewer are made into logs in less time than a task takes to start.
 ROWS_WORTH_A_TASK = 50_000
-# A task holds some 2 KB of each row of silver while it makes logs of it. One that splits reads a portion at a time, and
-# the more it splits the longer are the parts that travel.
+# A task holds some 2 KB of each row of silver while it makes logs of it.
 ROWS_PER_LOG = 250_000
-ROWS_PER_SPLIT = 500_000
+# One that splits reads a portion at a time, and holds some 170 B of each row. The more it splits the longer are the
+# parts that travel: a part costs a few ms however short it is, and there are as many as splits times logs.
+LEAST_ROWS_PER_SPLIT, MOST_ROWS_PER_SPLIT, MOST_SPLITS = 500_000, 2_000_000, 25
 ROWS_PER_VALUE = 8  # of a part that travels; where there are fewer, looking for values it does not need is worth it
 _TABLE = b"table"
 
@@ -119,10 +120,9 @@ class Reading:
         viewings = self.viewings
         if scope is not None:
             viewings = {name: replace(one, files=scope.files_of(name, one.files)) for name, one in viewings.items()}
-        items = [
-            (name, files) for name, viewing in viewings.items() for files in file_groups(viewing.files, ROWS_PER_SPLIT)
-        ]
         rows = sum(viewing.rows for viewing in viewings.values())
+        at_once = min(max(rows // MOST_SPLITS, LEAST_ROWS_PER_SPLIT), MOST_ROWS_PER_SPLIT)
+        items = [(name, files) for name, viewing in viewings.items() for files in file_groups(viewing.files, at_once)]
         cut = max(min(at_least, 1 + rows // ROWS_WORTH_A_TASK), -(-rows // ROWS_PER_LOG))
         split = _Split(viewings, self.columns, self.together, cut, scope)
         gathered = regroup(items, split, _MakeLogs(self.sources, shared, self.schemas, scope, keep), cut)
@@ -236,7 +236,7 @@ class _Split:
             parts = cut_by(rows.select([*columns, *beside]).unify_dictionaries(), bucket, self.buckets)
             for some, part in zip(split, parts, strict=True):
                 some.append(with_compacted_texts(part, most_values=part.num_rows // ROWS_PER_VALUE))
-        whole = [pa.concat_tables(some) for some in split]
+        whole = [_whole(some) for some in split]
         return [_named(noted(part, left_out if place == 0 else {}), name) for place, part in enumerate(whole)]
 
 
@@ -273,6 +273,13 @@ class _MakeLogs:
     def _tables_of(self, source: Source, found: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
         rows = {name: found[name] if name in found else self.schemas[name].empty_table() for name in source.reads}
         return rows | dict(self.shared)
+
+
+def _whole(some: list[pa.Table]) -> pa.Table:
+    """One table in one piece, which travels at less cost; `some` is emptied."""
+    whole = pa.concat_tables(some).unify_dictionaries().combine_chunks()
+    some.clear()
+    return whole
 
 
 def _named(part: pa.Table, name: str) -> pa.Table:
