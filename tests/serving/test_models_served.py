@@ -573,7 +573,7 @@ def cascade(world: World) -> tuple[World, Cascade]:
     world.until(lambda: world.ask("GET", PAGE), lambda answer: answer["model"] == "cascade")
     champion = Tracking(world.tracking_uri).alias("cascade", "champion")
     assert champion is not None
-    assert champion.version == version
+    assert str(champion.version) == version
     world.versions["cascade"] = str(version)
     with Tracking(world.tracking_uri).fetched(champion) as folder:
         made = load_cascade(folder)
