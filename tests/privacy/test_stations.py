@@ -21,6 +21,7 @@ DECIDES = {
     "quality/clean_rows": "clocks and references",
     "privacy/view": "a role's view of a table",
     "clean": "rows that waited for their profile",
+    "consistency/histories": "rows of whoever was served another value than the batch's, as allowed now and then",
     "privacy/late_children": "rows of profiles that turn out to be a child's",
     "stream/base": "rows that the online store's values were made of, as people allow by now",
     "stream/waiting": "rows that waited for their profile, which come into the stream through the decision",
