@@ -36,7 +36,7 @@ PARTITION = 0
 _ICEBERG = "iceberg:"
 Indices = NDArray[np.int64]
 UNKNOWN_EVENT, AMBIGUOUS_EVENT = "unknown_event", "ambiguous_event"
-# Of two readings the stricter: only the boolean true allows. A text that spells it, or a 1, is a refusal, and counted.
+# Of two readings the stricter: only the boolean true allows. A text that spells it is a refusal, and counted.
 _ANSWERS = frozenset({*CONSENT_COLUMNS.values(), *(f"allows_{purpose}" for purpose in CONSENT_COLUMNS)})
 NOT_BOOLEAN = "consent_not_boolean"
 

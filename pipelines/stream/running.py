@@ -26,7 +26,7 @@ from pipelines.lakehouse.erasures import newest_mark
 from pipelines.lakehouse.scans import SnapshotGoneError
 from pipelines.messages import MessageDecoder
 from pipelines.online_people import STREAM
-from pipelines.report import summed
+from pipelines.report import add_counts, summed
 from pipelines.secrets import pseudonymizer, tombstone_key
 from pipelines.settings import Settings
 from pipelines.stream.admitting import Admitting
@@ -46,6 +46,7 @@ from pipelines.stream.worker import (
     USED_FOR,
     Affected,
     Fetched,
+    Finished,
     Published,
     Rows,
     Setup,
@@ -105,6 +106,7 @@ class Running:
         self._firsts: Mapping[str, Offsets] = {}
         self._next_s = self._said_s = self._finished_s = 0.0
         self._producer: Producer | None = None
+        self._over: dict[str, int] = {}
         self._has_saved = False
 
     def __enter__(self) -> "Running":
@@ -137,8 +139,8 @@ class Running:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What became of messages and rows that are in no value, since this began."""
-        return summed(one.counts for one in self._done)
+        """What became of messages and rows that are in no value, and of playbacks, since this began."""
+        return summed([*(one.counts for one in self._done), self._over])
 
     def batch(self) -> BatchDone:
         """Steps 1 to 5 of the stream."""
@@ -318,9 +320,12 @@ class Running:
         if reached_ms is None or reached_ms <= self._told_ms:
             return
         assert self._producer is not None, "it is there while actors run"
-        for scores in self._of_all("finish", reached_ms):
-            if scores.num_rows:
-                self._producer.produce(EVENT, scores)
+        finished: list[Finished] = self._of_all("finish", reached_ms)
+        for one in finished:
+            if one.scores.num_rows:
+                self._producer.produce(EVENT, one.scores)
+            counted = {"playbacks over": one.playbacks, "scores told": one.scores.num_rows}
+            add_counts(self._over, {name: count for name, count in counted.items() if count})
         self._told_ms = reached_ms
 
     def _reached_ms(self) -> int | None:

@@ -138,6 +138,14 @@ class Published:
     behind: set[tuple[str, int]]
 
 
+@dataclass(frozen=True)
+class Finished:
+    """How many playbacks are over that were not told yet, and what is to be told; of some there is nothing to tell."""
+
+    playbacks: int
+    scores: pa.Table
+
+
 class Worker:
     """One of `actors`, the one at `place`. Its methods are called in the order in which they stand here."""
 
@@ -277,9 +285,10 @@ class Worker:
             values += book.apply(part, self._store)
         return Published(values, self._counts, self._admitting.newest_ms, self._tail.behind())
 
-    def finish(self, until_ms: int) -> pa.Table:
+    def finish(self, until_ms: int) -> Finished:
         """Put online what playbacks came to that are over by `until_ms`; how good those are that were not told yet."""
-        return session_scores(self._finishing.finish(until_ms), self._known.hasher)
+        versions = self._finishing.finish(until_ms)
+        return Finished(versions.num_rows, session_scores(versions, self._known.hasher))
 
     def save(self, folder: Path, number: int) -> list[RowFile]:
         """Write what came on the shelves since it was last written; the files that hold all of it now."""

@@ -24,7 +24,7 @@ MODEL = "churn"
 QUICK = {"epochs": 3, "patience": 3, "rounds_per_epoch": 10}
 MANY = 30  # epochs enough that a training that is killed after two has not come to its end meanwhile
 
-pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 @dataclass(frozen=True)

@@ -79,10 +79,14 @@ class Cluster:
             "max-worker-port": 0, "num-cpus": 8, "object-store-memory": 200_000_000, "node-ip-address": "127.0.0.1",
             "temp-dir": self.ray_folder, "include-dashboard": "true",
         }  # fmt: skip
-        self._process = subprocess.Popen(
-            [*before, str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
-             *(f"--{name}={value}" for name, value in options.items())],
-            cwd=PROJECT, env=self._environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
+        self._command = [*before, str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
+        self._command += [f"--{name}={value}" for name, value in options.items()]
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command, cwd=PROJECT, env=self._environment, stdout=self._log, stderr=subprocess.STDOUT,
+            start_new_session=True,
         )  # fmt: skip
 
     def deploy(self, **arguments: Any) -> None:
@@ -106,8 +110,9 @@ class Cluster:
             )
             if done.returncode == 0:
                 break
-            assert self._process.poll() is None, self.said()
             assert time.monotonic() < deadline, done.stderr + self.said()
+            if self._process.poll() is not None:  # a node that takes more than 30 s to start gives up
+                self._process = self._start()
             time.sleep(0.2)  # the dashboard is not there yet
         self.wait_until_running()
 

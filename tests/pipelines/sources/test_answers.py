@@ -8,7 +8,7 @@ import pytest
 from pipelines.contract.events import load_contract
 from pipelines.settings import TableMapping
 from pipelines.sources.admission import RowReader
-from pipelines.sources.mapping import resolve
+from pipelines.sources.mapping import MappingError, resolve
 from tests.platform import T0, consent, event
 
 CONTRACT = load_contract(Path("configs/schemas"))
@@ -22,22 +22,23 @@ def read(rows: pa.Table):
     return found
 
 
-@pytest.mark.parametrize(
-    ("answers", "kind"),
-    [
-        (["true", "false", "yes", None], pa.string()),
-        ([1, 0, 7, None], pa.int64()),
-        ([1.0, 0.0, 0.5, None], pa.float64()),
-    ],
-)
-def test_on_an_event_whatever_is_no_boolean_refuses_and_what_is_missing_is_missing(answers, kind):
+def launches(answers: pa.Array) -> pa.Table:
+    """An event for each answer about personalization."""
     events = [event("app.launch", T0 + n, launch_type="cold", launch_duration_ms=1) for n in range(len(answers))]
     rows = pa.Table.from_pylist(events)
-    rows = rows.set_column(rows.column_names.index(COLUMNS[1]), COLUMNS[1], pa.array(answers, kind))
-    found = read(rows)
+    return rows.set_column(rows.column_names.index(COLUMNS[1]), COLUMNS[1], answers)
+
+
+def test_on_an_event_a_text_refuses_and_what_is_missing_is_missing():
+    found = read(launches(pa.array(["true", "false", "yes", None])))
     assert found.rows[COLUMNS[1]].to_pylist() == [False, False, False, None]
     assert found.rows[COLUMNS[0]].to_pylist() == [True] * 4
     assert found.not_boolean == 3
+
+
+def test_a_column_of_numbers_answers_nothing_and_is_not_read():
+    with pytest.raises(MappingError, match="int64, which cannot be read as consent_personalization, a bool"):
+        read(launches(pa.array([1, 0])))
 
 
 def test_in_a_statement_too():

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -140,7 +141,7 @@ class Together:
 
     def finish(self, until_ms):
         """What is told of playbacks that are over by then."""
-        return [row for worker in self.workers for row in worker.finish(until_ms).to_pylist()]
+        return [row for worker in self.workers for row in worker.finish(until_ms).scores.to_pylist()]
 
     def all_read_ms(self):
         """Before this instant nothing of playbacks is still to come, although some comes two hours late."""
@@ -281,8 +282,7 @@ def test_from_what_was_saved_it_goes_on_to_the_same(platform, at_once, tmp_path)
         first.batch(40)
     again = Together(platform, tmp_path / "online", 1)
     setup = again.workers[0]._setup
-    saved = Setup(setup.log, first.known, setup.admitting, setup.since_ms, setup.store_url,
-                  lambda shelf, table: kept[shelf, table], {})  # fmt: skip
+    saved = replace(setup, known=first.known, rows=lambda shelf, table: kept[shelf, table])
     again.workers, again.tail, again.known = [Worker(0, 1, saved, positions)], first.tail, first.known
     again.workers[0].begin()
     again._fill()
