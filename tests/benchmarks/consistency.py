@@ -92,12 +92,12 @@ def ask_for(settings: Settings, plain: dict[str, list[str]], seconds: float) -> 
     return asked
 
 
-def measure(bench: Bench, rate: int, seconds: float, base: int) -> dict[str, object]:
+def measure(bench: Bench, rate: int, seconds: float, base: int, people: int) -> dict[str, object]:
     """What the last line says."""
     settings, contract = bench.settings, load_contract(bench.settings.schemas)
     ensure_topics(bench.bootstrap, contract.topics, settings.kafka.partitions)
     hour_ago = int(time.time() * 1000) - 3_600_000
-    past = traffic(1000, base / 1000, hour_ago)
+    past = traffic(1000, base / 1000, hour_ago, people)
     feed(settings, past, at_once=True, with_prologue=True)
     for station in ("ingest", "clean", "features"):
         print(f"{station}: {bench.reel(station).seconds:.1f} s", flush=True)
@@ -108,7 +108,8 @@ def measure(bench: Bench, rate: int, seconds: float, base: int) -> dict[str, obj
         stream.wait_until_caught_up()
         feeder = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.freshness", "--feed", str(bench.folder / "config.yaml"),
-             "--rates", str(rate), "--seconds", str(seconds + 5)], stdout=subprocess.PIPE, text=True,
+             "--rates", str(rate), "--seconds", str(seconds + 5), "--people", str(people)],
+            stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert feeder.stdout is not None
         feeder.stdout.readline()
@@ -148,10 +149,11 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=2_000)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--base", type=int, default=40_000)
+    parser.add_argument("--people", type=int, default=20_000)
     options = parser.parse_args()
     logged = {"served_features": {"share": 1, "flush_s": FLUSH_S}}
     with own_bench(lakehouse={"event_partition": "month"}, stream={"actors": 1}, serving=logged) as bench:
-        print(json.dumps(measure(bench, options.rate, options.seconds, options.base)))
+        print(json.dumps(measure(bench, options.rate, options.seconds, options.base, options.people)))
 
 
 if __name__ == "__main__":
