@@ -351,16 +351,15 @@ def _most_viewed(stored: Stored, entity: str, bucket: int) -> list[tuple[str, in
 
 
 def _sweep(online: OnlineTarget, work: Sequence[_Work], buckets: int) -> dict[str, int]:
-    """Delete from the online store who is in no group's table any more; how many, by entity."""
+    """Delete from the online store who is in a group's table no more; how many, by entity."""
     by_entity: dict[str, list[tuple[Target, Table]]] = {}
     for one in work:
         for target, made in one.stored.items():
             by_entity.setdefault(target.entity, []).append((target, made.read))
     gone = {}
     for key, targets in by_entity.items():
-        groups = [target.group for target, _ in targets]
-        stored = [(TableFiles.of(table), scan_tasks(table)) for _, table in targets]
-        count = sum(run_tasks(partial(_sweep_bucket, online, groups, key, stored, buckets), range(buckets)))
+        stored = [(target.group, TableFiles.of(table), scan_tasks(table)) for target, table in targets]
+        count = sum(run_tasks(partial(_sweep_bucket, online, key, stored, buckets), range(buckets)))
         if count:
             gone[f"no longer online by {key}"] = count
     return gone
@@ -368,13 +367,10 @@ def _sweep(online: OnlineTarget, work: Sequence[_Work], buckets: int) -> dict[st
 
 def _sweep_bucket(
     online: OnlineTarget,
-    groups: Sequence[FeatureGroup],
     key: str,
-    stored: Sequence[tuple[TableFiles, Sequence[FileScanTask]]],
+    stored: Sequence[tuple[FeatureGroup, TableFiles, Sequence[FileScanTask]]],
     buckets: int,
     bucket: int,
 ) -> int:
-    known = [read_tasks(table, scan_of_bucket(files, bucket), [key])[key] for table, files in stored]
-    return online.sweep(
-        groups, key, pa.chunked_array([chunk for one in known for chunk in one.chunks], pa.string()), bucket, buckets
-    )
+    known = {group: read_tasks(table, scan_of_bucket(files, bucket), [key])[key] for group, table, files in stored}
+    return online.sweep(known, key, bucket, buckets)

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -42,23 +42,25 @@ class OnlineTarget:
         with open_online_store(self.url) as store:
             return store.put_many(group.stored_as(entity), pack(group, entity, rows, self.as_of_ms))
 
-    def sweep(
-        self, groups: Sequence[FeatureGroup], entity: str, known: pa.ChunkedArray, bucket: int, buckets: int
-    ) -> int:
-        """Delete whoever some group stores in this bucket of entities and who is not `known` any more; how many.
+    def sweep(self, known: Mapping[FeatureGroup, pa.ChunkedArray], entity: str, bucket: int, buckets: int) -> int:
+        """Delete from each group whoever it stores in this bucket of entities and does not know any more; how many.
 
-        Such a one withdrew consent, say: everything stored under the key goes, of whatever group.
+        Such a one withdrew consent, say. Of whom no group knows, everything stored under the key goes, of whatever
+        group; one group can know a title that only those watched of whom another group may not tell.
         """
-        kept = set(known.unique().to_pylist())
+        of_group = {group: set(keys.unique().to_pylist()) for group, keys in known.items()}
+        in_some = set().union(*of_group.values())
+        gone: set[str] = set()
         with open_online_store(self.url) as store:
-            stored = sorted({key for group in groups for key in store.keys(group.stored_as(entity))})
-            if not stored:
-                return 0
-            ours = bucket_of(pa.array(stored, pa.string()), buckets) == bucket
-            stale = [key for key, is_ours in zip(stored, ours, strict=True) if is_ours and key not in kept]
-            for key in stale:
-                store.delete_entity(key)
-        return len(stale)
+            for group, ours in of_group.items():
+                name = group.stored_as(entity)
+                stored = sorted(store.keys(name))
+                is_here = bucket_of(pa.array(stored, pa.string()), buckets) == bucket
+                stale = [key for key, is_ours in zip(stored, is_here, strict=True) if is_ours and key not in ours]
+                store.delete_many(name, stale)
+                gone.update(stale)
+            store.delete_entities(sorted(gone - in_some))
+        return len(gone)
 
     def drop(self, stored: Iterable[str]) -> int:
         """Delete all that is stored under these names; how many values. The next build puts everything anew."""

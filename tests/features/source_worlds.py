@@ -73,7 +73,7 @@ def silver(rng: np.random.Generator, name: str) -> dict[str, list[dict]]:
 
 def _about_quality(rng: np.random.Generator, events: list[dict]) -> list[dict]:
     """Playback events of `worlds`, some of them made to be about quality, of the episodes of a series."""
-    for event in events:
+    for place, event in enumerate(events):
         if rng.random() < 0.35:
             event["event_name"] = f"playback.{rng.choice(_MORE)}"
             event["completion_percent"] = None
@@ -94,7 +94,7 @@ def _about_quality(rng: np.random.Generator, events: list[dict]) -> list[dict]:
             "content_episode_number": episode + 1,
             "device_type": [None, "tv", "phone"][int(rng.integers(3))],
             "connection_type": [None, "wifi"][int(rng.integers(2))],
-            "platform": [None, "web", "ios"][int(rng.integers(3))],
+            "platform": [None, "web", "ios"][place % 3],
         }
     return events
 
