@@ -47,6 +47,7 @@ from pipelines.privacy.training_sets import Names
 from pipelines.privacy.whereabouts import Found, tables_of_people, whereabouts
 from pipelines.secrets import pseudonymizer, receipt_key
 from pipelines.settings import Settings
+from pipelines.stream.finishing import SESSIONS
 from pipelines.viewing import KnownPeople
 
 LAYERS = ("bronze", "silver")
@@ -136,8 +137,8 @@ def _children_now(names: Names) -> list[str]:
 
 
 def _personal() -> list[str]:
-    """What groups of features of people are stored as online."""
-    return [group.stored_as(key) for group in GROUPS for key in group.entities if entity(key).is_personal]
+    """What is made of people's rows and stored online."""
+    return [SESSIONS, *(group.stored_as(key) for group in GROUPS for key in group.entities if entity(key).is_personal)]
 
 
 def _write_receipt(settings: Settings, lakehouse: Lakehouse, predicted: int) -> list[models.Learnt] | None:

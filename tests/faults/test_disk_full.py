@@ -8,7 +8,6 @@ import random
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,16 +37,6 @@ class Disk:
         command = ("mount", "-o", f"remount,size={kib}k", str(self.folder))
         subprocess.run([*self.entering, *command], check=True)
 
-    def fill(self) -> None:
-        """Take all room that is left."""
-        command = ("sh", "-c", f"cat /dev/zero > {self.folder}/filler")
-        done = subprocess.run([*self.entering, *command], stderr=subprocess.PIPE, check=False)
-        assert b"No space left" in done.stderr
-
-    def free(self) -> None:
-        """Give it back."""
-        subprocess.run([*self.entering, "rm", f"{self.folder}/filler"], check=True)
-
     def keep(self) -> None:
         """Copy what is on the disk to the folder under it, which is there when the disk is gone."""
         kept = self.folder.with_name("kept")
@@ -59,13 +48,7 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A disk that is too small for anything."""
-    with small_disk(tmp_path / "disk") as disk:
-        yield disk
-
-
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Disk]:
-    """A disk of 64 KiB at `folder`; skips the test where there can be none."""
+    folder = tmp_path / "disk"
     folder.mkdir()
     script = 'mount -t tmpfs -o size=64k tmpfs "$0" && echo ready && read _'
     holder = subprocess.Popen(
@@ -78,10 +61,8 @@ def small_disk(folder: Path) -> Iterator[Disk]:
     if holder.stdout.readline() != b"ready\n":
         holder.communicate()
         pytest.skip("this user may not mount a filesystem in a namespace of his own")
-    try:
-        yield Disk(folder, holder)
-    finally:
-        holder.communicate()
+    yield Disk(folder, holder)
+    holder.communicate()
 
 
 def road_onto(disk: Disk, make_road) -> Road:

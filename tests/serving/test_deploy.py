@@ -1,14 +1,13 @@
-"""The files that start the service elsewhere: they are what the settings say, and `serve deploy` of them answers."""
+"""The files that start the service elsewhere are what the settings say; settings and secrets come by environment."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import ray
 import yaml
+from cryptography.hazmat.primitives.asymmetric import rsa
 from ray.serve.schema import ServeDeploySchema
 
 from pipelines.deployment import HEADER, NotDeployableError, serve_config, with_serve_config
@@ -18,12 +17,12 @@ from serving.deploy import application, with_addresses
 from serving.deploy import serve_config as made_of
 from serving.errors import ConfigurationError
 from serving.ingress import node_environment
-from serving.online_store import open_online_store
 from serving.settings import ServingSettings
 from tests.serving import platform
-from tests.serving.deployed import CONFIGS, Cluster, IdentityProvider, containers, manifest
 from tests.serving.service_process import PROJECT
+from tests.serving.test_tokens import jwks
 
+CONFIGS = PROJECT / "configs" / "deploy"
 SERVE_FILE = (CONFIGS / "serve.yaml").read_text()
 PRODUCTION = load_settings(PROJECT / "configs" / "production.yaml", {})
 ARGUMENTS = yaml.safe_load(SERVE_FILE)["applications"][0]["args"]
@@ -31,6 +30,18 @@ ARGUMENTS = yaml.safe_load(SERVE_FILE)["applications"][0]["args"]
 
 def settings(**change: Any) -> ServingSettings:
     return ServingSettings.model_validate(configured(PRODUCTION) | change)
+
+
+def manifest() -> dict[str, Any]:
+    """The RayService."""
+    return yaml.safe_load((CONFIGS / "rayservice.yaml").read_text())
+
+
+def containers() -> list[dict[str, Any]]:
+    """Those of the head and of the workers."""
+    cluster = manifest()["spec"]["rayClusterConfig"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    return [one for group in groups for one in group["template"]["spec"]["containers"]]
 
 
 # --- the files ---------------------------------------------------------------------------------------------------
@@ -110,8 +121,8 @@ def test_who_asks_for_no_tokens_is_not_deployed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_wrong_argument_or_a_missing_salt_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    provider = IdentityProvider(tmp_path, ARGUMENTS["tokens"]["issuer"])
-    monkeypatch.setenv("REEL_SERVING_TOKENS_JWKS", str(provider.jwks))
+    (tmp_path / "jwks.json").write_text(jwks(("one", rsa.generate_private_key(public_exponent=65537, key_size=2048))))
+    monkeypatch.setenv("REEL_SERVING_TOKENS_JWKS", str(tmp_path / "jwks.json"))
     monkeypatch.delenv("REEL_SALT", raising=False)
     with pytest.raises(ConfigurationError, match="did you mean 'max_keys'"):
         application(ARGUMENTS | {"max_key": 1})
@@ -136,47 +147,3 @@ def test_addresses_come_from_the_environment_and_the_rest_stays() -> None:
     }
     assert with_addresses(ARGUMENTS, {}) == ARGUMENTS
     assert ARGUMENTS["tokens"]["jwks"].startswith("https://"), "what was given is as it was"
-
-
-# --- serve deploy ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, IdentityProvider]]:
-    """The file as it is, on a cluster whose nodes have the manifest's environment, and addresses of their own."""
-    folder = tmp_path_factory.mktemp("deployed")
-    with open_online_store(f"lmdb://{folder}/online") as store:
-        platform.fill(store)
-    provider = IdentityProvider(folder, ARGUMENTS["tokens"]["issuer"])
-    environment = {
-        "REEL_SALT": platform.SALTS,
-        "REEL_ONLINE_STORE_URL": f"lmdb://{folder}/online",
-        "REEL_MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "REEL_SERVING_TOKENS_JWKS": str(provider.jwks),
-        "REEL_WORK_DIR": str(folder),
-    }
-    with Cluster(folder, environment) as cluster:
-        cluster.deploy()
-        yield cluster, provider
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_serve_deploy_of_the_file_answers(cluster: tuple[Cluster, IdentityProvider]) -> None:
-    deployed, provider = cluster
-    with httpx.Client(base_url=deployed.address, timeout=30) as client:
-        ready = client.get("/readyz").raise_for_status().json()
-        assert ready["status"] == "ready"
-        assert ready["models"] == dict.fromkeys(ARGUMENTS["models"])
-        asked = {"group": "content_popularity", "content_id": "title-05"}
-        assert client.get("/v1/features", params=asked).status_code == 401
-        answer = client.get("/v1/features", params=asked, headers=provider.bearer("features")).raise_for_status().json()
-        # As of now its row of 2026 may have outlived its TTL: found, and of this age.
-        assert (answer["key"], answer["degraded"]) == ("title-05", False)
-        history = {"group": "user_viewing_history", "profile_id": "profile-kid"}
-        child = client.get("/v1/features", params=history, headers=provider.bearer("features")).json()
-        assert (child["reason"], child["found"]) == ("kids_profile", False)
-        assert client.get("/-/healthz").text == "success", "what KubeRay asks a node"
-    replicas = {name: len(one["replicas"]) for name, one in deployed.status()["deployments"].items()}
-    assert replicas == {"ingress": 2} | {f"model_{model}": 1 for model in ARGUMENTS["models"]}
-    assert deployed.processes("haproxy"), "the ingress is HAProxy, as the manifest's environment says"

@@ -73,7 +73,7 @@ class Beside:
         pq.write_table(pa.Table.from_pylist(answers, prediction_log.SCHEMA), self.answers)
         self.url, self.group = settings.online_store_url, USER_VIEWING_HISTORY.stored_as("profile_id")
         with open_online_store(self.url) as store:
-            for group in (self.group, "profiles"):
+            for group in (self.group, "playback_sessions", "profiles"):
                 store.put_many(group, [(hashed(one), b"{}") for one in ("child", "adult", "grown")])
 
     def _there(self, name: str) -> Path:
@@ -172,7 +172,8 @@ def test_answers_values_and_the_streams_checkpoint_go_too(world):
     assert world.did["predictions: rows of children found late, deleted"] == late
     assert len(pq.read_table(world.beside.answers, partitioning=None)) == 72 - late
     with open_online_store(world.beside.url, readonly=True) as store:
-        assert set(store.keys(world.beside.group)) == {ADULT, hashed("grown")}
+        for group in (world.beside.group, "playback_sessions"):
+            assert set(store.keys(group)) == {ADULT, hashed("grown")}
         assert len(set(store.keys("profiles"))) == 3  # by which the service knows whose they are
     assert list(world.settings.stream_folder.iterdir()) == []
 

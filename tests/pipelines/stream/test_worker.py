@@ -33,6 +33,7 @@ from tests.platform import (
     consent,
     described,
     event,
+    hashed,
     looked_around,
     title,
     watched,
@@ -256,6 +257,24 @@ def test_in_small_batches_the_same_is_told(platform, finished, tmp_path):
     assert some.sessions() == one.sessions()
 
 
+def test_of_who_refuses_analytics_no_session_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("REEL_SALT", SALT)
+    (tmp_path / "log").mkdir()
+    platform, chance = Platform(tmp_path / "log"), random.Random(6)
+    people = ["viewer-0", "viewer-1"]
+    platform.send(title("vod-0", "drama"), *map(described, people), *(consent(one, T0 - DAY) for one in people))
+    platform.send(*(event for person in people for event in evening(person, chance, T0)))
+    some = Together(platform, tmp_path / "online", 2)
+    some.run(1 << 20)
+    some.finish(END_MS)
+    assert some.sessions().keys() == {hashed("viewer-0-p"), hashed("viewer-1-p")}
+    platform.send(consent("viewer-0", T0 + DAY, allows_analytics=False), *evening("viewer-0", chance, T0 + DAY))
+    some.run(1 << 20)
+    assert some.finish(END_MS + DAY) == []
+    assert some.sessions().keys() == {hashed("viewer-1-p")}
+    assert some.playbacks()["user_id"].unique().to_pylist() == [hashed("viewer-1")]
+
+
 @pytest.mark.parametrize(("actors", "most"), [(1, 40), (3, 60)])
 def test_in_small_batches_it_comes_to_the_same(platform, at_once, tmp_path, actors, most):
     assert {name for name, *_ in at_once} == {target.name for target in TARGETS}
@@ -266,28 +285,35 @@ def test_in_small_batches_it_comes_to_the_same(platform, at_once, tmp_path, acto
     assert tiles == at_once
 
 
-def test_from_what_was_saved_it_goes_on_to_the_same(platform, at_once, tmp_path):
+def test_from_what_was_saved_it_goes_on_to_the_same(platform, at_once, finished, tmp_path):
     """Saved after some batches, more are done and lost; others go on from the rows, as if those had never been."""
     first = Together(platform, tmp_path / "online", 1)
-    for _ in range(4):
+    for _ in range(14):
         first.batch(40)
     (worker,) = first.workers
+    told_ms = first.all_read_ms()
+    told = first.finish(told_ms)
     kept = {
         (name, table): segments.rows
         for name, shelf in worker._shelves.items()
         for table, segments in shelf.rows.items()
     }
     positions = {topic: dict(some) for topic, some in worker._tail.positions.items()}
-    for _ in range(3):
+    for _ in range(5):
         first.batch(40)
+    lost = first.finish(first.all_read_ms())
     again = Together(platform, tmp_path / "online", 1)
     setup = again.workers[0]._setup
-    saved = replace(setup, known=first.known, rows=lambda shelf, table: kept[shelf, table])
+    saved = replace(setup, known=first.known, told_ms=told_ms, rows=lambda shelf, table: kept[shelf, table])
     again.workers, again.tail, again.known = [Worker(0, 1, saved, positions)], first.tail, first.known
     again.workers[0].begin()
     again._fill()
     again.run(40)
     assert again.tiles() == at_once
+    after = again.finish(END_MS)
+    assert sorted(map(repr, [*told, *after])) == sorted(map(repr, finished[1])), "what was lost is told again, the same"
+    assert {repr(row) for row in lost} <= {repr(row) for row in after}
+    assert told
 
 
 def test_files_of_a_shelf_hold_each_row_once(platform, tmp_path):
