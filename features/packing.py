@@ -136,6 +136,11 @@ def read_values(group: FeatureGroup, values: Sequence[bytes | None], asked_at_ms
     return Values(_columns(group, rows), ages_ms)
 
 
+def boundary_ms(group: FeatureGroup, value: bytes) -> int:
+    """The boundary of the row that an hourly or daily group's packed value holds. Raises PackedValueError."""
+    return int(_heads(group, [value])["bounds_ms"][0, 0])
+
+
 def unpack_values(group: FeatureGroup, values: Sequence[bytes | None], asked_at_ms: int) -> pa.Table:
     """`read_values` as a table, with the columns of `values_at`."""
     found = read_values(group, values, asked_at_ms)

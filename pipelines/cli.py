@@ -12,6 +12,7 @@ import typer
 
 from features.errors import FeatureError
 from models.errors import ModelError
+from pipelines.cli_consistency import consistency
 from pipelines.cli_contract import contracts
 from pipelines.cli_features import features
 from pipelines.cli_lakehouse import lineage, maintain
@@ -303,7 +304,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     show(run(context.obj), as_json=as_json)
 
 
-for keeping in (compare, card, tune, retrain, quality, maintain, lineage):
+for keeping in (compare, card, tune, retrain, quality, consistency, maintain, lineage):
     app.command()(keeping)
 
 

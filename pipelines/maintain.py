@@ -70,7 +70,7 @@ def maintain(
             run.erasures = newest_mark(lakehouse.catalog)  # nothing was read before
         if not tables:
             report.did |= strip_late_children(settings, lakehouse, run, int(time.time() * 1000))
-            report.did |= _keep_predictions(settings)
+            report.did |= _keep_logs(settings)
             report.did |= _keep_checkpoint(settings)
         readers = Readers.of(lakehouse, settings.work_dir)
         chosen = list(tables) or known
@@ -85,16 +85,20 @@ def maintain(
     return report
 
 
-def _keep_predictions(settings: Settings) -> dict[str, int]:
-    """Of what models answered: days past their retention go; of each other one file is left."""
-    folder = settings.predictions_folder
-    if not folder.exists():
-        return {}
-    days = settings.serving.predictions.retention_days
-    expired = predictions.expire(folder, days, int(time.time() * 1000))
-    fewer = predictions.put_together(folder, datetime.now(UTC).date())
-    did = {"rows past their retention": expired, "files put together": fewer}
-    return {f"predictions: {what}": count for what, count in did.items() if count}
+def _keep_logs(settings: Settings) -> dict[str, int]:
+    """Of answers that are logged: days past their retention go; of each other one file is left."""
+    chosen = settings.serving
+    logs = {
+        "predictions": (settings.predictions_folder, chosen.predictions.retention_days),
+        "served features": (settings.served_features_folder, chosen.served_features.retention_days),
+    }
+    did: dict[str, int] = {}
+    for name, (folder, days) in logs.items():
+        if folder.exists():
+            expired = predictions.expire(folder, days, int(time.time() * 1000))
+            fewer = predictions.put_together(folder, datetime.now(UTC).date())
+            did |= {f"{name}: rows past their retention": expired, f"{name}: files put together": fewer}
+    return {what: count for what, count in did.items() if count}
 
 
 def _keep_checkpoint(settings: Settings) -> dict[str, int]:

@@ -2,7 +2,8 @@
 
 input   the online store and the champion models
 does    starts the service as a process of its own (`python -m serving`), configured from Reel's settings
-output  HTTP under /v1; what models answered, under work_dir (`serving/prediction_log.py`)
+output  HTTP under /v1; what models and look-ups of features answered, under work_dir (`serving/prediction_log.py`,
+        `serving/feature_log.py`)
 """
 
 import json
@@ -20,6 +21,7 @@ from pipelines.errors import ReelError
 from pipelines.lakehouse import lineage
 from pipelines.secrets import pseudonymizer, token_secret, token_secret_file
 from pipelines.settings import Settings
+from pipelines.settings_serving import PredictionSettings, ServedFeatureSettings
 
 STOP_TIMEOUT_S = 60
 
@@ -113,24 +115,24 @@ def configured(settings: Settings) -> dict[str, object]:
 
 
 def models_of(settings: Settings) -> dict[str, object]:
-    """How models are run, tried and logged, as the service's configuration has it."""
+    """How models are run and tried and what is logged, as the service's configuration has it."""
     chosen = settings.serving
-    log = chosen.predictions
     return {
         "model_refresh_s": chosen.model_refresh_s,
         "model_processes": chosen.model_processes,
         "model_replicas": chosen.model_replicas,
         "experiments": {name: one.model_dump() for name, one in chosen.experiments.items()},
-        "predictions": {
-            "folder": str(settings.predictions_folder),
-            "share": log.share,
-            "flush_s": log.flush_s,
-            "most_waiting": log.most_waiting,
-        }
-        if log.share > 0
-        else None,
+        "predictions": _log_of(chosen.predictions, settings.predictions_folder),
+        "served_features": _log_of(chosen.served_features, settings.served_features_folder),
         "churn_bands": chosen.churn_bands.model_dump(),
     }
+
+
+def _log_of(log: PredictionSettings | ServedFeatureSettings, folder: Path) -> dict[str, object] | None:
+    """A log of answers, as the service's configuration has it; None if nothing is logged."""
+    if log.share == 0:
+        return None
+    return {"folder": str(folder), "share": log.share, "flush_s": log.flush_s, "most_waiting": log.most_waiting}
 
 
 def _tokens(settings: Settings) -> dict[str, str | None]:

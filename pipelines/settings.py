@@ -322,6 +322,11 @@ class Settings(Section):
         return self.work_dir / "predictions"
 
     @property
+    def served_features_folder(self) -> Path:
+        """Where features that look-ups answered are logged."""
+        return self.work_dir / "served_features"
+
+    @property
     def ray_address(self) -> str | None:
         """The cluster to join, or None for a Ray of our own on this machine."""
         return self.ray.address

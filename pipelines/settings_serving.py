@@ -43,6 +43,17 @@ class PredictionSettings(Section):
     retention_days: Days = Field(default=90, description="how long they are kept; `reel maintain` deletes older ones")
 
 
+class ServedFeatureSettings(Section):
+    """What is kept of features that look-ups answered, for `reel consistency`; under work_dir."""
+
+    share: Share = Field(default=0.01, description="of keys that are asked for, drawn at random; 0: nothing is logged")
+    flush_s: Seconds = Field(default=60, description="how long an answer waits to be written")
+    most_waiting: Count = Field(
+        default=10_000, description="keys of groups that wait at most; others are dropped, counted"
+    )
+    retention_days: Days = Field(default=30, description="how long they are kept; `reel maintain` deletes older ones")
+
+
 class ChurnBands(Section):
     """From which probability on an account's band is `medium`, and from which `high`."""
 
@@ -81,4 +92,5 @@ class ServingSettings(Section):
         default_factory=dict, description="by name, which is part of the hash: another name divides people anew"
     )
     predictions: PredictionSettings = PredictionSettings()
+    served_features: ServedFeatureSettings = ServedFeatureSettings()
     churn_bands: ChurnBands = ChurnBands()

@@ -90,7 +90,7 @@ class Viewing:
         """
         read = self._read(self.table.arrow_schema.names if columns is None else columns)
         rows = read_files(self.table, [task.file.file_path for task in files], read) if files else self._nothing(read)
-        admitted, excluded = self._admitted(rows)
+        admitted, excluded = self.admitted(rows)
         return with_plain_texts(admitted), excluded
 
     def allowed_portions(
@@ -99,9 +99,10 @@ class Viewing:
         """The same bit by bit, so that many rows need little memory; with texts as dictionaries."""
         read = self._read(columns)
         portions = read_portions(self.table, files, read, ROWS_AT_ONCE) if files else iter([self._nothing(read)])
-        return map(self._admitted, portions)
+        return map(self.admitted, portions)
 
-    def _admitted(self, rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    def admitted(self, rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+        """Of rows of the table those that the purpose admits, and how many were left out for which reason."""
         if self.is_personal:
             decision = decide(rows, self.purpose, self.known, self.at_ms)
             return rows.filter(pa.array(decision.allowed)), decision.excluded

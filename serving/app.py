@@ -26,7 +26,9 @@ from serving.consent_gate import ConsentGate
 from serving.experiments import Experiments
 from serving.fallback import PopularTitles
 from serving.feast_api import feast_routes
-from serving.features_api import FeatureLookup, feature_routes
+from serving.feature_log import FeatureLog
+from serving.feature_lookup import FeatureLookup
+from serving.features_api import feature_routes
 from serving.health import Condition, health_routes
 from serving.hosting.client import ModelClient
 from serving.hosting.host import ModelHost
@@ -73,7 +75,7 @@ class Ingress:
         self._pseudonymizer = read_salts(settings)
         self._store = StoreReader(settings.online_store_url, settings.store_budget_ms)
         self._popular = PopularTitles(settings.popular_refresh_s, settings.max_k)
-        self._log = _prediction_log(settings)
+        self._log, self._features_served = _prediction_log(settings), _feature_log(settings)
         self._predicting = Predicting(
             ModelClient(models),
             Experiments(settings.experiments),
@@ -81,7 +83,7 @@ class Ingress:
             settings.predictions.share if settings.predictions is not None else 0.0,
             settings.deadline_ms / 1000,
         )
-        self._lookup = FeatureLookup(self._store, self._pseudonymizer, settings)
+        self._lookup = FeatureLookup(self._store, self._pseudonymizer, settings, self._features_served)
         self._access = Access(settings)
         self._condition = Condition(self._store, self._popular, self._predicting.client)
         self._watcher = Watcher(settings)
@@ -98,7 +100,7 @@ class Ingress:
             description=_DESCRIPTION,
             docs_url=None,
             redoc_url=None,
-            lifespan=self._closing_the_log,
+            lifespan=self._closing_the_logs,
         )
         api.add_middleware(BodyLimit, max_bytes=self._settings.max_body_bytes)
         api.add_middleware(WatchRequests, watcher=self._watcher)  # the last one added is the outermost
@@ -115,11 +117,12 @@ class Ingress:
         return api
 
     @asynccontextmanager
-    async def _closing_the_log(self, api: FastAPI) -> AsyncIterator[None]:
-        """When the process is to end, what waits for the log is written."""
+    async def _closing_the_logs(self, api: FastAPI) -> AsyncIterator[None]:
+        """When the process is to end, what waits for the logs is written."""
         yield
-        if self._log is not None:
-            await asyncio.to_thread(self._log.close)
+        for one in (self._log, self._features_served):
+            if one is not None:
+                await asyncio.to_thread(one.close)
 
     def _add_models(self, api: FastAPI, lookup: FeatureLookup, access: Access) -> None:
         settings, predicting = self._settings, self._predicting
@@ -144,6 +147,13 @@ def _prediction_log(settings: ServingSettings) -> PredictionLog | None:
         return None
     # A connection of its own, with time enough: nobody waits for the log.
     return PredictionLog(settings.predictions, lambda: open_online_store(settings.online_store_url, readonly=True))
+
+
+def _feature_log(settings: ServingSettings) -> FeatureLog | None:
+    chosen = settings.served_features
+    if chosen is None:
+        return None
+    return FeatureLog(chosen, lambda: open_online_store(settings.online_store_url, readonly=True))
 
 
 def deployments(settings: ServingSettings) -> dict[str, dict[str, Any]]:

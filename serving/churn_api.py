@@ -27,7 +27,7 @@ from serving.access import Access
 from serving.consent_gate import ConsentGate, Person
 from serving.errors import ModelUnavailableError, StoreUnavailableError
 from serving.experiments import Assignment
-from serving.features_api import FeatureLookup, FeatureRow
+from serving.feature_lookup import FeatureLookup, FeatureRow
 from serving.hosting.questions import Accounts, ChurnScore
 from serving.parameters import Id, Market
 from serving.predicting import ExperimentArm, Logged, Predicted, Predicting

@@ -31,7 +31,7 @@ from features.purposes import Purpose
 from features.selection import Selection, require_purpose
 from features.services import Service, View, services_of, views_of
 from serving.access import Access
-from serving.features_api import Entity, FeatureLookup, GroupFound, Question
+from serving.feature_lookup import Entity, FeatureLookup, GroupFound, Question
 from serving.parameters import Id
 from serving.problems import ProblemError, responses, unknown_name
 from serving.reasons import Reason

@@ -74,6 +74,19 @@ class PredictionSettings(BaseModel):
     )
 
 
+class ServedFeatureSettings(BaseModel):
+    """What is kept of features that look-ups answered, to be compared with the batch's of the same instants."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Path = Field(description="one folder a day, of Parquet files; all processes may share it")
+    share: Share = Field(default=0.01, description="of keys that are asked for, drawn at random")
+    flush_s: Seconds = Field(default=60, description="how long an answer waits to be written")
+    most_waiting: Count = Field(
+        default=10_000, description="keys of groups that wait at most; further ones are dropped, counted"
+    )
+
+
 class ChurnBands(BaseModel):
     """From which probability on an account's band is `medium`, and from which `high`."""
 
@@ -105,6 +118,7 @@ class ServingSettings(BaseModel):
         default={}, description="by name, which is part of the hash: another name divides people anew"
     )
     predictions: PredictionSettings | None = Field(default=None, description="null: no answer is logged")
+    served_features: ServedFeatureSettings | None = Field(default=None, description="null: no look-up is logged")
     churn_bands: ChurnBands = ChurnBands()
     salt_file: Path | None = Field(default=None, description="salts, oldest first, one a line; mode 0600; or REEL_SALT")
     as_of: Literal["watermark", "now"] = Field(

@@ -256,6 +256,24 @@ def consents() -> TableSpec:
     return TableSpec("privacy.consents", CONSENTS)
 
 
+def consistency() -> TableSpec:
+    """`quality.consistency`: how far served features agree with the batch's, one row for each group, entity, feature
+    and run. `identical` to `different` count values, `reasons` (JSON) those that are not exact.
+    """
+    counts = ("identical", "close", "missing", "extra", "different")
+    schema = pa.schema(
+        [
+            *(pa.field(name, pa.string(), nullable=False) for name in ("group", "entity", "feature")),
+            *(pa.field(name, pa.int64(), nullable=False) for name in counts),
+            pa.field("exact_share", pa.float64()),
+            pa.field("smape", pa.float64()),
+            pa.field("reasons", pa.string(), nullable=False),
+            pa.field("measured_at", TIMESTAMP, nullable=False),
+        ]
+    )
+    return TableSpec("quality.consistency", schema, (("measured_at", "month"),))
+
+
 AUDIT = "privacy.audit"
 
 

@@ -71,7 +71,7 @@ def classified(contract: Contract) -> dict[str, Columns]:
         # What a group declares is about its entity: without its key a row is nobody's.
         declared = [target.spec(1), target.tile_spec(1)]
         found |= {spec.name: dict.fromkeys(spec.schema.names, Kind.OPEN) | _keys(spec.schema) for spec in declared}
-    for spec in (statistics_table(), checks_table()):
+    for spec in (statistics_table(), checks_table(), tables.consistency()):
         found[spec.name] = dict.fromkeys(spec.schema.names, Kind.OPEN)
     return found
 

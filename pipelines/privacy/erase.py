@@ -7,7 +7,7 @@ output  tombstones, and a signed receipt for each request
     1. the request is on record (`privacy.erasures`): from now on the door lets none of their events in
     2. their tombstones are set, which is a mark: no run that began before it commits any more (`lakehouse.erasures`)
     3. every pseudonym of theirs is looked for, put on record with the request, and its tombstone set
-    4. a pass: quarantine, tables, training sets, the stream's checkpoint, online store, logged predictions. Files with
+    4. a pass: quarantine, tables, training sets, the stream's checkpoint, online store, logged answers. Files with
        rows of theirs are written anew without, in every snapshot of a table's history (`lakehouse.history`), the old
        ones deleted at once
     5. a new mark is set, and a pass made behind it, until one finds nothing: a run that began between two marks may
@@ -188,13 +188,19 @@ class Erasing:
         return rows + in_sets + self._out_of_what_is_asked(requests) > 0
 
     def _out_of_what_is_asked(self, requests: Requests) -> int:
-        """The online store, and then the log of what was answered from it; how many rows of the log."""
+        """The online store, and then the logs of what was answered from it; how many rows of these."""
         values = online.erase(self.settings, requests.person)
         add_counts(self.did, {"online values": values} if values else {})
-        predicted = predictions.erase(self.settings.predictions_folder, Names.of(requests))
-        add_counts(self.predicted, predicted)
-        rows = sum(predicted.values())
-        add_counts(self.did, {"logged predictions": rows} if rows else {})
+        logs = {
+            "logged predictions": self.settings.predictions_folder,
+            "logged features": self.settings.served_features_folder,
+        }
+        rows = 0
+        for log, folder in logs.items():
+            gone = predictions.erase(folder, Names.of(requests))
+            add_counts(self.predicted, gone)
+            add_counts(self.did, {log: sum(gone.values())} if gone else {})
+            rows += sum(gone.values())
         return rows
 
     def _out_of_quarantine(self, requests: Requests, looked: Looked) -> Taken:

@@ -26,6 +26,7 @@ LAYERS = {
     "online_store": "What services are answered with now.",
     "stream": "Copies of the newest events, from which features are kept up to date.",
     "predictions": "What models said, kept to see how right they were.",
+    "served_features": "What services were answered with, kept to see whether it was right.",
 }
 
 

@@ -74,6 +74,14 @@ _ADDED = {
     "is_shadow": "Whether the answer was only kept, and shown to nobody.",
     "prediction": "What the model said (JSON).",
     "propensity": "Probability that the choice had.",
+    "group": "Group of features that was asked for.",
+    "version": "Version of the group's definition.",
+    "entity": "What the features are of.",
+    "key": "Which of them.",
+    "values": "What was answered (JSON).",
+    "age_ms": "Time from the last event that counts to the answer, milliseconds.",
+    "boundary": "Hour or day up to which the values are.",
+    "stream": "How far Reel had read events when it answered (JSON).",
 }
 _STATE = "Sums of a stretch of time, from which the values are worked out."
 _ELSE = "A value of the training set."

@@ -1,8 +1,8 @@
 """What is held of a person, place by place: every table, and what is kept beside the tables.
 
 Layers, in this order: quarantine, registry (`privacy.*`), bronze, silver, features, then whatever other tables there
-are, each by its namespace, training sets, the online store, the stream's checkpoint, and the log of what models
-answered.
+are, each by its namespace, training sets, the online store, the stream's checkpoint, and the logs of what models
+and look-ups answered.
 """
 
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ from pipelines.privacy.whereabouts import rows_of, tables_of_people, whereabouts
 from pipelines.settings import Settings
 from serving.online_store import open_online_store
 
-REGISTRY, FEATURES, TRAINING_SETS, ONLINE, STREAM, PREDICTIONS = (
-    "registry", "features", "training_sets", "online_store", "stream", "predictions",
+REGISTRY, FEATURES, TRAINING_SETS, ONLINE, STREAM, PREDICTIONS, SERVED_FEATURES = (
+    "registry", "features", "training_sets", "online_store", "stream", "predictions", "served_features",
 )  # fmt: skip
 _ORDER = ("privacy", "bronze", "silver", FEATURES)  # of namespaces; others follow
 
@@ -56,7 +56,8 @@ def holdings(settings: Settings, lakehouse: Lakehouse, person: Person) -> Iterat
     yield from _training_sets(settings.work_dir / TRAINING_SETS, person)
     yield from _online_store(settings.online_store_url, person)
     yield from _stream(settings.stream_folder, person)
-    yield from _predictions(settings.predictions_folder, person)
+    yield from _logged(PREDICTIONS, settings.predictions_folder, person)
+    yield from _logged(SERVED_FEATURES, settings.served_features_folder, person)
 
 
 def _place(table: str) -> int:
@@ -145,10 +146,10 @@ def _stream(folder: Path, person: Person) -> Iterator[Holding]:
         yield Holding(STREAM, "the stream's checkpoint", rows, len(paths), len(paths))
 
 
-def _predictions(folder: Path, person: Person) -> Iterator[Holding]:
+def _logged(layer: str, folder: Path, person: Person) -> Iterator[Holding]:
     paths = predictions.files_of(folder)
     ids = pa.array(sorted({id_ for ids in person.ids.values() for id_ in ids}), pa.string())
     likely = [path for path in paths if _may_hold(path, ids)]
     rows = (row for part in predictions.rows_of(likely, person) for row in rows_of_json(part, person))
     if paths:
-        yield Holding(PREDICTIONS, PREDICTIONS, rows, len(likely), len(paths))
+        yield Holding(layer, layer, rows, len(likely), len(paths))

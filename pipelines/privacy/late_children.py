@@ -79,9 +79,11 @@ def strip_late_children(settings: Settings, lakehouse: Lakehouse, made: lineage.
     person = Person(profile_ids=frozenset(known.profiles.found_late().to_pylist()))
     in_sets = training_sets.erase(settings.work_dir, names)
     predicted = predictions.erase(settings.predictions_folder, names).get(LATE, 0)
+    served = predictions.erase(settings.served_features_folder, names).get(LATE, 0)
     did = {
         f"training sets: rows of {LATE}, deleted": in_sets,
         f"predictions: rows of {LATE}, deleted": predicted,
+        f"served features: rows of {LATE}, deleted": served,
         f"online store: values of {LATE}, deleted": online.erase_values(settings, _children_now(names), _personal()),
         f"stream: files of a checkpoint with rows of {LATE}, deleted": streamed.discard_with(
             settings.stream_folder, names
@@ -90,7 +92,7 @@ def strip_late_children(settings: Settings, lakehouse: Lakehouse, made: lineage.
     children = LateChildren(known, hasher, now_ms)
     for name, table in tables.items():
         did[f"{name}: rows of {LATE}, stripped"] = _strip(table, person, children, made) if _has_ids(table) else 0
-    receipt = _write_receipt(settings, lakehouse, predicted)
+    receipt = _write_receipt(settings, lakehouse, predicted + served)
     if receipt is not None:
         did[f"models that learnt from {LATE}"] = len(receipt)
     return {what: count for what, count in did.items() if count}

@@ -12,7 +12,8 @@ from ray.serve.grpc_util import RayServegRPCContext
 
 from serving import problems
 from serving.access import Access
-from serving.features_api import FeatureLookup, FeatureRow, ManyKeysAnswer, ManyKeysQuestion, answer_many
+from serving.feature_lookup import FeatureLookup, FeatureRow
+from serving.features_api import ManyKeysAnswer, ManyKeysQuestion, answer_many
 from serving.problems import ProblemError
 from serving.rpc.features_pb2 import LookUpRequest, LookUpResponse, Row
 from serving.settings import ServingSettings

@@ -66,6 +66,13 @@ UNKNOWN_KEYS = Counter(
     "reel_feature_unknown_keys", "Keys of which nothing was known or shown, by feature group.", ("group",),
     registry=REGISTRY,
 )  # fmt: skip
+LOGGED = Counter(
+    "reel_logged_rows",
+    "Rows of the logs of answers, by log (features, predictions) and outcome: written, not_allowed (of people who are "
+    "not to be logged), dropped (for want of room, of a disk, or of a store that says who allows it).",
+    ("log", "outcome"),
+    registry=REGISTRY,
+)
 
 
 def served(group: str, found: Values) -> None:

@@ -119,6 +119,13 @@ def test_production_without_a_salt_does_not_start(reel_here, tmp_path):
     assert "REEL_SALT is not set" in the_line(reel(tmp_path, "serve", **variables), 2)
 
 
+def test_before_anything_was_served_there_is_nothing_to_compare(tmp_path):
+    done = reel(tmp_path, "consistency", "--fail-under", "0.999", "--html", str(tmp_path / "page.html"))
+    assert done.returncode == 0, done.stderr
+    assert "nothing to compare yet" in done.stdout
+    assert "No answer was compared" in (tmp_path / "page.html").read_text()
+
+
 def test_stations_out_of_order_say_what_to_run_first(reel_here, tmp_path):
     assert "run `reel ingest`, then `reel clean`" in the_line(reel_here("features"), 1)
     assert "run `reel ingest`" in the_line(reel_here("training-set", "--purpose", "personalization"), 1)

@@ -28,7 +28,8 @@ from pipelines.feast.repository import feast_objects
 from serving import problems
 from serving.access import Access
 from serving.feast_api import SERVICES, feast_routes
-from serving.features_api import FeatureLookup, feature_routes
+from serving.feature_lookup import FeatureLookup
+from serving.features_api import feature_routes
 from serving.online_store import open_online_store
 from serving.settings import ServingSettings, TokenSettings
 from serving.store_reader import StoreReader

@@ -127,6 +127,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "beside": {"model": "cdn", "share": 1, "mode": "shadow"},
         },
         "predictions": {"folder": str(folder / "predictions"), "flush_s": 0.2},
+        "served_features": {"folder": str(folder / "served"), "flush_s": 0.2, "share": 1},
         # Others use these processors too: budgets that a busy machine keeps.
         "store_budget_ms": 2000,
         "deadline_ms": 5000,
@@ -507,6 +508,29 @@ def test_of_children_and_refusals_nothing_is_logged(world: World) -> None:
     # Answered by the default of the market, and not logged by it.
     assert counts["not_allowed"] > 0
     assert counts["dropped"] == 0
+
+
+def test_of_look_ups_only_grown_ups_who_allow_it_and_titles_are_logged(bare: World) -> None:
+    for profile in platform.PEOPLE:
+        bare.ask("GET", f"/v1/features?group=user_viewing_history&profile_id={profile}&market=US")
+    service = "personalization_user_viewing_history_by_profile_id"
+    question = {"feature_service": service, "entities": {"profile_id": [*platform.PEOPLE]}}
+    bare.ask("POST", "/get-online-features", question)
+    bare.ask("GET", "/v1/features?group=content_popularity&content_id=title-05")
+
+    def rows() -> list[dict[str, Any]]:
+        files = sorted((bare.folder / "served").glob("date=*/*.parquet"))
+        return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
+
+    found = bare.until(rows, lambda some: any(row["key"] == "title-05" for row in some))
+    by_profile = Counter(row["profile_id"] for row in found if row["profile_id"] is not None)
+    assert set(by_profile) == set(map(PEOPLE.hash, ("profile-adult", "profile-new", "profile-stale")))
+    assert min(by_profile.values()) >= 2, "over both protocols"
+    assert not {PEOPLE.hash("user-refused"), PEOPLE.hash("user-unasked")} & {row["user_id"] for row in found}
+    metrics = bare.until(
+        lambda: bare.client.get("/metrics").text, lambda text: 'reel_logged_rows_total{log="features"' in text
+    )
+    assert 'outcome="not_allowed"' in metrics
 
 
 # --- a new champion, and a registry that is gone -----------------------------------------------------------------

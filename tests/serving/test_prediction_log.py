@@ -14,9 +14,10 @@ import pytest
 
 from features.pseudonyms import Pseudonymizer
 from serving import prediction_log
+from serving.answer_log import LOCK_FILE
 from serving.consent_gate import ConsentGate, Hashes, Person
 from serving.online_store import OnlineStore, open_online_store
-from serving.prediction_log import LOCK_FILE, SCHEMA, Prediction, PredictionLog
+from serving.prediction_log import SCHEMA, Prediction, PredictionLog
 from serving.settings import PredictionSettings
 
 PEOPLE = Pseudonymizer(("an old salt", "the salt"))

@@ -10,7 +10,14 @@ from pydantic import ValidationError
 from pipelines.serve import models_of
 from pipelines.settings import Settings
 from serving.errors import ConfigurationError
-from serving.settings import ExperimentSettings, PredictionSettings, ServingSettings, load_settings, read_salts
+from serving.settings import (
+    ExperimentSettings,
+    PredictionSettings,
+    ServedFeatureSettings,
+    ServingSettings,
+    load_settings,
+    read_salts,
+)
 
 LEAST = {"online_store_url": "lmdb:///var/lib/online", "mlflow_tracking_uri": "sqlite:////var/lib/mlflow.db"}
 
@@ -53,6 +60,7 @@ def test_two_addresses_are_enough(tmp_path: Path) -> None:
         ),
         ({"churn_bands": {"medium": 0.5, "high": 0.4}}, "churn_bands: .*medium must be below high"),
         ({"predictions": {"folder": "/a", "share": 2}}, "predictions.share: .*; received 2"),
+        ({"served_features": {"folder": "/a", "share": -1}}, "served_features.share: .*; received -1"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -68,8 +76,11 @@ def test_what_reel_says_of_models_is_understood(tmp_path: Path) -> None:
     passed = load_settings(written(tmp_path, json.dumps(LEAST | models_of(reel))))
     assert passed.experiments["deeper"] == ExperimentSettings(model="churn", share=0.1, mode="shadow")
     assert passed.predictions == PredictionSettings(folder=tmp_path / "predictions", share=0.5, flush_s=5)
-    unlogged = Settings(work_dir=tmp_path, serving={"predictions": {"share": 0}})
-    assert load_settings(written(tmp_path, json.dumps(LEAST | models_of(unlogged)))).predictions is None
+    kept = passed.served_features
+    assert kept == ServedFeatureSettings(folder=tmp_path / "served_features", share=0.01)
+    unlogged = Settings(work_dir=tmp_path, serving={"predictions": {"share": 0}, "served_features": {"share": 0}})
+    passed = load_settings(written(tmp_path, json.dumps(LEAST | models_of(unlogged))))
+    assert (passed.predictions, passed.served_features) == (None, None)
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

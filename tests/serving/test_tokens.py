@@ -22,7 +22,8 @@ from features.pseudonyms import Pseudonymizer
 from serving import problems
 from serving.access import Access, check_access
 from serving.errors import ConfigurationError
-from serving.features_api import FeatureLookup, feature_routes
+from serving.feature_lookup import FeatureLookup
+from serving.features_api import feature_routes
 from serving.online_store import open_online_store
 from serving.rate_limit import MOST_CALLERS, RateLimit
 from serving.settings import ServingSettings, TokenSettings, parse_settings

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from features.pseudonyms import Pseudonymizer
 from pipelines.settings import Settings
+from serving.answer_log import Counts
 from serving.consent_gate import ConsentGate, Person
 from serving.online_store import open_online_store
-from serving.prediction_log import Counts, Prediction, PredictionLog
+from serving.prediction_log import Prediction, PredictionLog
 from serving.settings import PredictionSettings
 from tests.platform import SALT, hashed
 

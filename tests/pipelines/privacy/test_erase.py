@@ -31,6 +31,7 @@ from pipelines.training_sets.rebuilding import rebuild
 from pipelines.training_sets.rows import digest_of
 from tests.pipelines.privacy.bytes_scan import files_with, online_keys
 from tests.pipelines.privacy.predicted import log_predictions
+from tests.pipelines.privacy.served import log_served_features
 from tests.pipelines.training_sets.world import CHURN, DAYS, KID, RANKER, built
 from tests.platform import DAY, SALT, T0, Platform, hashed, watched
 
@@ -85,6 +86,7 @@ class Told:
         self.runs = {one.name: self._train(one) for one in self.sets}
         self.runs["catalogue"] = self._run("catalogue", {"training_set.folder": "/elsewhere/catalogue-1"})
         self.logged = log_predictions(settings, [*GONE, "viewer-2", "viewer-3"])
+        self.served = log_served_features(settings, [*GONE, "viewer-2"])
         self.before = checksums(self.platform)
         self.people = find_people(Lakehouse.open(settings), pseudonymizer(settings), GONE)
         self.files_before = files_with(folder, EVERY_NAME, KAFKA)
@@ -143,6 +145,15 @@ def test_of_logged_predictions_theirs_are_gone_and_no_others(told):
     assert told.erased.report.did["logged predictions"] == 4
 
 
+def test_of_logged_features_theirs_are_gone_and_no_others(told):
+    (file,) = told.platform.settings.served_features_folder.glob("date=*/*")
+    rows = pq.read_table(file, partitioning=None).to_pylist()
+    assert [(row["user_id"], row["profile_id"]) for row in rows] == [
+        (hashed("viewer-2"), None), (None, hashed("viewer-2-p"))
+    ]  # fmt: skip
+    assert told.erased.report.did["logged features"] == told.served.written - 2 > 0
+
+
 def test_verify_says_zero_and_where_of_those_who_are_there(told):
     for person in GONE[:1]:
         assert verify(told.platform.settings, person, Person.merged(told.people.values())).found == ()
@@ -152,6 +163,7 @@ def test_verify_says_zero_and_where_of_those_who_are_there(told):
     assert any("training_sets/" in one.where for one in there.found)
     assert any("online" in one.where for one in there.found)
     assert any("predictions/" in one.where for one in there.found)
+    assert any("served_features/" in one.where for one in there.found)
     assert there.words.startswith(f"found in {len(there.found)} places: ")
 
 

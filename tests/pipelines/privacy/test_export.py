@@ -23,6 +23,7 @@ from pipelines.ingest import ingest
 from pipelines.privacy.export import Exported, ExportNotWritten, export
 from pipelines.training_set import build_training_set
 from tests.pipelines.privacy.predicted import log_predictions
+from tests.pipelines.privacy.served import log_served_features
 from tests.pipelines.privacy.world import token
 from tests.platform import (
     DAY,
@@ -70,6 +71,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         build_features(platform.settings)
         build_training_set(platform.settings, purpose=Purpose.PERSONALIZATION)
         log_predictions(platform.settings, PEOPLE)
+        log_served_features(platform.settings, PEOPLE)
         yield platform
 
 
@@ -209,11 +211,21 @@ def test_what_models_said_of_them_is_there(said):
     assert [row["prediction"] for row in rows] == ['{"probability":0.25}'] * 2
 
 
+def test_what_services_were_answered_about_them_is_there(said):
+    (rows,) = rows_of(said, "served_features").values()
+    assert {(row.get("user_id"), row.get("profile_id")) for row in rows} == {
+        (hashed("ann"), None), (None, hashed("ann-p"))
+    }  # fmt: skip
+    assert [row["values"] for row in rows] == ['{"support_contact_count":0}'] * 2
+
+
 def test_it_counts_the_files_that_were_opened(anns):
     by_layer = {one.layer: one for one in anns.by_layer}
     assert list(by_layer) == [
         "quarantine", "registry", "bronze", "silver", "features", "training_sets", "online_store", "predictions",
+        "served_features",
     ]  # fmt: skip
+    assert (by_layer["served_features"].files_touched, by_layer["served_features"].rows) == (1, 2)
     assert (by_layer["predictions"].files_touched, by_layer["predictions"].rows) == (1, 2)
     assert all(one.files_touched <= one.files_total for one in anns.by_layer)
     assert by_layer["online_store"].touched_words == "–"

@@ -11,8 +11,8 @@ from pipelines.maintain import maintain
 from pipelines.privacy import predictions
 from pipelines.privacy.person import Person
 from pipelines.settings import Settings
-from pipelines.settings_serving import PredictionSettings, ServingSettings
-from serving import prediction_log
+from pipelines.settings_serving import PredictionSettings, ServedFeatureSettings, ServingSettings
+from serving import answer_log, prediction_log
 from tests.pipelines.privacy.world import World, hashed
 
 
@@ -25,7 +25,7 @@ def write(folder: Path, day: str, profiles: list[str], name: str = "some-000000"
 
 
 def test_both_ends_mean_the_same_lock():
-    assert predictions.LOCK_FILE == prediction_log.LOCK_FILE
+    assert predictions.LOCK_FILE == answer_log.LOCK_FILE
 
 
 @pytest.mark.parametrize(("age_days", "goes"), [(0, False), (29.9, False), (30, True), (400, True)])
@@ -69,19 +69,25 @@ def test_a_day_that_is_over_becomes_one_file_also_after_a_kill(tmp_path, monkeyp
 def test_maintenance_keeps_neither_old_days_nor_children_found_late(ray_session, tmp_path, monkeypatch):
     monkeypatch.setenv("REEL_SALT", "the first salt of all,the salt of today")
     world = World(tmp_path)
-    days = PredictionSettings(retention_days=10)
-    settings: Settings = world.settings.model_copy(update={"serving": ServingSettings(predictions=days)})
+    days, fewer = PredictionSettings(retention_days=10), ServedFeatureSettings(retention_days=10)
+    chosen = ServingSettings(predictions=days, served_features=fewer)
+    settings: Settings = world.settings.model_copy(update={"serving": chosen})
     folder = settings.predictions_folder
     write(folder, "2020-01-01", ["adult"] * 3)
+    write(settings.served_features_folder, "2020-01-01", ["adult"] * 2)
+    write(settings.served_features_folder, f"{datetime.now(UTC):%Y-%m-%d}", ["adult", "child"])
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     path = write(folder, today, ["adult", "child", "adult", "child"])
     world.describe("owner", "adult")
     world.describe("owner", "child")
-    assert maintain(settings).did["predictions: rows past their retention"] == 3
+    did = maintain(settings).did
+    assert (did["predictions: rows past their retention"], did["served features: rows past their retention"]) == (3, 2)
     assert pq.read_metadata(path).num_rows == 4
     who = {"user_id": hashed("owner"), "profile_id": hashed("child")}
     world.append("privacy.profiles", {**who, "is_kids": True, "at_ms": int(datetime.now(UTC).timestamp() * 1000)})
-    assert maintain(settings).did["predictions: rows of children found late, deleted"] == 2
+    did = maintain(settings).did
+    assert did["predictions: rows of children found late, deleted"] == 2
+    assert did["served features: rows of children found late, deleted"] == 1
     assert pq.read_table(path, partitioning=None)["profile_id"].to_pylist() == [hashed("adult")] * 2
     assert "predictions" not in str(maintain(settings).did)
     assert list(predictions.rows_of([path], Person(profile_ids=frozenset({hashed("nobody")})))) == []
