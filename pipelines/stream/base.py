@@ -44,7 +44,7 @@ from pipelines.lakehouse.scans import (
 )
 from pipelines.settings import Settings
 from pipelines.silver.sources import BRONZE_SNAPSHOT
-from pipelines.stream.known import CONSENTS, ERASURES, PROFILES, SCHEMAS, STONES, TITLES, Known
+from pipelines.stream.known import CONSENTS, ERASURES, PROFILES, SCHEMAS, STONES, TITLES, Known, as_stones
 from pipelines.stream.shelves import ShelfName
 from pipelines.stream.waiting import BRONZE, waiting_rows
 from pipelines.stream.worker import SOURCES, TABLES, TARGETS
@@ -111,7 +111,8 @@ def base_of(
     filled = [one for one in firsts.values() if one.cluster_id is not None]
     tables = {name: read_snapshot(lakehouse.existing(name), inputs.get(name), SCHEMAS[name])
               for name in (PROFILES, CONSENTS, TITLES)}  # fmt: skip
-    tables |= {name: read_all(lakehouse.existing(name), SCHEMAS[name]) for name in (ERASURES, STONES)}
+    stones, asked = (read_all(lakehouse.existing(name), SCHEMAS[name]) for name in (STONES, ERASURES))
+    tables[STONES] = pa.concat_tables([stones, as_stones(asked)])
     since_ms = floor_ms(built.newest_ms, DAY_MS) - DAY_MS
     schemas = silver_schemas(contract, settings.lakehouse.event_partition)
     of_tables = {name: one.offsets for name, one in firsts.items() if name in TABLES}

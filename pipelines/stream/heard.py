@@ -19,7 +19,7 @@ from pipelines.online_people import put_spoken_of
 from pipelines.silver.rules import VALID, Rules
 from pipelines.silver.targets import CATALOGUE_EVENTS
 from pipelines.silver.titles import announce
-from pipelines.stream.known import CONSENTS, ERASURES, PROFILES, SCHEMAS, TITLES, Known
+from pipelines.stream.known import CONSENTS, ERASURES, PROFILES, SCHEMAS, STONES, TITLES, Known, as_stones
 from serving.online_store import OnlineStore
 
 
@@ -41,6 +41,8 @@ class Hearing:
                     news.setdefault(part.table, []).append(part.rows.select(schema.names).cast(schema))
             announced += self._announced(messages)
         heard = {name: pa.concat_tables(some) for name, some in news.items()}
+        if ERASURES in heard:
+            heard[STONES] = as_stones(heard[ERASURES])
         if announced:
             before = self.known.tables[TITLES]
             after = announce(before, pa.concat_tables(announced, promote_options="default"))

@@ -14,7 +14,7 @@ from pipelines.contract.essential import essential_events
 from pipelines.contract.events import Contract
 from pipelines.door import Door
 from pipelines.enrichment import Enricher
-from pipelines.erased import Tombstones
+from pipelines.erased import USER, Tombstones
 from pipelines.lakehouse import tables
 from pipelines.silver.enrichment import Knowledge
 from pipelines.silver.histories import History
@@ -38,9 +38,22 @@ PURPOSE = Purpose.PERSONALIZATION
 PURPOSES = (PURPOSE, Purpose.ANALYTICS)
 
 
+def as_stones(asked: pa.Table) -> pa.Table:
+    """Requests to be erased, rows of `privacy.erasures`, as tombstones: nobody can be told from these.
+
+    So they may stay in a checkpoint when the request is done.
+    """
+    each = asked.group_by("request").aggregate([("asked_at", "min")])
+    columns = [pa.repeat(USER, each.num_rows), each["request"], each["asked_at_min"]]
+    return pa.Table.from_arrays(columns, schema=tables.TOMBSTONES)
+
+
 @dataclass
 class Known:
-    """Tables of people and titles, as they are now, and what follows from them. `asked_ms`: when consent was asked."""
+    """Tables of people and titles, as they are now, and what follows from them. `asked_ms`: when consent was asked.
+
+    Whoever asks to be erased is known by the tombstone.
+    """
 
     contract: Contract
     hasher: Pseudonymizer
@@ -68,6 +81,8 @@ class Known:
         """
         before, before_ms = self.registries, self.asked_ms
         for name, rows in news.items():
+            if name == ERASURES:  # whom it is about is forgotten with their rows
+                continue
             self.tables[name] = rows if name == TITLES else pa.concat_tables([self.tables[name], rows]).combine_chunks()
         self._look(news)
         self.asked_ms = now_ms
@@ -88,8 +103,8 @@ class Known:
                 ProfileRegistry.of(self.tables[PROFILES]),
                 essential_events(self.contract),
             )
-        if {ERASURES, STONES} & set(changed):
-            self.erased = Tombstones.of(self.tombstone_key, self.tables[STONES], self.tables[ERASURES])
+        if STONES in changed:
+            self.erased = Tombstones.of(self.tombstone_key, self.tables[STONES], tables.ERASURES.empty_table())
         if TITLES in changed:
             nobody = History.of(tables.SUBSCRIPTIONS.empty_table(), "user_id")
             self.knowledge = Knowledge(History.of(self.tables[TITLES], "content_id"), nobody)
