@@ -3,7 +3,7 @@
 input   a plain user id
 does    looks for it, and for every pseudonym it may have, in every byte of every layer: tables with all that lies in
         their folders, training sets, the stream's checkpoint, logged predictions, whatever else is under work_dir or in
-        a folder that the settings name, Ray's logs on this machine, the online store, and what MLflow keeps: by its
+        a folder that the settings name, this Ray session's logs, the online store, and what MLflow keeps: by its
         files, or of a server by its API
 output  nothing found; or which files tell of the person; and what was not looked at
 
@@ -51,7 +51,9 @@ _HEX = re.compile(rb"(?=([0-9a-f]{64}))")
 # What is not Reel's: Kafka, and what simulators say they made.
 _NOT_OURS = ("truth", "traffic.json")
 _SQLITE = "sqlite:///"
-_OTHER_MACHINES = "Ray's logs on other machines than this one"
+_OTHER_LOGS = (
+    "Ray's logs of other sessions than this one (a service that runs beside it, earlier runs), and of other machines"
+)
 _TEXT = {".json", ".txt", ".log", ".html", ".csv", ".yaml", ".yml", ".md", ".draft", ".py", ""}
 
 
@@ -124,7 +126,7 @@ def verify(settings: Settings, plain: str, also: Person | None = None) -> Verifi
         sought = Sought.of(plain, Person.merged([person, also or Person()]))
         tables = [table for name in lakehouse.names() if (table := lakehouse.existing(name)) is not None]
         found: list[Finding] = []
-        left = ["Kafka, which keeps messages for as long as its topics say", _OTHER_MACHINES]
+        left = ["Kafka, which keeps messages for as long as its topics say", _OTHER_LOGS]
         files = size_bytes = 0
         looks = [(partial(_look, sought, table.io), all_files(table)) for table in tables]
         beside = _beside(settings, {path for _, paths in looks for path in paths})
@@ -171,7 +173,7 @@ def _roots(settings: Settings) -> Iterator[Path]:
 
 
 def _in_logs(sought: "Sought") -> Iterator[tuple[str, int, str | None]]:
-    """The same of Ray's logs, which have what stations and the service wrote: of this machine, so by no task."""
+    """The same of this Ray session's logs, which have what stations wrote: of this machine, so by no task."""
     folder = logs_folder()
     files = load_file_io({}, f"file://{folder}")
     return (_look(sought, files, f"file://{path}") for path in sorted(folder.rglob("*")) if path.is_file())

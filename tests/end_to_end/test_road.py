@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import random
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,9 +25,12 @@ from nbclient import NotebookClient
 from features.purposes import Purpose
 from pipelines.build_features import build_features
 from pipelines.clean import clean
+from pipelines.contract.events import load_contract
+from pipelines.contract.registry import open_registry
 from pipelines.evaluate import evaluate
 from pipelines.feed import feed_simulation
 from pipelines.ingest import ingest
+from pipelines.kafka.produce import Producer
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.scans import read_tasks, row_count, scan_tasks
@@ -39,13 +43,15 @@ from pipelines.retrain import retrain
 from pipelines.secrets import quarantine_key
 from pipelines.serve import serving
 from pipelines.settings import KafkaSettings, LakehouseSettings, ModelSettings, Settings, TrainingSettings
+from pipelines.settings_serving import PredictionSettings, ServingSettings
 from pipelines.simulator import SimulationConfig
 from pipelines.status import status
+from pipelines.stream.station import Streamer
 from pipelines.tokens import new_token
 from pipelines.train import train
 from pipelines.training_set import build_training_set, latest_training_set
 from tests.pipelines.privacy.bytes_scan import files_with, files_with_hashes
-from tests.platform import SALT, hashed
+from tests.platform import SALT, event, hashed
 
 pytestmark = [
     pytest.mark.kafka,
@@ -64,6 +70,7 @@ class Road:
     reports: dict[str, StationReport]
     truth: dict
     address: str
+    service_pid: int
 
     def client(self) -> httpx.Client:
         return httpx.Client(
@@ -82,6 +89,7 @@ def road(own_broker: str, ray_session: None, tmp_path_factory: pytest.TempPathFa
         work_dir=folder,
         kafka=KafkaSettings(bootstrap_servers=own_broker, partitions=2),
         lakehouse=LakehouseSettings(event_partition="month", buckets=2),
+        serving=ServingSettings(predictions=PredictionSettings(flush_s=0.5)),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REEL_SALT", SALT)
@@ -100,8 +108,8 @@ def road(own_broker: str, ray_session: None, tmp_path_factory: pytest.TempPathFa
         reports["evaluate"] = evaluate("recommendation", tracking_uri=settings.tracking_uri)
         reports["publish"] = publish("recommendation", tracking_uri=settings.tracking_uri)
         truth = json.loads((folder / "truth" / "expected.json").read_text())
-        with serving(settings, port=find_free_port()) as (address, _):
-            yield Road(settings, reports, truth, address)
+        with serving(settings, port=find_free_port()) as (address, process):
+            yield Road(settings, reports, truth, address, process.pid)
 
 
 def test_every_message_is_accounted_for(road):
@@ -191,14 +199,72 @@ def test_a_stranger_gets_popular_titles_and_is_told_so(road):
         assert "/v1/recommendations" in client.get("/openapi.json").json()["paths"]
 
 
+ADDRESS, MAIL, PHONE = "203.0.113.77", "jane.roe@example.org", "+44 7700 900123"
+
+
+def learners(road: Road) -> set[str]:
+    """The profiles that the model learnt from."""
+    files = latest_training_set(road.settings.work_dir).glob("split=train/*.parquet")
+    return {one for file in files for one in pq.read_table(file, partitioning=None)["profile_id"].to_pylist()}
+
+
+def careless(road: Road, viewer: dict) -> None:
+    """A search in which somebody has typed who they are, from an address that is told in full; streamed and stored."""
+    contract, profile = load_contract(road.settings.schemas), viewer["profile_id"]
+    newest = max(row["event_timestamp"] for row in road.table("silver.playback", "event_timestamp"))
+    search = event(
+        "search.query", int(newest.timestamp() * 1000), None, user_id=viewer["user_id"], profile_id=profile,
+        session_id=f"{profile}-session", device_id=f"{profile}-device", ip=ADDRESS, user_agent=f"Reel/1 ({MAIL})",
+        query_text=f"films for {MAIL}, {PHONE}", search_type="text", query_length=1, is_conversational=False,
+    )  # fmt: skip
+    schema, registry = contract.event("search.query"), open_registry(road.settings.registry_location)
+    with Producer(road.settings.kafka.bootstrap_servers, contract, registry) as producer:
+        producer.produce(schema.name, pa.Table.from_pylist([search], schema=schema.arrow))
+    assert Streamer(road.settings).run(until_idle_s=1).read["messages"] > 0
+    ingest(road.settings)
+    clean(road.settings)
+    build_features(road.settings)
+    (stored,) = [one for one in road.table("bronze.events", "event_id", "ip") if one["event_id"] == search["event_id"]]
+    assert stored["ip"].startswith("203.0.113.")
+
+
+def written(road: Road) -> Iterator[tuple[Path, str]]:
+    """Every folder that something was written to, and what must be there."""
+    of_us = {
+        "warehouse": "**/*.parquet", "online": "data.mdb", "mlflow_artifacts": "**/MLmodel",
+        "training_sets": "**/*.parquet", "checkpoints": "**/*", "stream": "*.arrow", "predictions": "date=*/*.parquet",
+    }  # fmt: skip
+    yield from ((road.settings.work_dir / name, there) for name, there in of_us.items())
+    ours, of_service = session_folders(road)
+    yield ours / "logs", "worker-*"
+    yield of_service / "logs" / "serve", "*.log"
+
+
+def session_folders(road: Road) -> tuple[Path, Path]:
+    """Where this Ray and the service's write; a session's name ends with the process that began it."""
+    ours = Path(ray._private.worker._global_node.get_session_dir_path())
+    (of_service,) = ours.parent.glob(f"session_*_{road.service_pid}")
+    return ours, of_service
+
+
 def test_nothing_plain_is_anywhere(road):
-    """Ids and the salt, in every byte of tables, models, logs and Ray's folder but the truth, the simulator's own."""
+    """Ids, mail and IP addresses and the salt, in every byte that the road, the stream and the service have written.
+
+    Tables, models, checkpoints, training sets, logged answers, Ray's and Serve's logs, temporary folders; left out is
+    the truth, the simulator's own.
+    """
     viewers = pq.read_table(road.settings.work_dir / "truth" / "viewers.parquet").to_pylist()
+    learnt_from = learners(road)
+    careless(road, next(one for one in viewers if hashed(one["profile_id"]) in learnt_from))
     # How all of them begin: no such run of letters occurs by chance.
     plain = {viewer[name][:6] for viewer in viewers for name in ("user_id", "profile_id")}
     assert len(plain) == 2
-    assert files_with(road.settings.work_dir, {*plain, SALT}, skip=("truth",)) == {}
-    assert files_with(Path(ray._private.worker._global_node.get_logs_dir_path()), {*plain, SALT}) == {}
+    sought = {*plain, SALT, ADDRESS, MAIL, PHONE}
+    for folder, there in written(road):
+        assert list(folder.glob(there)), folder
+    fetched = [one for name in ("reel-model-*", "reel-haproxy-*") for one in Path(tempfile.gettempdir()).glob(name)]
+    for folder in (road.settings.work_dir, *session_folders(road), *fetched):
+        assert files_with(folder, sought, skip=("truth",)) == {}
     for table in ("bronze.events", "silver.playback"):
         found = Lakehouse.open(road.settings).existing(table)
         assert row_count(found) > 0
@@ -292,9 +358,7 @@ def test_a_hundred_erased_people_are_gone_and_nobody_else_is_touched(road):
     theirs = [one for one in viewers if one["user_id"] in set(users)]
     people = {hashed(one[name]) for one in theirs for name in ("user_id", "profile_id")}
     names = people | names_in(rows_of(road, "bronze.events"), people) | child_tokens(theirs)
-    learnt_from = set()
-    for file in latest_training_set(road.settings.work_dir).glob("split=train/*.parquet"):
-        learnt_from |= set(pq.read_table(file, partitioning=None)["profile_id"].to_pylist())
+    learnt_from = learners(road)
     before, set_aside = others(road, names), sealed(road)
     plain = [one[name].encode() for one in theirs for name in ("user_id", "profile_id")]
     left = {at: message for at, message in set_aside.items() if not any(one in message for one in plain)}
