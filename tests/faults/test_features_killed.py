@@ -106,7 +106,8 @@ def tables(road: Road) -> dict[str, list[str]]:
         for spec in specs:
             rows = read_all(lakehouse.existing(spec.name), spec.schema).to_pylist()
             found[spec.name] = sorted(map(repr, rows))
-    assert all(found.values())
+    # This platform has no playback of what is live.
+    assert {name for name, rows in found.items() if not rows} == {"features.concurrent_viewers_by_channel_id"}
     return found
 
 
