@@ -333,8 +333,8 @@ def test_an_empty_lakehouse_has_an_empty_log(settings):
 # Those that work for no lakehouse: `reel` runs them within `lineage.reported`.
 WITHOUT_SETTINGS = {"train", "evaluate", "publish", "tune"}
 # They read no person's event: the first three write what is simulated or imported, the fourth looks at metadata.
-# The last three are around stations that are recorded.
-NOT_RECORDED = {"simulate", "import", "traffic", "status", "follow", "batch", "retrain"}
+# The next three are around stations that are recorded. The last writes how the service is to be started.
+NOT_RECORDED = {"simulate", "import", "traffic", "status", "follow", "batch", "retrain", "deployment"}
 
 
 def test_every_station_is_on_record(project_root):
