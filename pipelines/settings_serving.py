@@ -34,23 +34,26 @@ class ExperimentSettings(Section):
     )
 
 
-class PredictionSettings(Section):
+class AnswerLogSettings(Section):
+    """How answers that are kept come to be written."""
+
+    share: Share = Field(description="of answers that are kept; 0: nothing is logged")
+    flush_s: Seconds = Field(default=60, description="how long an answer waits to be written")
+    most_waiting: Count = Field(default=10_000, description="answers that wait at most; others are dropped, counted")
+    retention_days: Days = Field(description="how long they are kept; `reel maintain` deletes older ones")
+
+
+class PredictionSettings(AnswerLogSettings):
     """What is kept of answers that models gave, to judge them by what came of it; under work_dir."""
 
     share: Share = Field(default=1, description="of answers, drawn at random; 0: nothing is logged")
-    flush_s: Seconds = Field(default=60, description="how long an answer waits to be written")
-    most_waiting: Count = Field(default=10_000, description="answers that wait at most; others are dropped, counted")
     retention_days: Days = Field(default=90, description="how long they are kept; `reel maintain` deletes older ones")
 
 
-class ServedFeatureSettings(Section):
+class ServedFeatureSettings(AnswerLogSettings):
     """What is kept of features that look-ups answered, for `reel consistency`; under work_dir."""
 
     share: Share = Field(default=0.01, description="of keys that are asked for, drawn at random; 0: nothing is logged")
-    flush_s: Seconds = Field(default=60, description="how long an answer waits to be written")
-    most_waiting: Count = Field(
-        default=10_000, description="keys of groups that wait at most; others are dropped, counted"
-    )
     retention_days: Days = Field(default=30, description="how long they are kept; `reel maintain` deletes older ones")
 
 

@@ -30,6 +30,7 @@ from features.purposes import Purpose
 from serving.consent_gate import Hashes, refusals_of
 from serving.errors import StoreUnavailableError
 from serving.online_store import OnlineStore
+from serving.settings import AnswerLogSettings
 from serving.watch import measures
 
 LOCK_FILE = "lock"
@@ -47,22 +48,6 @@ class Kept(Protocol):
 
     def row(self) -> dict[str, Any]:
         """As it is written."""
-
-
-class LogSettings(Protocol):
-    """Where a log lies, how long an answer waits to be written, and how many may wait."""
-
-    @property
-    def folder(self) -> Path:
-        """One folder a day is made in it; all processes may share it."""
-
-    @property
-    def flush_s(self) -> float:
-        """How long an answer waits to be written."""
-
-    @property
-    def most_waiting(self) -> int:
-        """Answers that wait at most."""
 
 
 @dataclass
@@ -83,7 +68,7 @@ class AnswerLog(Generic[One]):
     """The log `name` of one process."""
 
     def __init__(
-        self, name: str, schema: pa.Schema, settings: LogSettings, open_store: Callable[[], OnlineStore]
+        self, name: str, schema: pa.Schema, settings: AnswerLogSettings, open_store: Callable[[], OnlineStore]
     ) -> None:
         self.counts = Counts()
         self._name, self._schema = name, schema

@@ -221,6 +221,7 @@ class _Found:
     instants: Sequence[str]
 
     def statuses(self, feature: str, ttl_ms: int) -> list[Status]:
+        """What Feast says of each value of a feature: whether it is there, too old, or not to be shown."""
         ages_ms, reasons = self.found.values.ages_ms, self.found.reasons
         column = self.found.values.columns[feature]
         return [

@@ -61,30 +61,29 @@ class ExperimentSettings(BaseModel):
     )
 
 
-class PredictionSettings(BaseModel):
-    """What is kept of answers that models gave, to judge them by what came of it."""
+class AnswerLogSettings(BaseModel):
+    """What is kept of answers, and how it comes to be written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     folder: Path = Field(description="one folder a day, of Parquet files; all processes may share it")
-    share: Share = Field(default=1, description="of answers, drawn at random")
+    share: Share = Field(description="of answers that are kept")
     flush_s: Seconds = Field(default=60, description="how long an answer waits to be written")
     most_waiting: Count = Field(
         default=10_000, description="answers that wait at most; further ones are dropped, counted"
     )
 
 
-class ServedFeatureSettings(BaseModel):
+class PredictionSettings(AnswerLogSettings):
+    """What is kept of answers that models gave, to judge them by what came of it."""
+
+    share: Share = Field(default=1, description="of answers, drawn at random")
+
+
+class ServedFeatureSettings(AnswerLogSettings):
     """What is kept of features that look-ups answered, to be compared with the batch's of the same instants."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    folder: Path = Field(description="one folder a day, of Parquet files; all processes may share it")
     share: Share = Field(default=0.01, description="of keys that are asked for, drawn at random")
-    flush_s: Seconds = Field(default=60, description="how long an answer waits to be written")
-    most_waiting: Count = Field(
-        default=10_000, description="keys of groups that wait at most; further ones are dropped, counted"
-    )
 
 
 class ChurnBands(BaseModel):
