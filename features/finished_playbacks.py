@@ -65,9 +65,11 @@ def finished_playbacks(events: pa.Table) -> pa.Table:
 def _versions(frame: pl.DataFrame) -> pl.DataFrame:
     """What is known of each playback by all of these events."""
     quality = scored(playing(frame)).group_by("playback").agg(
-        (pl.col("score").drop_nulls().last() / SCORE_UNIT).alias("score"),
+        pl.col("score").drop_nulls().last(),
         pl.col("initial_bitrate_kbps").drop_nulls().first(),
     )  # fmt: skip
+    # Rounded, or the last bit would depend on how many playbacks are looked at: a column is multiplied by 1 / 1000.
+    quality = quality.with_columns((pl.col("score") / SCORE_UNIT).round(len(str(SCORE_UNIT)) - 1))
     over_at = frame.group_by("playback").agg(pl.col("_over_at").last().alias("over_at"))
     sessions = sessions_in(frame).join(quality, on="playback", how="left").join(over_at, on="playback", how="left")
     return sessions

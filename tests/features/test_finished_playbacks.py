@@ -10,7 +10,7 @@ from features.finished_playbacks import EVENT_COLUMNS, FINISHED_PLAYBACKS, finis
 from features.playback_sessions import playback_sessions
 from tests.features.oracle import split_in_playbacks
 from tests.features.source_oracle import LADDER, score, steps
-from tests.features.test_playback_sessions import MINUTE, SCHEMA, as_set, histories, rows_of, session_of
+from tests.features.test_playback_sessions import MINUTE, SCHEMA, T0, as_set, histories, rows_of, session_of
 
 WIDER = pa.schema([*SCHEMA, ("initial_bitrate_kbps", pa.int32()), ("new_bitrate_kbps", pa.int32())])
 BITRATES = {"started": "initial_bitrate_kbps", "heartbeat": "bitrate_kbps", "quality_changed": "new_bitrate_kbps"}
@@ -103,6 +103,25 @@ def test_what_is_over_stays_as_it_was_told(events, data):
     whole = as_set(rows_of(versions(events)))
     told = [row for row in rows_of(versions(seen)) if row["over_at"] < now]
     assert set(as_set(told)) <= set(whole)
+
+
+def test_a_score_is_the_same_to_the_last_bit_whoever_else_is_looked_at():
+    """64.192 is 64.19200000000001 where it is made as a multiple of a thousandth: the scores' ids are made of it."""
+    starts_ms = [608 + 7 * place for place in range(50)]
+    whole = finished_playbacks(table_of([event for start_ms in starts_ms for event in playback_of(start_ms)]))
+    alone = [finished_playbacks(table_of(playback_of(start_ms)))["score"][0].as_py() for start_ms in starts_ms]
+    assert sorted(whole["score"].to_pylist()) == sorted(alone)
+    assert len(set(alone)) > 40
+
+
+def playback_of(start_ms):
+    """Two minutes watched after a wait."""
+    who = {name: f"{name} {start_ms}" for name in ("viewer_token", "profile_id", "session_id", "playback_id")}
+    said = dict.fromkeys(WIDER.names) | who | {"content_id": "a", "start_time_ms": start_ms, "bitrate_kbps": 3_000}
+    return [
+        said | {"event_id": f"{name} {start_ms}", "event_name": f"playback.{name}", "time": T0 + at_ms}
+        for name, at_ms in (("started", 0), ("heartbeat", MINUTE), ("stopped", 2 * MINUTE))
+    ]
 
 
 def test_of_no_events_there_is_none_and_a_missing_column_is_named():
