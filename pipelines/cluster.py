@@ -105,11 +105,12 @@ def join_cluster() -> None:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **joining)
 
 
-def logs_folder() -> Path:
-    """Where Ray logs on this machine."""
+def logs_folders() -> list[Path]:
+    """Where Ray logs on this machine, and has logged: of every session that its temporary folder still has."""
     join_cluster()
     node: Any = ray._private.worker._global_node  # Ray says it nowhere else
-    return Path(node.get_logs_dir_path())
+    # The one named "latest" is a link to another.
+    return sorted({folder.resolve() for folder in Path(node.get_temp_dir_path()).glob("session_*/logs")})
 
 
 def travelling_code() -> dict[str, Any]:

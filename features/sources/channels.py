@@ -4,7 +4,8 @@ Rules:
 
 - A tune-in is a row of the channel tuned to, at the hour of the viewer's wall clock, and in a slot of the platform's:
   hours since 1970 (UTC), modulo 744. No two hours of 31 days share one.
-- It is another row of the channel that was left for it (`event_id` and `:from`), which says what came next.
+- It is another row of the channel that was left for it (`event_id` and `event_name`, each with `:from`), which says
+  what came next: it is no tune-in of that channel.
 - A tune-away is a row of its channel, with how long it was on.
 """
 
@@ -37,7 +38,10 @@ def channels_log(live: pa.Table) -> pa.Table:
         pl.col("previous_channel_id").ne_missing(pl.col("channel_id")) & pl.col("previous_channel_id").is_not_null()
     )
     out_of = tunes.filter(is_other).with_columns(
-        event_id=pl.col("event_id") + FROM, next_channel_id="channel_id", channel_id="previous_channel_id"
+        event_id=pl.col("event_id") + FROM,
+        event_name=pl.col("event_name") + FROM,
+        next_channel_id="channel_id",
+        channel_id="previous_channel_id",
     )
     away = events.filter(pl.col("event_name") == _TUNE_AWAY)
     return log_of([into, out_of, away], CHANNELS.schema)

@@ -3,8 +3,8 @@
 input   a plain user id
 does    looks for it, and for every pseudonym it may have, in every byte of every layer: tables with all that lies in
         their folders, training sets, the stream's checkpoint, logged predictions, whatever else is under work_dir or in
-        a folder that the settings name, this Ray session's logs, the online store, and what MLflow keeps: by its
-        files, or of a server by its API
+        a folder that the settings name, this machine's Ray logs (of a service beside it too, and of earlier runs), the
+        online store, and what MLflow keeps: by its files, or of a server by its API
 output  nothing found; or which files tell of the person; and what was not looked at
 
 Files are looked at as they are, and unpacked besides: pages of Parquet with their dictionaries, Avro, zip and gzip. Of
@@ -13,6 +13,7 @@ profiles and sessions only those can be looked for that some table still knows t
 
 import gzip
 import io
+import os
 import re
 import zipfile
 import zlib
@@ -30,7 +31,7 @@ import pyarrow.parquet as pq
 from pyiceberg.io import FileIO, load_file_io
 
 from features.groups import GROUPS
-from pipelines.cluster import logs_folder, run_tasks
+from pipelines.cluster import logs_folders, run_tasks
 from pipelines.lakehouse import lineage
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.orphans import all_files
@@ -51,9 +52,7 @@ _HEX = re.compile(rb"(?=([0-9a-f]{64}))")
 # What is not Reel's: Kafka, and what simulators say they made.
 _NOT_OURS = ("truth", "traffic.json")
 _SQLITE = "sqlite:///"
-_OTHER_LOGS = (
-    "Ray's logs of other sessions than this one (a service that runs beside it, earlier runs), and of other machines"
-)
+_OTHER_LOGS = "Ray's logs of other machines"
 _TEXT = {".json", ".txt", ".log", ".html", ".csv", ".yaml", ".yml", ".md", ".draft", ".py", ""}
 
 
@@ -132,7 +131,7 @@ def verify(settings: Settings, plain: str, also: Person | None = None) -> Verifi
         beside = _beside(settings, {path for _, paths in looks for path in paths})
         looks.append((partial(_look, sought, load_file_io({}, f"file://{settings.work_dir}")), beside))
         tasks = (run_tasks(look, paths) for look, paths in looks)
-        every = chain(*tasks, _in_logs(sought), _in_mlflow(settings, sought, left))
+        every = chain(*tasks, _in_logs(sought, left), _in_mlflow(settings, sought, left))
         for path, size, what in every:
             files, size_bytes = files + 1, size_bytes + size
             found += [Finding(path, what)] if what is not None else []
@@ -172,11 +171,16 @@ def _roots(settings: Settings) -> Iterator[Path]:
         yield Path(settings.online_store_url.removeprefix("lmdb://"))
 
 
-def _in_logs(sought: "Sought") -> Iterator[tuple[str, int, str | None]]:
-    """The same of this Ray session's logs, which have what stations wrote: of this machine, so by no task."""
-    folder = logs_folder()
-    files = load_file_io({}, f"file://{folder}")
-    return (_look(sought, files, f"file://{path}") for path in sorted(folder.rglob("*")) if path.is_file())
+def _in_logs(sought: "Sought", left: list[str]) -> Iterator[tuple[str, int, str | None]]:
+    """The same of Ray's logs, which have what stations and the service wrote: of this machine, so by no task."""
+    for folder in logs_folders():
+        if not os.access(folder, os.R_OK | os.X_OK):
+            left.append(f"{folder}, which is another user's")
+            continue
+        files = load_file_io({}, f"file://{folder}")
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                yield _look(sought, files, f"file://{path}")
 
 
 def _in_mlflow(settings: Settings, sought: "Sought", left: list[str]) -> Iterator[tuple[str, int, str | None]]:

@@ -159,7 +159,7 @@ def channels(silver):
             before = event["previous_channel_id"]
             if before is not None and before != event["channel_id"]:
                 left = row(event, channel_id=before, next_channel_id=event["channel_id"], **said)
-                rows.append(left | {"event_id": event["event_id"] + ":from"})
+                rows.append(left | {name: event[name] + ":from" for name in ("event_id", "event_name")})
     return rows
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from features.sources.channels import CHANNELS
+from features.sources.channels import CHANNELS, channels_log
 from features.training.labels import label_values
 from models.anomaly.training_set import TRAINING_SET
 
@@ -17,16 +17,17 @@ def test_a_row_is_a_channel_and_hour_and_its_label_the_tune_ins_of_the_hour_afte
     at_ms = START_MS + random.integers(0, hours * HOUR_MS, count)
     channels = np.array(["ch-1", "ch-2"])[random.integers(0, 2, count)]
     names = np.array(["channel.tune", "channel.tune_away"])[random.integers(0, 2, count)]
+    left_for_it = np.array(["ch-1", "ch-2", None])[random.integers(0, 3, count)]
     columns = {
         "event_id": pa.array([str(row) for row in range(count)]),
         "event_name": pa.array(names),
         "event_timestamp": pa.array(at_ms).cast(pa.timestamp("ms")).cast(CHANNELS.schema.field("event_timestamp").type),
         "channel_id": pa.array(channels),
+        "previous_channel_id": pa.array(left_for_it),
     }
-    log = pa.table(
-        {field.name: columns.get(field.name, pa.nulls(count, field.type)) for field in CHANNELS.schema},
-        schema=CHANNELS.schema,
-    )
+    types = {"time_zone": pa.string(), "client_timestamp_reliable": pa.bool_(), "viewer_token": pa.string()}
+    types |= {"view_duration_ms": pa.int64(), "client_timestamp": columns["event_timestamp"].type}
+    log = channels_log(pa.table(columns | {name: pa.nulls(count, one) for name, one in types.items()}))
     rows = TRAINING_SET.spine.rows(log, START_MS + (hours - 1) * HOUR_MS)
     segments = np.array(rows["channel_id"].to_pylist())
     instants = rows["event_timestamp"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()).to_numpy()
