@@ -107,10 +107,15 @@ def unpack(group: FeatureGroup, entity: str, packed: Sequence[tuple[str, bytes]]
     return pa.table(keys | _arrow_columns(group, _columns(group, rows)), schema)
 
 
-def read_values(group: FeatureGroup, values: Sequence[bytes | None], asked_at_ms: int) -> Values:
+def read_values(
+    group: FeatureGroup, values: Sequence[bytes | None], asked_at_ms: int, *, as_newest: bool = False
+) -> Values:
     """The answers at an instant from packed values (None: unknown entity).
 
-    The row of a later boundary than the instant may know is no answer: None.
+    The row of a later boundary than the instant may know is no answer: None. Of an event group a value may hold events
+    that the instant does not know yet (`instant - delay`): where these are in a tile with others, they cannot be told
+    from them. So whoever wants what is known by now asks for it `as_newest`: such a value is answered as of the first
+    instant that knows all that it holds, which is `newest_asked_ms`. Ages are from the instant that was asked for.
 
     Raises:
         PackedValueError: bytes of another group, of another declaration of it, or damaged.
@@ -118,22 +123,35 @@ def read_values(group: FeatureGroup, values: Sequence[bytes | None], asked_at_ms
     places = [place for place, value in enumerate(values) if value is not None]
     packed = [value for value in values if value is not None]
     heads = _heads(group, packed)
-    found = _Found.at(group, heads, asked_at_ms)
+    asked_ms = np.full(len(packed), asked_at_ms, dtype=np.int64)
+    if as_newest and group.cadence is Cadence.EVENT:
+        asked_ms = np.maximum(asked_ms, heads["last_event_ms"] + group.delay + 1)
+    found = _Found.at(group, heads, asked_ms)
     rows: list[Sequence[Any]] = [(None,) * len(group.features)] * len(values)
     ages_ms: list[int | None] = [None] * len(values)
-    for place, age_ms, is_known in zip(places, found.ages_ms.tolist(), found.is_known.tolist(), strict=True):
+    moved_ms = (asked_ms - asked_at_ms).tolist()
+    told = zip(places, found.ages_ms.tolist(), moved_ms, found.is_known.tolist(), strict=True)
+    for place, age_ms, later_ms, is_known in told:
         if is_known:
-            ages_ms[place] = age_ms
+            ages_ms[place] = age_ms - later_ms
     shown = found.shown.tolist()
     slices = zip(shown, found.starts[found.shown].tolist(), found.ends[found.shown].tolist(), strict=True)
     for one, row in zip(shown, _decoded(group, [packed[one][start:end] for one, start, end in slices]), strict=True):
         rows[places[one]] = row
     if len(found.missed):
         missed = found.missed.tolist()
-        table = _valued_tiles(group, [packed[one] for one in missed], heads[found.missed], asked_at_ms)
+        table = _valued_tiles(group, [packed[one] for one in missed], heads[found.missed], asked_ms[found.missed])
         for one, *row, age_ms in zip(missed, *(python_values(flat(column)) for column in table.columns), strict=True):
-            rows[places[one]], ages_ms[places[one]] = row, age_ms
+            rows[places[one]] = row
+            ages_ms[places[one]] = None if age_ms is None else age_ms - moved_ms[one]
     return Values(_columns(group, rows), ages_ms)
+
+
+def newest_asked_ms(group: FeatureGroup, asked_at_ms: int, age_ms: int | None) -> int:
+    """Of which instant an answer `as_newest` is, that was asked for at one and has an age."""
+    if age_ms is None or group.cadence is not Cadence.EVENT:
+        return asked_at_ms
+    return max(asked_at_ms, asked_at_ms - age_ms + group.delay + 1)
 
 
 def boundary_ms(group: FeatureGroup, value: bytes) -> int:
@@ -162,14 +180,14 @@ class _Found:
     missed: Int64s
 
     @classmethod
-    def at(cls, group: FeatureGroup, heads: np.ndarray[Any, Any], asked_at_ms: int) -> "_Found":
-        """Where each key's row for the instant lies; a key that only its tiles can answer for is missed."""
-        at_ms = valued_at_ms(asked_at_ms, group.cadence, group.delay)
-        row = (heads["bounds_ms"] <= at_ms).sum(axis=1) - 1
+    def at(cls, group: FeatureGroup, heads: np.ndarray[Any, Any], asked_ms: Int64s) -> "_Found":
+        """Where each key's row for its instant lies; a key that only its tiles can answer for is missed."""
+        at_ms = valued_at_ms(asked_ms, group.cadence, group.delay)
+        row = (heads["bounds_ms"] <= at_ms[:, None]).sum(axis=1) - 1
         inside = np.clip(row, 0, ROWS - 1)
         every = np.arange(len(heads))
         starts, ends = heads["edges"][every, inside], heads["edges"][every, inside + 1]
-        ages_ms = asked_at_ms - heads["last_event_ms"]
+        ages_ms = asked_ms - heads["last_event_ms"]
         is_known, is_fresh = row >= 0, ages_ms <= group.ttl_ms
         has_row = (row == inside) & (ends > starts)
         is_missed = ~has_row & (is_fresh | ~is_known) & (group.cadence is Cadence.EVENT)
@@ -222,7 +240,7 @@ def _pack_tiles(
     )  # fmt: skip
     for count, edges_ms, last_event_ms, (start, end) in per_entity:
         held = _distinct(edges_ms, [next(rows) for _ in range(count)])
-        yield _value(group, last_event_ms, held, _compressed(whole.slice(start, end - start)))
+        yield _value(group, last_event_ms, held, _compressed(_cut_out(whole, start, end)))
 
 
 def _distinct(bounds_ms: Sequence[int], rows: Sequence[bytes]) -> list[tuple[int, bytes]]:
@@ -325,6 +343,18 @@ def _tiles(group: FeatureGroup, values: Sequence[bytes], heads: Any) -> tuple[pa
     return pa.Table.from_batches(batches, schema).combine_chunks(), [batch.num_rows for batch in batches]
 
 
+def _cut_out(batch: pa.RecordBatch, start: int, end: int) -> pa.RecordBatch:
+    """Some rows of a batch and nothing else of it.
+
+    Of a slice whose lists are all empty Arrow writes the offsets of all texts in the lists of the whole batch.
+    """
+    columns = [
+        pa.concat_arrays([column]) if pa.types.is_nested(column.type) else column
+        for column in batch.slice(start, end - start).columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
 def _compressed(batch: pa.RecordBatch) -> bytes:
     """A few microseconds make two thirds of the bytes go: what Arrow puts between small columns is mostly zeros."""
     body = batch.serialize()
@@ -344,9 +374,9 @@ def _batch(group: FeatureGroup, schema: pa.Schema, body: bytes) -> pa.RecordBatc
     return batch
 
 
-def _valued_tiles(group: FeatureGroup, values: Sequence[bytes], heads: Any, asked_at_ms: int) -> pa.Table:
+def _valued_tiles(group: FeatureGroup, values: Sequence[bytes], heads: Any, asked_ms: Int64s) -> pa.Table:
     """`values_at` from the tiles of packed values."""
     tiles, counts = _tiles(group, values, heads)
     places = np.arange(len(values))
     timeline = timeline_of_tiles(group, pa.array(places), np.repeat(places, counts), tiles)
-    return timeline.values_of(places, np.full(len(values), asked_at_ms, dtype=np.int64))
+    return timeline.values_of(places, asked_ms)

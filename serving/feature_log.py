@@ -4,7 +4,8 @@ How and of whom: `answer_log.py`. A row is one key of one feature group.
 
 column         type          is
 at             timestamp     when it was answered (UTC, ms)
-as_of          timestamp     the instant of the values; null where the store could not say it
+as_of          timestamp     the instant of the values: that of the answer, or, where they hold an event that is not
+                             older than the group's delay, the first that knows it; null where the store could not say
 group          text          the feature group
 version        text          fingerprint of its declaration
 entity         text          what the key is of
@@ -28,7 +29,7 @@ from typing import Any
 import pyarrow as pa
 
 from features.declarations import FeatureGroup
-from features.packing import boundary_ms
+from features.packing import boundary_ms, newest_asked_ms
 from features.windows import Cadence
 from serving.answer_log import AnswerLog
 from serving.consent_gate import Hashes
@@ -76,15 +77,19 @@ class ServedFeatures:
     def row(self) -> dict[str, Any]:
         """As it is written."""
         is_row = self.packed is not None and self.age_ms is not None and self.group.cadence is not Cadence.EVENT
+        as_of_ms, age_ms = self.as_of_ms, self.age_ms
+        if as_of_ms is not None and age_ms is not None:
+            as_of_ms = newest_asked_ms(self.group, as_of_ms, age_ms)
+            age_ms += as_of_ms - (self.as_of_ms or 0)
         return {
             "at": self.at_ms,
-            "as_of": self.as_of_ms,
+            "as_of": as_of_ms,
             "group": self.group.name,
             "version": self.group.fingerprint.hex(),
             "entity": self.entity,
             "key" if self.about is None else self.entity: self.name,
             "values": json.dumps(self.values, separators=(",", ":")),
-            "age_ms": self.age_ms,
+            "age_ms": age_ms,
             "boundary": boundary_ms(self.group, self.packed) if is_row and self.packed is not None else None,
             "reason": self.reason,
             "stream": None if self.stream is None else self.stream.decode(),

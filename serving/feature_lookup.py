@@ -70,7 +70,7 @@ class GroupFound:
                 key=key,
                 found=reason is None and age_ms is not None,
                 values=dict(zip(names, row, strict=True)),
-                age_ms=age_ms,
+                age_ms=None if age_ms is None else max(age_ms, 0),  # of a value that is newer than `as_of` it is less
                 reason=reason,
             )
             for key, row, age_ms, reason in zip(keys, of_keys, self.values.ages_ms, self.reasons, strict=True)
@@ -276,7 +276,7 @@ def _found(
     at_ms: int,
 ) -> GroupFound:
     try:
-        return GroupFound(online.columns(group, values, at_ms), refusals)
+        return GroupFound(online.columns(group, values, at_ms, as_newest=True), refusals)
     except StoreUnavailableError as error:
         return _nothing(group, keys, Reason.of(error))
 

@@ -19,13 +19,15 @@ class Valued:
     age_ms: int | None
 
 
-def columns(group: FeatureGroup, packed: Sequence[bytes | None], at_ms: int) -> Values:
+def columns(group: FeatureGroup, packed: Sequence[bytes | None], at_ms: int, *, as_newest: bool = False) -> Values:
     """The features of the packed values at `at_ms`, by column; None where there is none.
+
+    `as_newest`: with all that a value holds, also what the instant does not know yet (`features.packing.read_values`).
 
     Raises StoreUnavailableError for bytes that this version of the group cannot read.
     """
     try:
-        return read_values(group, packed, at_ms)
+        return read_values(group, packed, at_ms, as_newest=as_newest)
     except FeatureError as error:
         raise StoreUnavailableError(f"the online store's {group.name} cannot be read: {error}") from None
 

@@ -61,7 +61,7 @@ class OnlineView:
 
     def answer(self, packed: Sequence[bytes | None], asked_ms: int) -> ViewAnswer:
         """What is said of the keys that have these values."""
-        found = read_values(self.group, packed, asked_ms)
+        found = read_values(self.group, packed, asked_ms, as_newest=True)
         columns = {called: (found.columns[name], self.kinds[name]) for name, called in self.names.items()}
         return ViewAnswer(self.name, columns, found.ages_ms, asked_ms, self.group.ttl_ms)
 

@@ -46,8 +46,8 @@ from pipelines.settings import Settings
 from pipelines.silver.sources import BRONZE_SNAPSHOT
 from pipelines.stream.known import CONSENTS, ERASURES, PROFILES, SCHEMAS, STONES, TITLES, Known, as_stones
 from pipelines.stream.shelves import ShelfName
+from pipelines.stream.targets import SOURCES, TABLES, TARGETS
 from pipelines.stream.waiting import BRONZE, waiting_rows
-from pipelines.stream.worker import SOURCES, TABLES, TARGETS
 from serving.online_store import OnlineStore
 
 PEOPLE_TOPIC, CATALOGUE_TOPIC = "user.events", "catalog.changes"

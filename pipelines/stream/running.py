@@ -2,22 +2,17 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import ray
 
-from features.source import EVENT_NAME
 from features.windows import DAY_MS, floor_ms
-from pipelines.cluster import WorkersLostError, as_list, join_cluster, result_of
-from pipelines.contract.events import Contract, load_contract
+from pipelines.cluster import as_list
+from pipelines.contract.events import load_contract
 from pipelines.enrichment import Enricher
 from pipelines.errors import ReelError
-from pipelines.feature_logs import silver_schemas
-from pipelines.feature_tables import declared
 from pipelines.kafka.log import open_log
 from pipelines.kafka.offsets import Offsets, OffsetsLostError, Progress, plan
 from pipelines.kafka.produce import Producer, open_producer
@@ -29,6 +24,7 @@ from pipelines.online_people import STREAM
 from pipelines.report import add_counts, summed
 from pipelines.secrets import pseudonymizer, tombstone_key
 from pipelines.settings import Settings
+from pipelines.stream.actors import Actors, merged, results
 from pipelines.stream.admitting import Admitting
 from pipelines.stream.base import CATALOGUE_TOPIC, PEOPLE_TOPIC, NothingPublishedError, base_of, identity_of
 from pipelines.stream.checkpoint import FILE, Checkpoint, SavedRows, discard
@@ -37,30 +33,10 @@ from pipelines.stream.heard import Hearing, put_people
 from pipelines.stream.known import Known
 from pipelines.stream.scores import EVENT
 from pipelines.stream.tails import Tail, open_tail
-from pipelines.stream.worker import (
-    EVENTS,
-    GROUPS_STREAMED,
-    SHELVES,
-    SOURCES,
-    TABLES,
-    USED_FOR,
-    Affected,
-    Fetched,
-    Finished,
-    Published,
-    Rows,
-    Setup,
-    Worker,
-    now_ms,
-    share_of,
-)  # fmt: skip
+from pipelines.stream.targets import DECLARED, EVENTS, LONGEST_DELAY_MS, PURPOSES_OF, SHELF_NAMES, TABLES, schemas_of
+from pipelines.stream.worker import Affected, Fetched, Finished, Published, Rows, Setup, now_ms
 from serving.online_store import open_online_store
 
-DECLARED = " ".join(declared(group) for group in GROUPS_STREAMED)
-SHELF_NAMES = tuple(dict.fromkeys(SHELVES.values()))
-PURPOSES_OF = {name: tuple(dict.fromkeys(purpose for source, purpose in USED_FOR.items() if name in source.reads))
-               for name in TABLES}  # fmt: skip
-LONGEST_DELAY_MS = max(group.delay for group in GROUPS_STREAMED)
 _SHARED_TOPICS = (PEOPLE_TOPIC, CATALOGUE_TOPIC)
 _LEAST_WAIT_S = 0.01
 _SAY_EVERY_S = _FINISH_EVERY_S = 1.0
@@ -95,8 +71,7 @@ class Running:
         self._log = open_log(settings)
         self._decoder = MessageDecoder(settings.registry_location, str(settings.schemas))
         self._schemas = schemas_of(self._contract, settings.lakehouse.event_partition)
-        self._workers: list[Any] = []
-        self.process_ids: list[int] = []
+        self._actors = Actors()
         self._tail: Tail | None = None
         self._newest_ms: Offsets = {}
         self._positions: Offsets = {}
@@ -126,16 +101,17 @@ class Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._workers:  # `ray.get` of nothing would start a Ray
-            with suppress(ray.exceptions.RayError):  # an actor that was lost needs no letting go
-                ray.get([worker.close.remote() for worker in self._workers], timeout=5)
-        for worker in self._workers:
-            ray.kill(worker)
+        self._actors.close()
         if self._tail is not None:
             self._tail.close()
         if self._producer is not None:
             self._producer.close()
         self._store.close()
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the actors at work."""
+        return self._actors.process_ids
 
     @property
     def counts(self) -> dict[str, int]:
@@ -146,10 +122,10 @@ class Running:
         """Steps 1 to 5 of the stream."""
         wait_s = max(_LEAST_WAIT_S, self._next_s - time.monotonic())
         self._next_s = time.monotonic() + wait_s + self._settings.stream.batch_ms / 1000
-        most = max(1, self._settings.stream.batch_messages // len(self._workers))
-        fetched: list[Fetched] = self._of_all("fetch", most, wait_s)
+        most = max(1, self._settings.stream.batch_messages // len(self._actors))
+        fetched: list[Fetched] = self._actors.of_all("fetch", most, wait_s)
         started = time.perf_counter()
-        self._positions = _merged(one.positions for one in fetched)
+        self._positions = merged(one.positions for one in fetched)
         assert self._tail is not None, "it is read while actors run"
         heard = self._tail.drain()
         news = _together(self._first_news, self._hearing(heard))
@@ -162,7 +138,7 @@ class Running:
         messages = sum(one.messages for one in fetched) + sum(map(len, heard))
         if messages or news:
             self._done = self._process(news)
-            self._newest_ms = _merged([self._newest_ms, *(one.newest_ms for one in self._done)])
+            self._newest_ms = merged([self._newest_ms, *(one.newest_ms for one in self._done)])
             self._say()
         elif time.monotonic() - self._said_s > _SAY_EVERY_S:
             self._say()
@@ -185,20 +161,20 @@ class Running:
         self._require_no_erasure()
         if self._has_saved and not (self._folder / FILE).exists():
             raise BegunAnewError("the checkpoint was taken away, with somebody's rows: the stream begins anew")
-        owed = Affected.joined(self._of_all("owed"))
+        owed = Affected.joined(self._actors.of_all("owed"))
         if not owed.is_nobody:
-            left = self._in_parts("left", owed)
-            nothing: list[dict[str, pa.Table]] = [{} for _ in self._workers]
-            _results([worker.publish.remote(owed, *nothing, *(some[place] for some in left))
-                      for place, worker in enumerate(self._workers)])  # fmt: skip
+            left = self._actors.in_parts("left", owed)
+            nothing: list[dict[str, pa.Table]] = [{} for _ in self._actors]
+            results([worker.publish.remote(owed, *nothing, *(some[place] for some in left))
+                      for place, worker in enumerate(self._actors)])  # fmt: skip
         self._finish()
         assert self._producer is not None, "it is there while actors run"
         self._producer.flush()
         self._advance()
         self._number += 1
-        rows: list[list[RowFile]] = self._of_all("save", self._folder, self._number)
+        rows: list[list[RowFile]] = self._actors.of_all("save", self._folder, self._number)
         waiting: dict[str, list[str]] = {}
-        for place, some in enumerate(self._of_all("waiting")):
+        for place, some in enumerate(self._actors.of_all("waiting")):
             for event, held in some.items():
                 waiting.setdefault(event, []).append(f"{self._number}-{place}-waiting-{event}.arrow")
                 write_rows(self._folder / waiting[event][-1], held)
@@ -207,7 +183,7 @@ class Running:
                 self._known_files[name] = f"{self._number}-{name}.arrow"
                 write_rows(self._folder / self._known_files[name], table)
         assert self._tail is not None, "it is read while actors run"
-        progress = Progress(self._progress.cluster_id, _merged([self._positions, self._tail.positions]),
+        progress = Progress(self._progress.cluster_id, merged([self._positions, self._tail.positions]),
                             self._progress.topic_ids)  # fmt: skip
         Checkpoint(
             self._number, self._base, DECLARED, self._erasures, progress, self._firsts, self._newest_ms,
@@ -282,36 +258,23 @@ class Running:
         store = self._settings.online_store_url
         setup = Setup(self._log, known, admitting, since_ms, self._told_ms, store, rows, waiting)
         self._producer = open_producer(self._settings, self._contract, [self._contract.event(EVENT).topic])
-        self._start(setup, first)
-
-    def _start(self, setup: Setup, first: Offsets) -> None:
-        join_cluster()
-        count, shared = self._settings.stream.actors, ray.put(setup)
-        wheres = [(topic, one) for topic, partitions in first.items() for one in partitions]
-        for place in range(count):
-            mine: Offsets = {}
-            for topic, one in share_of(wheres, place, count):
-                mine.setdefault(topic, {})[one] = first[topic][one]
-            self._workers.append(ray.remote(Worker).remote(place, count, shared, mine))
-        self.process_ids = self._of_all("begin")
-        logs = self._in_parts("first_logs")
-        _results([worker.fill.remote(*(some[place] for some in logs)) for place, worker in enumerate(self._workers)])
+        self._actors.start(self._settings.stream.actors, setup, first)
 
     def _process(self, news: Mapping[str, pa.Table]) -> list[Published]:
         """Steps 4 and 5."""
         told = ray.put(news) if news else news
-        routed = self._in_parts("admit", told, now_ms())
+        routed = self._actors.in_parts("admit", told, now_ms())
         logs = [
-            as_list(worker.log.options(num_returns=len(self._workers) + 1).remote(*(some[place] for some in routed)))
-            for place, worker in enumerate(self._workers)
+            as_list(worker.log.options(num_returns=len(self._actors) + 1).remote(*(some[place] for some in routed)))
+            for place, worker in enumerate(self._actors)
         ]
-        affected = Affected.joined(_results([some[0] for some in logs]))
-        left = [] if affected.is_nobody else self._in_parts("left", affected)
+        affected = Affected.joined(results([some[0] for some in logs]))
+        left = [] if affected.is_nobody else self._actors.in_parts("left", affected)
         published = [
             worker.publish.remote(affected, *(some[place + 1] for some in logs), *(some[place] for some in left))
-            for place, worker in enumerate(self._workers)
+            for place, worker in enumerate(self._actors)
         ]
-        done: list[Published] = _results(published)
+        done: list[Published] = results(published)
         return done
 
     def _finish(self) -> None:
@@ -320,7 +283,7 @@ class Running:
         if reached_ms is None or reached_ms <= self._told_ms:
             return
         assert self._producer is not None, "it is there while actors run"
-        finished: list[Finished] = self._of_all("finish", reached_ms)
+        finished: list[Finished] = self._actors.of_all("finish", reached_ms)
         for one in finished:
             if one.scores.num_rows:
                 self._producer.produce(EVENT, one.scores)
@@ -346,17 +309,17 @@ class Running:
             return
         since_ms = floor_ms(min(reached_ms, now_ms()), DAY_MS) - DAY_MS
         if since_ms > self._since_ms:
-            self._of_all("advance", since_ms)
+            self._actors.of_all("advance", since_ms)
             self._since_ms = since_ms
 
     def _say(self, *, is_running: bool = True) -> None:
         """How far the stream has come: for the service, which answers as of the newest event, and for `reel status`."""
         assert self._tail is not None, "it is read while actors run"
-        positions = _merged([self._positions, self._tail.positions])
+        positions = merged([self._positions, self._tail.positions])
         state = {
             "is_running": is_running,
             "at_ms": now_ms(),
-            "actors": len(self._workers),
+            "actors": len(self._actors),
             "erasures": self._erasures,
             "partitions": {
                 topic: {
@@ -375,27 +338,6 @@ class Running:
         self._store.put_many("meta", records)
         self._said_s = time.monotonic()
 
-    def _of_all(self, method: str, *arguments: Any) -> list[Any]:
-        """What the method of every actor returns."""
-        return _results([getattr(worker, method).remote(*arguments) for worker in self._workers])
-
-    def _in_parts(self, method: str, *arguments: Any) -> list[list[Any]]:
-        """References to what the method of every actor returns for each actor."""
-        count = len(self._workers)
-        return [
-            as_list(getattr(worker, method).options(num_returns=count).remote(*arguments)) for worker in self._workers
-        ]
-
-
-def schemas_of(contract: Contract, event_partition: str) -> dict[str, pa.Schema]:
-    """The columns of silver that some source reads, by table."""
-    silver = silver_schemas(contract, event_partition)
-    found = {}
-    for name in TABLES:
-        columns = dict.fromkeys(one for source in SOURCES for one in (*source.reads.get(name, ()), EVENT_NAME))
-        found[name] = pa.schema([(one, silver[name].field(one).type) for one in columns])
-    return found
-
 
 def _together(first: dict[str, pa.Table], then: dict[str, pa.Table]) -> dict[str, pa.Table]:
     """Rows of some tables, and of some, in one."""
@@ -403,22 +345,3 @@ def _together(first: dict[str, pa.Table], then: dict[str, pa.Table]) -> dict[str
         name: pa.concat_tables([some[name] for some in (first, then) if name in some])
         for name in dict.fromkeys([*first, *then])
     }
-
-
-def _results(references: list[Any]) -> list[Any]:
-    """What the calls return. Raises WorkersLostError, also where what a call was given came from a lost actor."""
-    try:
-        return [result_of(reference) for reference in references]
-    except ray.exceptions.RayError as lost:
-        raise WorkersLostError(lost) from None
-
-
-def _merged(parts: Iterable[Mapping[str, Mapping[int, int]]]) -> Offsets:
-    """The greatest of each partition."""
-    whole: Offsets = {}
-    for part in parts:
-        for topic, partitions in part.items():
-            known = whole.setdefault(topic, {})
-            for one, at in partitions.items():
-                known[one] = max(at, known.get(one, at))
-    return whole

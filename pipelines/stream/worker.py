@@ -27,15 +27,14 @@ import numpy as np
 import pyarrow as pa
 
 from features.columns import flat, milliseconds
-from features.declarations import FeatureGroup
 from features.entities import entity as entity_of
 from features.finished_playbacks import FINISHED_PLAYBACKS
 from features.groups import GROUPS
 from features.purposes import Purpose
 from features.revision import is_in
-from features.source import EVENT_ID, EVENT_TIME, Source
+from features.source import EVENT_ID, EVENT_TIME
 from features.units import Hashes, hashes
-from features.windows import DAY_MS, Cadence, floor_ms
+from features.windows import DAY_MS, floor_ms
 from pipelines.feature_tables import Target
 from pipelines.kafka.log import EventLog
 from pipelines.kafka.message import Messages
@@ -49,18 +48,9 @@ from pipelines.stream.known import PURPOSE, TITLES, Known, Tables
 from pipelines.stream.scores import session_scores
 from pipelines.stream.shelves import LogChange, Shelf, ShelfName, Theirs, shelves
 from pipelines.stream.tails import Tail, open_tail
+from pipelines.stream.targets import SHELVES, TARGETS, USED_FOR
 from pipelines.stream.tile_books import LogPart, TileBook
 from serving.online_store import open_online_store
-
-GROUPS_STREAMED: tuple[FeatureGroup, ...] = tuple(group for group in GROUPS if group.cadence is Cadence.EVENT)
-TARGETS = tuple(Target(group, entity) for group in GROUPS_STREAMED for entity in group.entities)
-# What rows of a source are used for: features, and sessions with their quality.
-USED_FOR: dict[Source, Purpose] = {group.source: group.purpose for group in GROUPS_STREAMED}
-USED_FOR |= {FINISHED_PLAYBACKS: Purpose.ANALYTICS}
-SOURCES: tuple[Source, ...] = tuple(USED_FOR)
-SHELVES = {source.name: ShelfName.of(source, purpose) for source, purpose in USED_FOR.items()}
-EVENTS = frozenset(name for source in SOURCES for name in source.events)
-TABLES = tuple(dict.fromkeys(name for source in SOURCES for name in source.reads))
 
 Routed = dict[ShelfName, dict[str, pa.Table]]
 LogRows = dict[tuple[str, str], pa.Table]  # of a source's log, for the keys of an entity
@@ -408,11 +398,6 @@ def _joined(parts: Sequence[LogRows], target: Target) -> pa.Table:
 def _returned(parts: list[Part]) -> "Part | list[Part]":
     """One value for each actor, as Ray wants them of a method with so many; of a single one itself."""
     return parts if len(parts) > 1 else parts[0]
-
-
-def share_of(wheres: Sequence[tuple[str, int]], place: int, actors: int) -> list[tuple[str, int]]:
-    """The partitions that an actor reads: those of the same number, of whatever topic, by the same one."""
-    return [(topic, partition) for topic, partition in wheres if partition % actors == place]
 
 
 def now_ms() -> int:

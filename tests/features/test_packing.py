@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.columns import flat
 from features.declarations import FeatureGroup
 from features.errors import PackedValueError
 from features.groups import GROUPS
 from features.groups.user_viewing_history import USER_VIEWING_HISTORY
-from features.packing import pack, read_values, unpack, unpack_values
+from features.packing import newest_asked_ms, pack, read_values, unpack, unpack_values
+from features.plain import python_values
 from features.tiles import tiles, values_from_tiles
 from features.values import values_at
 from features.windows import Cadence
@@ -78,6 +80,34 @@ def test_a_row_is_what_the_tiles_give(
 
 
 @pytest.mark.parametrize("group", TILED, ids=lambda group: group.name)
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 40), after_ms=st.integers(-3_000, 3_000) | st.integers(0, 40 * DAY_MS), as_ready=st.booleans()
+)
+def test_the_newest_is_what_the_log_gives_at_the_first_instant_that_knows_it(
+    group: FeatureGroup, seed: int, after_ms: int, as_ready: bool
+) -> None:
+    """Whoever asks before an event is older than the delay gets it, and is told of which instant the answer is."""
+    entity = group.entities[0]
+    log, names = history(group, seed)
+    for name in names:
+        own = log.filter(pa.compute.equal(log[entity], name))
+        asked_ms = int(times_of(own).max()) + after_ms
+        packed = pack(group, entity, tiles(group, entity, own), asked_ms if as_ready else None)
+        values = [value for _, value in packed]
+        found = read_values(group, [None, *values], asked_ms, as_newest=True)
+        of_ms = newest_asked_ms(group, asked_ms, found.ages_ms[1])
+        assert asked_ms <= of_ms <= max(asked_ms, int(times_of(own).max()) + group.delay + 1)
+        expected = values_at(group, entity, log, pa.array([name]), [of_ms])
+        assert {one: column[1] for one, column in found.columns.items()} == {
+            feature.name: python_values(flat(expected[feature.name]))[0] for feature in group.features
+        }
+        assert expected[group.age_column].to_pylist() == [
+            None if found.ages_ms[1] is None else found.ages_ms[1] + of_ms - asked_ms
+        ]
+
+
+@pytest.mark.parametrize("group", TILED, ids=lambda group: group.name)
 def test_no_tile_is_read_from_the_last_event_to_the_next_edge_of_a_window(group: FeatureGroup) -> None:
     entity = group.entities[0]
     log, names = history(group, 7)
@@ -99,6 +129,20 @@ def test_no_tile_is_read_from_the_last_event_to_the_next_edge_of_a_window(group:
         with pytest.raises(PackedValueError, match="damaged"):
             unpack_values(group, [spoiled(value)], first_ms - 200 * DAY_MS)
     assert len(packed) == len(names) > 1
+
+
+@pytest.mark.parametrize("group", TILED, ids=lambda group: group.name)
+def test_a_value_is_as_small_as_it_is_alone(group: FeatureGroup) -> None:
+    """However many others are packed with it, and whether or not it has anything in a list."""
+    entity = group.entities[0]
+    parts = [history(group, seed)[0] for seed in range(40)]
+    names = [f"{entity}-{place}" for place in range(len(parts))]
+    logs = [part.set_column(part.column_names.index(entity), entity, pa.array([name] * part.num_rows))
+            for part, name in zip(parts, names, strict=True)]  # fmt: skip
+    whole = dict(pack(group, entity, tiles(group, entity, pa.concat_tables(logs))))
+    for name, log in zip(names, logs, strict=True):
+        alone = len(dict(pack(group, entity, tiles(group, entity, log)))[name])
+        assert abs(len(whole[name]) - alone) < 64 + 0.02 * alone  # Arrow may say of a column that nothing is null
 
 
 def test_rows_are_ready_from_the_instant_that_the_writer_says() -> None:

@@ -31,11 +31,10 @@ from pipelines.secrets import pseudonymizer
 from pipelines.settings import StreamSettings
 from pipelines.simulator import SimulationConfig, simulate
 from pipelines.stream import running
-from pipelines.stream.running import LONGEST_DELAY_MS
 from pipelines.stream.scores import session_scores
 from pipelines.stream.shelves import ORDER
 from pipelines.stream.station import Streamer
-from pipelines.stream.worker import TARGETS
+from pipelines.stream.targets import LONGEST_DELAY_MS, TARGETS
 from pipelines.viewing import KnownPeople
 from serving.online_store import open_online_store
 from tests.platform import SALT, Platform
