@@ -33,8 +33,17 @@ from pipelines.stream.heard import Hearing, put_people
 from pipelines.stream.known import Known
 from pipelines.stream.scores import EVENT
 from pipelines.stream.tails import Tail, open_tail
-from pipelines.stream.targets import DECLARED, EVENTS, LONGEST_DELAY_MS, PURPOSES_OF, SHELF_NAMES, TABLES, schemas_of
-from pipelines.stream.worker import Affected, Fetched, Finished, Published, Rows, Setup, now_ms
+from pipelines.stream.targets import (
+    DECLARED,
+    EVENTS,
+    LONGEST_DELAY_MS,
+    PURPOSES_OF,
+    SETTLING_MS,
+    SHELF_NAMES,
+    TABLES,
+    schemas_of,
+)
+from pipelines.stream.worker import FOREVER_MS, Affected, Fetched, Finished, Published, Rows, Setup, now_ms
 from serving.online_store import open_online_store
 
 _SHARED_TOPICS = (PEOPLE_TOPIC, CATALOGUE_TOPIC)
@@ -123,6 +132,7 @@ class Running:
         wait_s = max(_LEAST_WAIT_S, self._next_s - time.monotonic())
         self._next_s = time.monotonic() + wait_s + self._settings.stream.batch_ms / 1000
         most = max(1, self._settings.stream.batch_messages // len(self._actors))
+        settled_ms = now_ms() - SETTLING_MS
         fetched: list[Fetched] = self._actors.of_all("fetch", most, wait_s)
         started = time.perf_counter()
         self._positions = merged(one.positions for one in fetched)
@@ -136,15 +146,16 @@ class Running:
             for name in news:
                 self._known_files.pop(name, None)
         messages = sum(one.messages for one in fetched) + sum(map(len, heard))
-        if messages or news:
-            self._done = self._process(news)
+        has_more = bool(messages or news or any(one.waits for one in self._done))
+        if has_more:
+            self._done = self._process(news, settled_ms)
             self._newest_ms = merged([self._newest_ms, *(one.newest_ms for one in self._done)])
             self._say()
         elif time.monotonic() - self._said_s > _SAY_EVERY_S:
             self._say()
         if time.monotonic() - self._finished_s > _FINISH_EVERY_S:
             self._finish()
-        values = sum(one.values for one in self._done) if messages or news else 0
+        values = sum(one.values for one in self._done) if has_more else 0
         return BatchDone(messages, values, time.perf_counter() - started)
 
     def check(self) -> None:
@@ -162,11 +173,12 @@ class Running:
         if self._has_saved and not (self._folder / FILE).exists():
             raise BegunAnewError("the checkpoint was taken away, with somebody's rows: the stream begins anew")
         owed = Affected.joined(self._actors.of_all("owed"))
-        if not owed.is_nobody:
-            left = self._actors.in_parts("left", owed)
+        if not (owed.is_nobody and is_running):
+            left = [] if owed.is_nobody else self._actors.in_parts("left", owed)
             nothing: list[dict[str, pa.Table]] = [{} for _ in self._actors]
-            results([worker.publish.remote(owed, *nothing, *(some[place] for some in left))
-                      for place, worker in enumerate(self._actors)])  # fmt: skip
+            until_ms = now_ms() - SETTLING_MS if is_running else FOREVER_MS
+            results([worker.publish.remote(owed, until_ms, *nothing, *(some[place] for some in left))
+                     for place, worker in enumerate(self._actors)])  # fmt: skip
         self._finish()
         assert self._producer is not None, "it is there while actors run"
         self._producer.flush()
@@ -260,8 +272,8 @@ class Running:
         self._producer = open_producer(self._settings, self._contract, [self._contract.event(EVENT).topic])
         self._actors.start(self._settings.stream.actors, setup, first)
 
-    def _process(self, news: Mapping[str, pa.Table]) -> list[Published]:
-        """Steps 4 and 5."""
+    def _process(self, news: Mapping[str, pa.Table], settled_ms: int) -> list[Published]:
+        """Steps 4 and 5; all that came before `settled_ms` has been read."""
         told = ray.put(news) if news else news
         routed = self._actors.in_parts("admit", told, now_ms())
         logs = [
@@ -271,7 +283,9 @@ class Running:
         affected = Affected.joined(results([some[0] for some in logs]))
         left = [] if affected.is_nobody else self._actors.in_parts("left", affected)
         published = [
-            worker.publish.remote(affected, *(some[place + 1] for some in logs), *(some[place] for some in left))
+            worker.publish.remote(
+                affected, settled_ms, *(some[place + 1] for some in logs), *(some[place] for some in left)
+            )
             for place, worker in enumerate(self._actors)
         ]
         done: list[Published] = results(published)

@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from features.declarations import FeatureGroup
+from features.entities import entity
 from features.finished_playbacks import FINISHED_PLAYBACKS
 from features.groups import GROUPS
 from features.purposes import Purpose
@@ -27,6 +28,8 @@ DECLARED = " ".join(declared(group) for group in GROUPS_STREAMED)
 SHELF_NAMES = tuple(dict.fromkeys(SHELVES.values()))
 PURPOSES_OF = {name: tuple(dict.fromkeys(purpose for source, purpose in USED_FOR.items() if name in source.reads))
                for name in TABLES}  # fmt: skip
+SETTLING_MS = min(one.group.delay for one in TARGETS if not entity(one.entity).is_personal) // 2
+"""How long rows of entities that are no people wait for older ones to come; well within the delay of their values."""
 LONGEST_DELAY_MS = max(group.delay for group in GROUPS_STREAMED)
 
 

@@ -4,6 +4,10 @@ Tiles before `since_ms` are what the batch, or this stream when it was their tim
 are read from there once for every entity that an event touches. Later ones are made here from the logs, and added up:
 tiles of different events merge in any order. Where rows of a log are gone the entity's tiles are made anew from what is
 left of it. What is written is always an entity's whole value, so that writing it twice is writing it once.
+
+Of entities that are no people (a platform, a network in a region) there is an event at nearly every instant, and
+partitions are never read equally far. So their newest rows wait until what is older has had time to come: the value is
+then that of an instant, not of some partitions' instants. They wait for less than the delay at which they count.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +33,8 @@ class LogPart:
     """What came of one source's log, for some entities of one kind.
 
     `changed`: keys that rows were taken from, none before `changed_since_ms`. `forgotten`: keys of people of whom
-    nothing older may stay either. `left`: all rows there now are of the one from that day on, and of the other.
+    nothing older may stay either. `left`: all rows there now are of the one from that day on, and of the other. Rows
+    from `until_ms` on are to wait.
     """
 
     added: pa.Table
@@ -37,6 +42,7 @@ class LogPart:
     changed_since_ms: int
     left: pa.Table
     forgotten: pa.Array
+    until_ms: int
 
 
 @dataclass
@@ -46,10 +52,17 @@ class TileBook:
     target: Target
     since_ms: int
     tiled: Segments = field(init=False)
+    _waiting: pa.Table = field(init=False)  # rows of the log
     _loaded: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.tiled = Segments(self.target.group.tile_schema(self.target.entity), self._merged)
+        self._waiting = self.target.group.source.schema.empty_table()
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something that is in no value yet."""
+        return bool(self._waiting.num_rows)
 
     def fill(self, log: pa.Table) -> None:
         """The tiles of a whole log."""
@@ -64,14 +77,18 @@ class TileBook:
             is_later = milliseconds(log[EVENT_TIME]) >= anew_ms
             return (is_later & is_in(log[entity], part.changed)) | is_in(log[entity], part.forgotten)
 
-        made = self._tiles(part.added.filter(pa.array(~is_anew(part.added))))
+        known = pa.concat_tables([self._waiting, part.added])
+        rest, anew = known.filter(pa.array(~is_anew(known))), part.left.filter(pa.array(is_anew(part.left)))
+        (rest, later), (anew, anew_later) = (_cut_at(rows, part.until_ms) for rows in (rest, anew))
+        self._waiting = pa.concat_tables([later, anew_later])
+        made = self._tiles(rest)
         touched = pa.concat_arrays([part.changed, part.forgotten, *made[entity].chunks]).unique()
         if not len(touched):
             return 0
         self._load(touched, part.forgotten, store)
         if len(part.changed) or len(part.forgotten):
             self._begin_anew(part.changed, anew_ms, part.forgotten)
-            self._append(self._tiles(part.left.filter(pa.array(is_anew(part.left)))))
+            self._append(self._tiles(anew))
         self._append(made)
         _, read = self.tiled.take(np.unique(hashes(touched)), self._reachable)
         whole = merge_tiles(group, entity, [read])
@@ -125,3 +142,9 @@ class TileBook:
     def _merged(self, rows: pa.Table) -> tuple[Hashes, pa.Table]:
         merged = merge_tiles(self.target.group, self.target.entity, [rows])
         return hashes(merged[self.target.entity]), merged
+
+
+def _cut_at(log: pa.Table, until_ms: int) -> tuple[pa.Table, pa.Table]:
+    """The rows before an instant, and the others."""
+    is_before = milliseconds(log[EVENT_TIME]) < until_ms
+    return log.filter(pa.array(is_before)), log.filter(pa.array(~is_before))

@@ -56,6 +56,7 @@ Routed = dict[ShelfName, dict[str, pa.Table]]
 LogRows = dict[tuple[str, str], pa.Table]  # of a source's log, for the keys of an entity
 Part = TypeVar("Part")
 Rows = Callable[[ShelfName, str], pa.Table]
+FOREVER_MS = int(np.iinfo(np.int64).max)
 _MOST_FILES = 40
 """Of one shelf's table in a checkpoint; then they are written anew as one."""
 
@@ -120,12 +121,15 @@ class Affected:
 
 @dataclass(frozen=True)
 class Published:
-    """What a batch has come to, at one actor; `newest_ms` by topic and partition, counts since the start."""
+    """What a batch has come to, at one actor; `newest_ms` by topic and partition, counts since the start; `waits`: rows
+    are there that are in no value yet.
+    """
 
     values: int
     counts: dict[str, int]
     newest_ms: dict[str, dict[int, int]]
     behind: set[tuple[str, int]]
+    waits: bool
 
 
 @dataclass(frozen=True)
@@ -252,9 +256,9 @@ class Worker:
                 into[where] = part
         return _returned(found)
 
-    def publish(self, affected: Affected, *logs: LogRows) -> Published:
+    def publish(self, affected: Affected, until_ms: int, *logs: LogRows) -> Published:
         """Add tiles up and write values; what the batch has come to. `logs`: what every actor's logs have gained; then,
-        if somebody lost something, what is left of theirs.
+        if somebody lost something, what is left of theirs. Rows of entities that are no people wait from `until_ms` on.
         """
         added, left = logs[: self._actors], logs[self._actors :]
         forgotten = {name: self._mine(keys) for name, keys in affected.forgotten.items()}
@@ -271,9 +275,11 @@ class Worker:
                 changed_since_ms=changed.since_ms,
                 left=_joined(left, target),
                 forgotten=forgotten.get(target.entity, _NOBODY),
+                until_ms=FOREVER_MS if target.entity in _PERSONAL else until_ms,
             )
             values += book.apply(part, self._store)
-        return Published(values, self._counts, self._admitting.newest_ms, self._tail.behind())
+        waits = any(book.waits for book in self._books.values())
+        return Published(values, self._counts, self._admitting.newest_ms, self._tail.behind(), waits)
 
     def finish(self, until_ms: int) -> Finished:
         """Put online what playbacks came to that are over by `until_ms`; how good those are that were not told yet."""
