@@ -1,7 +1,8 @@
 """Why served values differ, one by one: every reason is one under which the value, worked out anew, is the served one.
 
     consent changed since       what is the batch's by now was withheld; with consent as it stood it is the served value
-    event not yet processed     without the last events before the instant, which the stream had not come to
+    event not yet processed     without the last events before the instant, which the stream had not come to, or which
+                                waited, of what is no person, for older ones
     late event after the answer the same, where one of these events came after newer ones of its partition
     boundary not yet published  at the newest boundary that had been published when it was answered
     unexplained                 none of these

@@ -17,10 +17,11 @@ from features.columns import milliseconds
 from features.crowds import without_children
 from features.decision import DECISION_COLUMNS
 from features.distinct import with_plain_texts
+from features.entities import entity as entity_of
 from features.source import EVENT_ID, EVENT_TIME, FROM
 from features.timeline import Timeline
 from pipelines.consistency.comparing import first_row
-from pipelines.consistency.known import positions
+from pipelines.consistency.known import positions, settled_ms
 from pipelines.feature_tables import Target
 from pipelines.lakehouse.scans import cut_by, read_files
 from pipelines.point_in_time.stored import BucketedTable
@@ -28,6 +29,7 @@ from pipelines.viewing import Viewing
 
 ORIGIN = ("topic", "partition", "offset", "ingested_at")
 _TABLE = b"table"
+_NEVER_MS = 1 << 60
 _LONGEST_LAG_MS = 3_600_000
 """Of what is no person, events that are older than this at an answer are not looked for among those not seen."""
 
@@ -190,11 +192,13 @@ def unseen_of(events: pa.Table, asked: Asked, target: Target) -> list[Unseen]:
         seen = positions(asked.stream)
         origins = zip(*(events[name].to_pylist() for name in ("topic", "partition", "offset")), strict=True)
         found = [(seen.get((topic, partition)), offset) for topic, partition, offset in origins]
-        is_unseen = is_before & np.array(
+        is_unread = np.array(
             [position is not None and offset >= position.offset for position, offset in found], dtype=np.bool_
         )
+        waits = at_ms >= (_NEVER_MS if entity_of(target.entity).is_personal else settled_ms(asked.stream))
+        is_unseen = is_before & (is_unread | waits)
         newest_ms = np.array([0 if position is None else position.newest_ms for position, _ in found], dtype=np.int64)
-        late = at_ms <= newest_ms
+        late = is_unread & (at_ms <= newest_ms)
     ids = events[EVENT_ID].to_pylist()
     order = sorted(np.flatnonzero(is_unseen).tolist(), key=lambda place: (at_ms[place], ids[place]))
     return [Unseen(ids[place], bool(late[place])) for place in order]

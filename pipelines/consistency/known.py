@@ -22,7 +22,7 @@ BRONZE = "bronze.events"
 _LIVE_TABLES = tuple(
     dict.fromkeys(name for group in GROUPS if group.cadence is Cadence.EVENT for name in group.source.reads)
 )
-_NONE_YET_MS = -(1 << 60)
+_NONE_YET_MS, _FOREVER_MS = -(1 << 60), 1 << 60
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,11 @@ def positions(stream: str) -> dict[tuple[str, int], Position]:
         for topic, partitions in json.loads(stream)["partitions"].items()
         for partition, said in partitions.items()
     }
+
+
+def settled_ms(stream: str) -> int:
+    """From when on events of entities that are no people wait, as the stream said of itself."""
+    return int(json.loads(stream).get("settled_ms", _FOREVER_MS))
 
 
 def _offsets(lakehouse: Lakehouse, names: Sequence[str]) -> Offsets:

@@ -89,6 +89,7 @@ class Running:
         self._first_news: dict[str, pa.Table] = {}
         self._firsts: Mapping[str, Offsets] = {}
         self._next_s = self._said_s = self._finished_s = 0.0
+        self._settled_ms = FOREVER_MS  # what is taken up at the start does not wait
         self._producer: Producer | None = None
         self._over: dict[str, int] = {}
         self._has_saved = False
@@ -148,7 +149,7 @@ class Running:
         messages = sum(one.messages for one in fetched) + sum(map(len, heard))
         has_more = bool(messages or news or any(one.waits for one in self._done))
         if has_more:
-            self._done = self._process(news, settled_ms)
+            self._done, self._settled_ms = self._process(news, settled_ms), settled_ms
             self._newest_ms = merged([self._newest_ms, *(one.newest_ms for one in self._done)])
             self._say()
         elif time.monotonic() - self._said_s > _SAY_EVERY_S:
@@ -176,7 +177,8 @@ class Running:
         if not (owed.is_nobody and is_running):
             left = [] if owed.is_nobody else self._actors.in_parts("left", owed)
             nothing: list[dict[str, pa.Table]] = [{} for _ in self._actors]
-            until_ms = now_ms() - SETTLING_MS if is_running else FOREVER_MS
+            until_ms = self._settled_ms if is_running else FOREVER_MS
+            self._settled_ms = until_ms
             results([worker.publish.remote(owed, until_ms, *nothing, *(some[place] for some in left))
                      for place, worker in enumerate(self._actors)])  # fmt: skip
         self._finish()
@@ -335,6 +337,7 @@ class Running:
             "at_ms": now_ms(),
             "actors": len(self._actors),
             "erasures": self._erasures,
+            "settled_ms": self._settled_ms,
             "partitions": {
                 topic: {
                     str(one): {"offset": offset, "event_ms": self._newest_ms.get(topic, {}).get(one)}

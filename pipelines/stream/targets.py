@@ -28,7 +28,7 @@ DECLARED = " ".join(declared(group) for group in GROUPS_STREAMED)
 SHELF_NAMES = tuple(dict.fromkeys(SHELVES.values()))
 PURPOSES_OF = {name: tuple(dict.fromkeys(purpose for source, purpose in USED_FOR.items() if name in source.reads))
                for name in TABLES}  # fmt: skip
-SETTLING_MS = min(one.group.delay for one in TARGETS if not entity(one.entity).is_personal) // 2
+SETTLING_MS = min(one.group.delay for one in TARGETS if not entity(one.entity).is_personal) // 8
 """How long rows of entities that are no people wait for older ones to come; well within the delay of their values."""
 LONGEST_DELAY_MS = max(group.delay for group in GROUPS_STREAMED)
 
