@@ -147,7 +147,7 @@ class Running:
             for name in news:
                 self._known_files.pop(name, None)
         messages = sum(one.messages for one in fetched) + sum(map(len, heard))
-        has_more = bool(messages or news or any(one.waits for one in self._done))
+        has_more = bool(messages or news or any(one.waits_ms < settled_ms for one in self._done))
         if has_more:
             self._done, self._settled_ms = self._process(news, settled_ms), settled_ms
             self._newest_ms = merged([self._newest_ms, *(one.newest_ms for one in self._done)])

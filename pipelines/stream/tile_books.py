@@ -60,9 +60,9 @@ class TileBook:
         self._waiting = self.target.group.source.schema.empty_table()
 
     @property
-    def waits(self) -> bool:
-        """Whether there is something that is in no value yet."""
-        return bool(self._waiting.num_rows)
+    def waits_since_ms(self) -> int | None:
+        """Of when the first row is that is in no value yet."""
+        return int(milliseconds(self._waiting[EVENT_TIME]).min()) if self._waiting.num_rows else None
 
     def fill(self, log: pa.Table) -> None:
         """The tiles of a whole log."""

@@ -121,15 +121,16 @@ class Affected:
 
 @dataclass(frozen=True)
 class Published:
-    """What a batch has come to, at one actor; `newest_ms` by topic and partition, counts since the start; `waits`: rows
-    are there that are in no value yet.
+    """What a batch has come to, at one actor; `newest_ms` by topic and partition, counts since the start.
+
+    `waits_ms`: of when the first row is that is in no value yet, else never.
     """
 
     values: int
     counts: dict[str, int]
     newest_ms: dict[str, dict[int, int]]
     behind: set[tuple[str, int]]
-    waits: bool
+    waits_ms: int
 
 
 @dataclass(frozen=True)
@@ -278,8 +279,9 @@ class Worker:
                 until_ms=FOREVER_MS if target.entity in _PERSONAL else until_ms,
             )
             values += book.apply(part, self._store)
-        waits = any(book.waits for book in self._books.values())
-        return Published(values, self._counts, self._admitting.newest_ms, self._tail.behind(), waits)
+        since_ms = [at_ms for book in self._books.values() if (at_ms := book.waits_since_ms) is not None]
+        waits_ms = min(since_ms, default=FOREVER_MS)
+        return Published(values, self._counts, self._admitting.newest_ms, self._tail.behind(), waits_ms)
 
     def finish(self, until_ms: int) -> Finished:
         """Put online what playbacks came to that are over by `until_ms`; how good those are that were not told yet."""

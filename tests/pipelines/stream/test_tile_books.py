@@ -58,6 +58,8 @@ def test_what_is_stored_is_what_came_before_the_instant(target, seed, steps):
             changed_ms = int(milliseconds(gone["event_timestamp"]).min()) if gone.num_rows else 0
             added = log.take(pa.array(part))
             book.apply(LogPart(added, changed, changed_ms, left, NOBODY, until_ms), store)
+            waiting_ms = times_ms[there][times_ms[there] >= until_ms]
+            assert book.waits_since_ms == (int(waiting_ms.min()) if len(waiting_ms) else None)
             settled = rows.filter(pa.array(milliseconds(rows["event_timestamp"]) < until_ms))
             expected = tiles(target.group, target.entity, settled)
             found = stored(store, target)
@@ -65,7 +67,7 @@ def test_what_is_stored_is_what_came_before_the_instant(target, seed, steps):
             if found is not None:  # of the past only what some window still reaches is kept
                 assert set(map(repr, found.to_pylist())) <= set(map(repr, expected.to_pylist()))
                 assert set(found[target.entity].to_pylist()) == set(expected[target.entity].to_pylist())
-        assert not book.waits
+        assert book.waits_since_ms is None
 
 
 def test_they_wait_for_less_than_the_delay():
