@@ -99,7 +99,7 @@ def measure(bench: Bench, rate: int, seconds: float, base: int, people: int) -> 
     hour_ago = int(time.time() * 1000) - 3_600_000
     past = traffic(1000, base / 1000, hour_ago, people)
     feed(settings, past, at_once=True, with_prologue=True)
-    # As far as features are built there is nothing newer: so that hourly boundaries are, as in production, of this hour.
+    # Features are built as far as events go: as in production, up to this hour's boundary.
     feed(settings, traffic(50, 1, int(time.time() * 1000), people), at_once=True, with_prologue=False)
     for station in ("ingest", "clean", "features"):
         print(f"{station}: {bench.reel(station).seconds:.1f} s", flush=True)
