@@ -79,8 +79,9 @@ class ServedFeatures:
         is_row = self.packed is not None and self.age_ms is not None and self.group.cadence is not Cadence.EVENT
         as_of_ms, age_ms = self.as_of_ms, self.age_ms
         if as_of_ms is not None and age_ms is not None:
+            last_event_ms = as_of_ms - age_ms
             as_of_ms = newest_asked_ms(self.group, as_of_ms, age_ms)
-            age_ms += as_of_ms - (self.as_of_ms or 0)
+            age_ms = as_of_ms - last_event_ms
         return {
             "at": self.at_ms,
             "as_of": as_of_ms,

@@ -19,6 +19,7 @@ from features.decision import DECISION_COLUMNS
 from features.distinct import with_plain_texts
 from features.entities import entity as entity_of
 from features.source import EVENT_ID, EVENT_TIME, FROM
+from features.stretches import NEVER_MS
 from features.timeline import Timeline
 from pipelines.consistency.comparing import first_row
 from pipelines.consistency.known import positions, settled_ms
@@ -29,7 +30,6 @@ from pipelines.viewing import Viewing
 
 ORIGIN = ("topic", "partition", "offset", "ingested_at")
 _TABLE = b"table"
-_NEVER_MS = 1 << 60
 _LONGEST_LAG_MS = 3_600_000
 """Of what is no person, events that are older than this at an answer are not looked for among those not seen."""
 
@@ -195,7 +195,7 @@ def unseen_of(events: pa.Table, asked: Asked, target: Target) -> list[Unseen]:
         is_unread = np.array(
             [position is not None and offset >= position.offset for position, offset in found], dtype=np.bool_
         )
-        waits = at_ms >= (_NEVER_MS if entity_of(target.entity).is_personal else settled_ms(asked.stream))
+        waits = at_ms >= (NEVER_MS if entity_of(target.entity).is_personal else settled_ms(asked.stream))
         is_unseen = is_before & (is_unread | waits)
         newest_ms = np.array([0 if position is None else position.newest_ms for position, _ in found], dtype=np.int64)
         late = is_unread & (at_ms <= newest_ms)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from features.columns import flat, milliseconds
 from features.groups import GROUPS
+from features.stretches import NEVER_MS
 from features.windows import Cadence, valued_at_ms
 from pipelines.feature_tables import Target
 from pipelines.kafka.offsets import Offsets, Progress
@@ -22,7 +23,7 @@ BRONZE = "bronze.events"
 _LIVE_TABLES = tuple(
     dict.fromkeys(name for group in GROUPS if group.cadence is Cadence.EVENT for name in group.source.reads)
 )
-_NONE_YET_MS, _FOREVER_MS = -(1 << 60), 1 << 60
+_NONE_YET_MS = -(1 << 60)
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def positions(stream: str) -> dict[tuple[str, int], Position]:
 
 def settled_ms(stream: str) -> int:
     """From when on events of entities that are no people wait, as the stream said of itself."""
-    return int(json.loads(stream).get("settled_ms", _FOREVER_MS))
+    return int(json.loads(stream).get("settled_ms", NEVER_MS))
 
 
 def _offsets(lakehouse: Lakehouse, names: Sequence[str]) -> Offsets:

@@ -178,9 +178,11 @@ def _in_logs(sought: "Sought", left: list[str]) -> Iterator[tuple[str, int, str 
             left.append(f"{folder}, which is another user's")
             continue
         files = load_file_io({}, f"file://{folder}")
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
+        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+            if os.access(path, os.R_OK):
                 yield _look(sought, files, f"file://{path}")
+            else:
+                left.append(f"{path}, which is another user's")
 
 
 def _in_mlflow(settings: Settings, sought: "Sought", left: list[str]) -> Iterator[tuple[str, int, str | None]]:
