@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import ray
 
+from features.stretches import NEVER_MS
 from features.windows import DAY_MS, floor_ms
 from pipelines.cluster import as_list
 from pipelines.contract.events import load_contract
@@ -43,7 +44,7 @@ from pipelines.stream.targets import (
     TABLES,
     schemas_of,
 )
-from pipelines.stream.worker import FOREVER_MS, Affected, Fetched, Finished, Published, Rows, Setup, now_ms
+from pipelines.stream.worker import Affected, Fetched, Finished, Published, Rows, Setup, now_ms
 from serving.online_store import open_online_store
 
 _SHARED_TOPICS = (PEOPLE_TOPIC, CATALOGUE_TOPIC)
@@ -89,7 +90,7 @@ class Running:
         self._first_news: dict[str, pa.Table] = {}
         self._firsts: Mapping[str, Offsets] = {}
         self._next_s = self._said_s = self._finished_s = 0.0
-        self._settled_ms = FOREVER_MS  # what is taken up at the start does not wait
+        self._settled_ms = NEVER_MS  # what is taken up at the start does not wait
         self._producer: Producer | None = None
         self._over: dict[str, int] = {}
         self._has_saved = False
@@ -177,7 +178,7 @@ class Running:
         if not (owed.is_nobody and is_running):
             left = [] if owed.is_nobody else self._actors.in_parts("left", owed)
             nothing: list[dict[str, pa.Table]] = [{} for _ in self._actors]
-            until_ms = self._settled_ms if is_running else FOREVER_MS
+            until_ms = self._settled_ms if is_running else NEVER_MS
             self._settled_ms = until_ms
             results([worker.publish.remote(owed, until_ms, *nothing, *(some[place] for some in left))
                      for place, worker in enumerate(self._actors)])  # fmt: skip

@@ -33,6 +33,7 @@ from features.groups import GROUPS
 from features.purposes import Purpose
 from features.revision import is_in
 from features.source import EVENT_ID, EVENT_TIME
+from features.stretches import NEVER_MS
 from features.units import Hashes, hashes
 from features.windows import DAY_MS, floor_ms
 from pipelines.feature_tables import Target
@@ -56,7 +57,6 @@ Routed = dict[ShelfName, dict[str, pa.Table]]
 LogRows = dict[tuple[str, str], pa.Table]  # of a source's log, for the keys of an entity
 Part = TypeVar("Part")
 Rows = Callable[[ShelfName, str], pa.Table]
-FOREVER_MS = int(np.iinfo(np.int64).max)
 _MOST_FILES = 40
 """Of one shelf's table in a checkpoint; then they are written anew as one."""
 
@@ -276,11 +276,11 @@ class Worker:
                 changed_since_ms=changed.since_ms,
                 left=_joined(left, target),
                 forgotten=forgotten.get(target.entity, _NOBODY),
-                until_ms=FOREVER_MS if target.entity in _PERSONAL else until_ms,
+                until_ms=NEVER_MS if target.entity in _PERSONAL else until_ms,
             )
             values += book.apply(part, self._store)
         since_ms = [at_ms for book in self._books.values() if (at_ms := book.waits_since_ms) is not None]
-        waits_ms = min(since_ms, default=FOREVER_MS)
+        waits_ms = min(since_ms, default=NEVER_MS)
         return Published(values, self._counts, self._admitting.newest_ms, self._tail.behind(), waits_ms)
 
     def finish(self, until_ms: int) -> Finished:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from features.columns import milliseconds
 from features.packing import unpack
+from features.stretches import NEVER_MS
 from features.tiles import tiles
 from features.windows import DAY_MS, floor_ms
 from pipelines.stream.targets import SETTLING_MS, TARGETS
 from pipelines.stream.tile_books import LogPart, TileBook
-from pipelines.stream.worker import FOREVER_MS
 from serving.online_store import open_online_store
 from tests.features.random_log import random_log
 
@@ -45,10 +45,10 @@ def test_what_is_stored_is_what_came_before_the_instant(target, seed, steps):
     since_ms = floor_ms(int(times_ms.min()), DAY_MS)
     order = rng.permutation(log.num_rows)  # partitions are read in no order
     parts = np.array_split(order, steps)
-    instants = np.sort(rng.choice(times_ms, steps)) + rng.integers(0, 2, steps)
+    instants = np.sort(rng.choice(times_ms, steps) + rng.integers(0, 2, steps))
     with TemporaryDirectory() as folder, open_online_store(f"lmdb://{Path(folder) / 'store'}") as store:
         book, there = TileBook(target, since_ms), np.empty(0, np.int64)
-        for part, until_ms in zip([*parts, np.empty(0, np.int64)], [*instants.tolist(), FOREVER_MS], strict=True):
+        for part, until_ms in zip([*parts, np.empty(0, np.int64)], [*instants.tolist(), NEVER_MS], strict=True):
             there = np.concatenate([there, part])
             lost = rng.choice(there, rng.integers(0, 2) if len(there) else 0, replace=False)
             there = there[~np.isin(there, lost)]

@@ -10,6 +10,7 @@ import pytest
 from features.packing import unpack
 from features.playback_sessions import playback_sessions
 from features.pseudonyms import Pseudonymizer
+from features.stretches import NEVER_MS
 from pipelines.enrichment import Enricher
 from pipelines.messages import MessageDecoder
 from pipelines.stream.actors import share_of
@@ -19,7 +20,7 @@ from pipelines.stream.heard import Hearing, put_people
 from pipelines.stream.known import SCHEMAS, Known
 from pipelines.stream.tails import open_tail
 from pipelines.stream.targets import EVENTS, PURPOSES_OF, TABLES, TARGETS, schemas_of
-from pipelines.stream.worker import FOREVER_MS, Affected, Setup, Worker
+from pipelines.stream.worker import Affected, Setup, Worker
 from serving.online_store import open_online_store
 from tests.features.oracle import split_in_playbacks
 from tests.features.source_oracle import steps
@@ -126,7 +127,7 @@ class Together:
         affected = Affected.joined([some[0] for some in logs])
         left = [] if affected.is_nobody else [self.parts(worker.left(affected)) for worker in self.workers]
         for place, worker in enumerate(self.workers):
-            worker.publish(affected, FOREVER_MS, *(some[place + 1] for some in logs), *(some[place] for some in left))
+            worker.publish(affected, NEVER_MS, *(some[place + 1] for some in logs), *(some[place] for some in left))
         return read + len(heard)
 
     def put_right(self):
@@ -134,7 +135,7 @@ class Together:
         owed = Affected.joined([worker.owed() for worker in self.workers])
         left = [self.parts(worker.left(owed)) for worker in self.workers]
         for place, worker in enumerate(self.workers):
-            worker.publish(owed, FOREVER_MS, *({} for _ in self.workers), *(some[place] for some in left))
+            worker.publish(owed, NEVER_MS, *({} for _ in self.workers), *(some[place] for some in left))
 
     def run(self, most):
         while self.batch(most):
