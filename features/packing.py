@@ -233,14 +233,14 @@ def _pack_tiles(
     is_valued = bounds_ms[:, :ROWS] < NEVER_MS
     _, _, columns = timeline.read(np.repeat(everyone, ROWS)[is_valued.ravel()], bounds_ms[:, :ROWS][is_valued])
     rows = iter(_encoded(columns))
-    whole = tiles.to_batches()[0]
     per_entity = zip(
-        is_valued.sum(axis=1).tolist(), bounds_ms.tolist(), last_events_ms.tolist(), pairwise(firsts.tolist()),
+        is_valued.sum(axis=1).tolist(), bounds_ms.tolist(), last_events_ms.tolist(),
+        _cut_apart(tiles.to_batches()[0], firsts.tolist()),
         strict=True,
     )  # fmt: skip
-    for count, edges_ms, last_event_ms, (start, end) in per_entity:
+    for count, edges_ms, last_event_ms, theirs in per_entity:
         held = _distinct(edges_ms, [next(rows) for _ in range(count)])
-        yield _value(group, last_event_ms, held, _compressed(_cut_out(whole, start, end)))
+        yield _value(group, last_event_ms, held, _compressed(theirs))
 
 
 def _distinct(bounds_ms: Sequence[int], rows: Sequence[bytes]) -> list[tuple[int, bytes]]:
@@ -343,16 +343,17 @@ def _tiles(group: FeatureGroup, values: Sequence[bytes], heads: Any) -> tuple[pa
     return pa.Table.from_batches(batches, schema).combine_chunks(), [batch.num_rows for batch in batches]
 
 
-def _cut_out(batch: pa.RecordBatch, start: int, end: int) -> pa.RecordBatch:
-    """Some rows of a batch and nothing else of it.
+def _cut_apart(batch: pa.RecordBatch, edges: Sequence[int]) -> Iterator[pa.RecordBatch]:
+    """The rows between each edge and the next, which hold nothing else when they are written.
 
     Of a slice whose lists are all empty Arrow writes the offsets of all texts in the lists of the whole batch.
     """
-    columns = [
-        pa.concat_arrays([column]) if pa.types.is_nested(column.type) else column
-        for column in batch.slice(start, end - start).columns
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+    nested = [(place, field) for place, field in enumerate(batch.schema) if pa.types.is_nested(field.type)]
+    for start, end in pairwise(edges):
+        rows = batch.slice(start, end - start)
+        for place, field in nested:
+            rows = rows.set_column(place, field, pa.concat_arrays([rows.column(place)]))
+        yield rows
 
 
 def _compressed(batch: pa.RecordBatch) -> bytes:

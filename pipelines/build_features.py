@@ -35,7 +35,7 @@ from pipelines.feature_changes import CannotTellError, Changes
 from pipelines.feature_logs import Gathered, Logs, Reading, check_sources, shared_tables, silver_schemas
 from pipelines.feature_scope import Scope
 from pipelines.feature_tables import Built, Stored, Target, declared
-from pipelines.feature_tiles import CutTiles, KeepTiles
+from pipelines.feature_tiles import CutTiles, KeepTiles, Tiled
 from pipelines.lakehouse import lineage
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import replace_files
@@ -43,6 +43,7 @@ from pipelines.lakehouse.files import TableFiles
 from pipelines.lakehouse.scans import live_files, newest_event_ms, read_tasks, scan_of_bucket, scan_tasks
 from pipelines.online import OnlineTarget, materialize_context, most_viewed
 from pipelines.online_people import publish_people
+from pipelines.packed import packed
 from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
 from pipelines.viewing import PLAYBACK
@@ -248,7 +249,8 @@ class _Work:
         if self.scope is None:
             cut *= -(-buckets_for(sum(self.reading.rows.values()), self.buckets) // self.buckets)
         builder = Builder(tuple(ours), part, self.buckets, cut, online, self.now_ms, self.least_viewers)
-        nothing = Gathered({source.name: self._keep(source, source.schema.empty_table())}, {}, None)
+        kept = packed(self._keep(source, source.schema.empty_table()))
+        nothing: Gathered[Tiled] = Gathered({source.name: kept}, {}, None)
         tiled = self.logs.gathered or [nothing]
         split = CutTiles(tuple(one.target for one in ours), cut)
         return regroup(tiled, split, builder, cut, at_once=-(-len(tiled) // MOST_CUTS))

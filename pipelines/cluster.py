@@ -19,6 +19,7 @@ import pyarrow as pa
 import ray
 
 from pipelines.errors import ReelError
+from pipelines.packed import packed, unpacked
 from pipelines.report import not_counted
 from pipelines.settings import Settings
 from pipelines.settings_section import PROJECT_ROOT
@@ -223,13 +224,13 @@ def as_list(returned: Any) -> list[ray.ObjectRef[Any]]:
     return list(returned) if isinstance(returned, list) else [returned]
 
 
-def _cut(split: Callable[[Item], list[Part]], *items: Item) -> list[list[Part]] | list[Part]:
-    by_bucket = [list(parts) for parts in zip(*map(split, items), strict=True)]
+def _cut(split: Callable[[Item], list[Part]], *items: Item) -> list[bytes] | bytes:
+    by_bucket = [packed(parts) for parts in zip(*map(split, items), strict=True)]
     return by_bucket if len(by_bucket) > 1 else by_bucket[0]
 
 
-def _gather_cut(reduce: Callable[[int, list[Part]], Result], bucket: int, *cut: list[Part]) -> Result:
-    return reduce(bucket, [part for parts in cut for part in parts])
+def _gather_cut(reduce: Callable[[int, list[Part]], Result], bucket: int, *cut: bytes) -> Result:
+    return reduce(bucket, [part for parts in cut for part in unpacked(parts)])
 
 
 def _gather(reduce: Callable[[int, list[pa.Table]], Result], bucket: int, *tables: pa.Table) -> Result:

@@ -31,6 +31,7 @@ from pipelines.feature_scope import Scope
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.scans import bucket_of, cut_by, file_groups, read_all
+from pipelines.packed import packed, unpacked
 from pipelines.viewing import KnownPeople, Viewing, excluded_in, noted
 
 Kept = TypeVar("Kept")
@@ -47,11 +48,19 @@ _TABLE = b"table"
 
 @dataclass(frozen=True)
 class Gathered(Generic[Kept]):
-    """What is kept of the logs of one bucket, by source; what was left out by reason; when the newest row was known."""
+    """What is kept of the logs of one bucket, by source and packed: it waits in Ray's object store.
 
-    logs: dict[str, Kept]
+    Also what was left out by reason, and when the newest row was known.
+    """
+
+    logs: dict[str, bytes]
     excluded: dict[str, int]
     newest_ms: int | None
+
+    def of(self, source: str) -> Kept:
+        """What is kept of one source's log."""
+        kept: Kept = unpacked(self.logs[source])
+        return kept
 
 
 @dataclass
@@ -146,7 +155,7 @@ class CutLog:
 
     def __call__(self, gathered: Gathered[pa.Table]) -> list[pa.Table]:
         """One table a bucket."""
-        return cut_by_entity(gathered.logs[self.source], self.entity, self.buckets)
+        return cut_by_entity(gathered.of(self.source), self.entity, self.buckets)
 
 
 def cut_by_entity(rows: pa.Table, entity: str, buckets: int) -> list[pa.Table]:
@@ -261,7 +270,7 @@ class _MakeLogs:
             log = self._log(source, found)
             if log.num_rows:
                 newest_ms.append(int(milliseconds(log[EVENT_TIME]).max()))
-            kept[source.name] = self.keep(source, log)
+            kept[source.name] = packed(self.keep(source, log))
         return Gathered(kept, excluded_in(parts), max(newest_ms, default=None))
 
     def _log(self, source: Source, found: Mapping[str, pa.Table]) -> pa.Table:

@@ -57,7 +57,7 @@ class CutTiles:
     def __call__(self, gathered: Gathered[Tiled]) -> list[Tiled]:
         """One a bucket."""
         group, entity = self.targets[0].group, self.targets[0].entity
-        kept = gathered.logs[group.source.name]
+        kept = gathered.of(group.source.name)
         cut = {one.name: cut_by_entity(kept.tiles[one.name], entity, self.buckets) for one in self.targets}
         children: Sequence[pa.Table | None] = [None] * self.buckets
         if kept.children is not None:
