@@ -240,6 +240,7 @@ class _Work:
             for one in ours:
                 record = Built(self._snapshots(one.target), declared(one.target.group), store, newest_ms, self.now_ms)
                 self._commit(one, files[one.target], record, report, made)
+        self.logs = replace(self.logs, gathered=[])  # what they took of the object store is the next ones'
 
     def _start(self, online: OnlineTarget, ours: Sequence[Place]) -> list[Any]:
         """Start the tasks that build tables of one source and entity; what is built of each bucket."""
