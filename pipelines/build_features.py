@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import pyarrow as pa
 from pyiceberg.table import FileScanTask, Table
@@ -27,7 +27,7 @@ from features.purposes import Purpose
 from features.source import Source
 from features.sources import SOURCES
 from features.windows import Cadence, valued_at_ms
-from pipelines.cluster import as_finished, buckets_for, regroup, run_tasks
+from pipelines.cluster import Regrouping, buckets_for, regroup, run_tasks
 from pipelines.contract.events import load_contract
 from pipelines.errors import ReelError
 from pipelines.feature_builder import Builder, Files, Place, TargetBuilt
@@ -48,6 +48,7 @@ from pipelines.report import StationReport, add_counts, timed
 from pipelines.settings import Settings
 from pipelines.viewing import PLAYBACK
 
+Running = TypeVar("Running")
 # Tasks that cut what others made tiles of: more would give more, and shorter, parts for every bucket.
 MOST_CUTS = 16
 
@@ -227,7 +228,7 @@ class _Work:
             together.setdefault((one.target.group.source.name, one.target.entity), []).append(one)
         for ours, running in _one_ahead(together.values(), partial(self._start, online)):
             files = {one.target: (Files(), Files()) for one in ours}
-            for built in as_finished(running):
+            for built in running.results():
                 uncrowded = max((one.uncrowded for one in built.values()), default=0)
                 add_counts(
                     report.did,
@@ -242,7 +243,7 @@ class _Work:
                 self._commit(one, files[one.target], record, report, made)
         self.logs = replace(self.logs, gathered=[])  # what they took of the object store is the next ones'
 
-    def _start(self, online: OnlineTarget, ours: Sequence[Place]) -> list[Any]:
+    def _start(self, online: OnlineTarget, ours: Sequence[Place]) -> Regrouping[dict[Target, TargetBuilt]]:
         """Start the tasks that build tables of one source and entity; what is built of each bucket."""
         source, key = ours[0].target.group.source, ours[0].target.entity
         part = None if self.scope is None else self.scope.part_for(key)
@@ -251,7 +252,7 @@ class _Work:
             cut *= -(-buckets_for(sum(self.reading.rows.values()), self.buckets) // self.buckets)
         builder = Builder(tuple(ours), part, self.buckets, cut, online, self.now_ms, self.least_viewers)
         kept = packed(self._keep(source, source.schema.empty_table()))
-        nothing: Gathered[Tiled] = Gathered({source.name: kept}, {}, None)
+        nothing: Gathered[Tiled] = Gathered({source.name: kept})
         tiled = self.logs.gathered or [nothing]
         split = CutTiles(tuple(one.target for one in ours), cut)
         return regroup(tiled, split, builder, cut, at_once=-(-len(tiled) // MOST_CUTS))
@@ -334,10 +335,10 @@ class _Work:
 
 
 def _one_ahead(
-    steps: Iterable[list[Place]], start: Callable[[list[Place]], list[Any]]
-) -> Iterator[tuple[list[Place], list[Any]]]:
+    steps: Iterable[list[Place]], start: Callable[[list[Place]], Running]
+) -> Iterator[tuple[list[Place], Running]]:
     """Every step with what `start` made of it; each is started before the one before it is done with."""
-    before: tuple[list[Place], list[Any]] | None = None
+    before: tuple[list[Place], Running] | None = None
     for step in steps:
         started = step, start(step)
         if before is not None:

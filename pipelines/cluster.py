@@ -12,8 +12,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import ray
@@ -179,27 +180,77 @@ def _call(work: Callable[[Item], Result], item: Item) -> Result:
     return work(item)
 
 
+class Regrouping(Generic[Result]):
+    """Parts of buckets on their way to `reduce`.
+
+    A few buckets more are begun than can be worked on, and another one when one has ended: Ray brings whatever those
+    that are begun need into its object store, and were all of them begun at once nothing else would find room there.
+    """
+
+    def __init__(self, begin: Callable[[int], list[ray.ObjectRef[Any]]], buckets: int) -> None:
+        self._begin, self._buckets = begin, iter(range(buckets))
+        self._width = _width() if buckets else 0
+        self._running: dict[ray.ObjectRef[Any], tuple[int, list[ray.ObjectRef[Any]]]] = {}
+        self._begin_some()
+
+    def results(self) -> Iterator[Result]:
+        """What `reduce` returned of each bucket, as they end; a failure's own error is raised."""
+        return (result_of(returned[0]) for _, returned in self._ended())
+
+    def results_and_kept(self) -> Iterator[tuple[Any, ray.ObjectRef[Any]]]:
+        """Of a `reduce` that returns two values: the first, and a reference to the second."""
+        return ((result_of(returned[0]), returned[1]) for _, returned in self._ended())
+
+    def references(self) -> list[ray.ObjectRef[Any]]:
+        """To what `reduce` returned of each bucket, in the order of the buckets; waits until all have ended."""
+        ended = dict(self._ended())
+        return [ended[bucket][0] for bucket in sorted(ended)]
+
+    def _ended(self) -> Iterator[tuple[int, list[ray.ObjectRef[Any]]]]:
+        while self._running:
+            (done,), _ = ray.wait(list(self._running), num_returns=1)
+            ended = self._running.pop(done)
+            self._begin_some()
+            yield ended
+
+    def _begin_some(self) -> None:
+        for bucket in islice(self._buckets, self._width - len(self._running)):
+            returned = self._begin(bucket)
+            self._running[returned[0]] = bucket, returned
+
+
 def regroup(
     items: Sequence[Item],
     split: Callable[[Item], list[Part]],
     reduce: Callable[[int, list[Part]], Result],
     buckets: int,
     at_once: int = 1,
-) -> list[ray.ObjectRef[Any]]:
-    """Bring rows together by bucket; what `reduce` made of each bucket stays in the object store.
+    returns: int = 1,
+) -> Regrouping[Result]:
+    """Bring rows together by bucket; what `reduce` made of each stays in the object store, as `returns` values.
 
     `split` cuts one item into `buckets` parts; `reduce` gets all parts of one bucket, in the order of `items`. One task
     splits `at_once` items: many small ones in a task each would be parts that cost more than what is in them.
     """
     if not items:
-        return []
+        return Regrouping(_nothing, 0)
     join_cluster()
     cut: Any = ray.remote(_cut).options(num_returns=buckets)
-    gather: Any = ray.remote(_gather_cut)
+    gather: Any = ray.remote(_gather_cut).options(num_returns=returns)
     split_ref, reduce_ref = ray.put(split), ray.put(reduce)
     portions = [items[first : first + at_once] for first in range(0, len(items), at_once)]
     rows = [as_list(cut.remote(split_ref, *portion)) for portion in portions]
-    return [gather.remote(reduce_ref, bucket, *(row[bucket] for row in rows)) for bucket in range(buckets)]
+    parts = dict(enumerate(zip(*rows, strict=True)))
+    rows.clear()
+
+    def begin(bucket: int) -> list[ray.ObjectRef[Any]]:
+        return as_list(gather.remote(reduce_ref, bucket, *parts.pop(bucket)))
+
+    return Regrouping(begin, buckets)
+
+
+def _nothing(bucket: int) -> list[ray.ObjectRef[Any]]:
+    raise AssertionError(f"bucket {bucket} of nothing")
 
 
 def shuffle(
@@ -209,7 +260,7 @@ def shuffle(
     buckets: int,
 ) -> Iterator[Result]:
     """`regroup`, with what `reduce` returned for each bucket, as they finish."""
-    yield from as_finished(regroup(items, split, reduce, buckets))
+    yield from regroup(items, split, reduce, buckets).results()
 
 
 def as_finished(running: list[ray.ObjectRef[Any]]) -> Iterator[Any]:

@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import ray
 from pyiceberg.table import FileScanTask
 
 from features.columns import milliseconds
@@ -25,7 +24,7 @@ from features.errors import DeclarationError
 from features.names import nearest
 from features.purposes import Purpose
 from features.source import EVENT_ID, EVENT_TIME, Source
-from pipelines.cluster import regroup, result_of
+from pipelines.cluster import regroup
 from pipelines.contract.events import Contract
 from pipelines.feature_scope import Scope
 from pipelines.lakehouse import tables
@@ -48,14 +47,9 @@ _TABLE = b"table"
 
 @dataclass(frozen=True)
 class Gathered(Generic[Kept]):
-    """What is kept of the logs of one bucket, by source and packed: it waits in Ray's object store.
-
-    Also what was left out by reason, and when the newest row was known.
-    """
+    """What is kept of the logs of one bucket, by source and packed: it waits in Ray's object store."""
 
     logs: dict[str, bytes]
-    excluded: dict[str, int]
-    newest_ms: int | None
 
     def of(self, source: str) -> Kept:
         """What is kept of one source's log."""
@@ -134,14 +128,16 @@ class Reading:
         items = [(name, files) for name, viewing in viewings.items() for files in file_groups(viewing.files, at_once)]
         cut = max(min(at_least, 1 + rows // ROWS_WORTH_A_TASK), -(-rows // ROWS_PER_LOG))
         split = _Split(viewings, self.columns, self.together, cut, scope)
-        gathered = regroup(items, split, _MakeLogs(self.sources, shared, self.schemas, scope, keep), cut)
-        logs = Logs(gathered, self.rows)
-        for facts in map(result_of, [ray.remote(_facts).remote(one) for one in gathered]):
-            excluded, newest_ms = facts
-            for why, count in excluded.items():
+        making = regroup(items, split, _MakeLogs(self.sources, shared, self.schemas, scope, keep), cut, returns=2)
+        made = dict[int, Any]()
+        logs = Logs([], self.rows)
+        for facts, gathered in making.results_and_kept():
+            made[facts.bucket] = gathered
+            for why, count in facts.excluded.items():
                 logs.excluded[why] = logs.excluded.get(why, 0) + count
-            known = [one for one in (newest_ms, logs.newest_ms) if one is not None]
+            known = [one for one in (facts.newest_ms, logs.newest_ms) if one is not None]
             logs.newest_ms = max(known, default=None)
+        logs.gathered = [made[bucket] for bucket in sorted(made)]
         return logs
 
 
@@ -250,6 +246,15 @@ class _Split:
 
 
 @dataclass(frozen=True)
+class _Facts:
+    """Of a bucket that was gathered: what was left out, by reason, and when the newest row was known."""
+
+    bucket: int
+    excluded: dict[str, int]
+    newest_ms: int | None
+
+
+@dataclass(frozen=True)
 class _MakeLogs:
     """The log of each source, from the rows of one bucket: one after the other, so that only one is there at a time."""
 
@@ -259,7 +264,7 @@ class _MakeLogs:
     scope: Scope | None
     keep: Callable[[Source, pa.Table], Any]
 
-    def __call__(self, _: int, parts: Sequence[pa.Table]) -> Gathered[Any]:
+    def __call__(self, bucket: int, parts: Sequence[pa.Table]) -> tuple[_Facts, Gathered[Any]]:
         by_table: dict[str, list[pa.Table]] = {}
         for part in parts:
             plain = with_plain_texts(part.replace_schema_metadata(None))
@@ -271,7 +276,7 @@ class _MakeLogs:
             if log.num_rows:
                 newest_ms.append(int(milliseconds(log[EVENT_TIME]).max()))
             kept[source.name] = packed(self.keep(source, log))
-        return Gathered(kept, excluded_in(parts), max(newest_ms, default=None))
+        return _Facts(bucket, excluded_in(parts), max(newest_ms, default=None)), Gathered(kept)
 
     def _log(self, source: Source, found: Mapping[str, pa.Table]) -> pa.Table:
         log = source.log(self._tables_of(source, found))
@@ -306,7 +311,3 @@ def with_encoded_texts(rows: pa.Table) -> pa.Table:
         if column.type == pa.string() and column.name != EVENT_ID:
             rows = rows.set_column(place, column.name, rows[column.name].dictionary_encode())
     return rows
-
-
-def _facts(gathered: Gathered[Any]) -> tuple[dict[str, int], int | None]:
-    return gathered.excluded, gathered.newest_ms

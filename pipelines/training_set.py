@@ -163,7 +163,8 @@ def _build(
 ) -> None:
     titles = read_all(lakehouse.existing("silver.titles"), tables.TITLES)
     cut = inputs["buckets"]
-    spine = regroup(viewing.file_groups(), viewing.splitter("user_id", cut), partial(_viewer_rows, titles, splits), cut)
+    rows_of = partial(_viewer_rows, titles, splits)
+    spine = regroup(viewing.file_groups(), viewing.splitter("user_id", cut), rows_of, cut).references()
     request = Request(list(FEATURES), viewing.purpose, keys={"content_id": FIRST_LABEL}, at_ms=viewing.at_ms)
     complete = join_within(made, settings, lakehouse, spine, request, silver=viewing.snapshots).parts
 

@@ -35,6 +35,13 @@ PROXY_START_S, PROXY_LOOK_S = 60, 1
 
 _WRAPPER = """#!{python} -IS
 import ctypes, os, sys
+if "-f" in sys.argv:
+    path = sys.argv[sys.argv.index("-f") + 1]
+    with open(path) as file:
+        configuration = file.read()
+    if "use_backend http-" not in configuration:
+        with open(path, "w") as file:
+            file.write(configuration.replace("http-request return status 404", "http-request reject #"))
 PR_SET_PDEATHSIG = 1
 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, {signal})
 os.execv({haproxy!r}, [{haproxy!r}, *sys.argv[1:]])
@@ -100,6 +107,9 @@ def tied_haproxy(environ: MutableMapping[str, str] = os.environ) -> Iterator[Non
 
     Without this, a service that is killed outright leaves an HAProxy on its port that answers 500 for ever. The
     wrapper asks the kernel for a signal (prctl PR_SET_PDEATHSIG), which lasts through exec.
+
+    Nor does it say of every path that there is none while it has not been told of the application yet, as one that is
+    begun after another was killed: it closes the connection, and a caller who asks again is answered soon.
     """
     name = "RAY_SERVE_HAPROXY_BINARY_PATH"
     before = environ.get(name)

@@ -25,7 +25,7 @@ from features.entities import entity as entity_of
 from features.plain import python_values
 from features.selection import Selection
 from features.windows import Cadence
-from pipelines.cluster import as_finished, regroup, result_of
+from pipelines.cluster import regroup
 from pipelines.consistency.comparing import WITHHELD, Reason, Results, is_same, nothing_of
 from pipelines.consistency.histories import Asked, CrowdsHistory, History, PersonsHistory, SilverOf, Unseen, since_of
 from pipelines.consistency.served import Cut, key_column, texts
@@ -83,7 +83,7 @@ class Explaining:
         items = silver.items(partial(file_groups, rows_per_group=ROWS_PER_TASK))
         explain = _ExplainPeople(silver, _asked(target, rows), self._changes(target, rows))
         reasons: list[Reasons] = [{}] * rows.num_rows
-        for some in as_finished(regroup(items, silver.people, explain, silver.buckets)):
+        for some in regroup(items, silver.people, explain, silver.buckets).results():
             for place, reason in some.items():
                 reasons[place] = reason
         return reasons
@@ -94,7 +94,7 @@ class Explaining:
         stored = BucketedTable.of(logs.table(target.group.source, target.entity))
         items = silver.items(partial(file_groups, rows_per_group=ROWS_PER_TASK))
         explain = _ExplainCrowds(target, stored, _asked(target, rows))
-        (reasons,) = map(result_of, regroup(items, silver.events, explain, 1))
+        (reasons,) = regroup(items, silver.events, explain, 1).results()
         found: list[Reasons] = reasons
         return found
 

@@ -5,64 +5,26 @@ him the tests skip.
 """
 
 import random
-import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.faults.disk import Disk, small_disk
 from tests.faults.road import PATIENCE_S, SEEDS, Road, ended, wait_until
 from tests.joined import session_ray
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(3600)]
 ENOUGH_KIB = 1 << 20
-NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
-
-
-@dataclass
-class Disk:
-    """A filesystem of a size, at `folder` for whoever enters the namespace of `holder`."""
-
-    folder: Path
-    holder: subprocess.Popen[bytes]
-
-    @property
-    def entering(self) -> tuple[str, ...]:
-        """What leads a command that is to see the disk."""
-        return ("nsenter", f"--target={self.holder.pid}", "--user", "--mount", "--preserve-credentials", "--")
-
-    def resize(self, kib: int) -> None:
-        command = ("mount", "-o", f"remount,size={kib}k", str(self.folder))
-        subprocess.run([*self.entering, *command], check=True)
-
-    def keep(self) -> None:
-        """Copy what is on the disk to the folder under it, which is there when the disk is gone."""
-        kept = self.folder.with_name("kept")
-        subprocess.run([*self.entering, "cp", "-a", str(self.folder), str(kept)], check=True)
-        shutil.rmtree(self.folder)
-        kept.rename(self.folder)
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A disk that is too small for anything."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    script = 'mount -t tmpfs -o size=64k tmpfs "$0" && echo ready && read _'
-    holder = subprocess.Popen(
-        [*NAMESPACE, "sh", "-c", script, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert holder.stdout is not None
-    if holder.stdout.readline() != b"ready\n":
-        holder.communicate()
-        pytest.skip("this user may not mount a filesystem in a namespace of his own")
-    yield Disk(folder, holder)
-    holder.communicate()
+    with small_disk(tmp_path / "disk") as disk:
+        if disk is None:
+            pytest.skip("this user may not mount a filesystem in a namespace of his own")
+        yield disk
 
 
 def road_onto(disk: Disk, make_road) -> Road:

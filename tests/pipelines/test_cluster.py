@@ -108,14 +108,25 @@ def test_rows_meet_in_their_bucket_in_the_order_of_the_items(buckets, sizes):
     assert sorted(shuffle(tables, partial(by_key, buckets), together, buckets)) == expected
     # The same, kept in the object store: one reference per bucket, in order; also where a task splits several.
     for at_once in (1, 3):
-        kept = regroup(tables, partial(by_key, buckets), together, buckets, at_once=at_once)
+        kept = regroup(tables, partial(by_key, buckets), together, buckets, at_once=at_once).references()
         assert [result_of(one) for one in kept] == expected
 
 
 @pytest.mark.parametrize("buckets", [1, 3])
 def test_nothing_to_shuffle(buckets):
     assert list(shuffle([], partial(by_key, buckets), together, buckets)) == []
-    assert regroup([], partial(by_key, buckets), together, buckets) == []
+    assert regroup([], partial(by_key, buckets), together, buckets).references() == []
+
+
+def both(bucket: int, parts: list[pa.Table]) -> tuple[int, int]:
+    return bucket, sum(part.num_rows for part in parts)
+
+
+def test_of_what_is_kept_a_first_value_is_told():
+    tables = [table_of(np.random.default_rng(seed), 30) for seed in range(3)]
+    found = list(regroup(tables, partial(by_key, 25), both, 25, returns=2).results_and_kept())
+    assert sorted(bucket for bucket, _ in found) == list(range(25))
+    assert sum(result_of(kept) for _, kept in found) == 90
 
 
 def failing_split(failure: Exception, buckets: int, table: pa.Table) -> list[pa.Table]:

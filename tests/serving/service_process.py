@@ -21,7 +21,12 @@ class ServiceProcess:
     """Runs until `stop`; `address` is where it says that it answers."""
 
     def __init__(
-        self, folder: Path, configuration: dict[str, Any], environment: dict[str, str], module: str = "serving"
+        self,
+        folder: Path,
+        configuration: dict[str, Any],
+        environment: dict[str, str],
+        module: str = "serving",
+        before: tuple[str, ...] = (),
     ) -> None:
         config = folder / "serving.json"
         config.write_text(json.dumps(configuration))
@@ -29,7 +34,7 @@ class ServiceProcess:
         self.ray_folder = Path(tempfile.mkdtemp(prefix="reel-", dir="/tmp"))
         self._errors = (folder / "stderr").open("w+")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, "--config", str(config)],
+            [*before, sys.executable, "-m", module, "--config", str(config)],
             cwd=PROJECT,
             env=os.environ | {"RAY_TMPDIR": str(self.ray_folder)} | environment,
             stdout=subprocess.PIPE,

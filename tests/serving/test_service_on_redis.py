@@ -17,9 +17,8 @@ import httpx
 import jwt
 import pytest
 
-from serving.online_store import StoreUnavailableError, open_online_store
 from tests.serving import platform
-from tests.serving.conftest import free_port
+from tests.serving.own_redis import OwnRedis
 from tests.serving.platform import KIDS_TITLES, POPULAR
 from tests.serving.service_process import PROJECT, ServiceProcess, processes_of
 
@@ -32,32 +31,6 @@ SECRET = "0123456789abcdef0123456789abcdef"
 def bearer(subject: str, scope: str = "features recommendations") -> dict[str, str]:
     claims = {"sub": subject, "aud": "reel", "exp": time.time() + 600, "scope": scope}
     return {"Authorization": f"Bearer {jwt.encode(claims, SECRET, 'HS256')}"}
-
-
-class OwnRedis:
-    """A Redis that may be stopped, killed and started again on its port."""
-
-    def __init__(self, binary: str, folder: Path) -> None:
-        self._command = [binary, "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-        self._port = free_port()
-        self.url = f"redis://127.0.0.1:{self._port}/0"
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen([*self._command, "--port", str(self._port)], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                with open_online_store(self.url) as store:
-                    platform.fill(store)
-                return
-            except StoreUnavailableError:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
 
 
 @pytest.fixture(scope="module")
