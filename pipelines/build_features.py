@@ -32,10 +32,10 @@ from pipelines.contract.events import load_contract
 from pipelines.errors import ReelError
 from pipelines.feature_builder import Builder, Files, Place, TargetBuilt
 from pipelines.feature_changes import CannotTellError, Changes
-from pipelines.feature_logs import Gathered, Logs, Reading, check_sources, shared_tables, silver_schemas
+from pipelines.feature_logs import Logs, Reading, check_sources, shared_tables, silver_schemas
 from pipelines.feature_scope import Scope
 from pipelines.feature_tables import Built, Stored, Target, declared
-from pipelines.feature_tiles import CutTiles, KeepTiles, Tiled
+from pipelines.feature_tiles import CutTiles, KeepTiles
 from pipelines.lakehouse import lineage
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import replace_files
@@ -179,7 +179,7 @@ class _Work:
     buckets: int
     least_viewers: int
     scope: Scope | None = None
-    logs: Logs = field(default_factory=lambda: Logs([], {}))
+    logs: Logs = field(default_factory=lambda: Logs({}))
 
     @property
     def name(self) -> str:
@@ -241,7 +241,7 @@ class _Work:
             for one in ours:
                 record = Built(self._snapshots(one.target), declared(one.target.group), store, newest_ms, self.now_ms)
                 self._commit(one, files[one.target], record, report, made)
-        self.logs = replace(self.logs, gathered=[])  # what they took of the object store is the next ones'
+        self.logs.pieces.clear()  # of tables that were as they should be
 
     def _start(self, online: OnlineTarget, ours: Sequence[Place]) -> Regrouping[dict[Target, TargetBuilt]]:
         """Start the tasks that build tables of one source and entity; what is built of each bucket."""
@@ -251,11 +251,9 @@ class _Work:
         if self.scope is None:
             cut *= -(-buckets_for(sum(self.reading.rows.values()), self.buckets) // self.buckets)
         builder = Builder(tuple(ours), part, self.buckets, cut, online, self.now_ms, self.least_viewers)
-        kept = packed(self._keep(source, source.schema.empty_table()))
-        nothing: Gathered[Tiled] = Gathered({source.name: kept})
-        tiled = self.logs.gathered or [nothing]
-        split = CutTiles(tuple(one.target for one in ours), cut)
-        return regroup(tiled, split, builder, cut, at_once=-(-len(tiled) // MOST_CUTS))
+        nothing = dict(zip(self._keep.names(source), self._keep(source, source.schema.empty_table()), strict=True))
+        tiled = self.logs.pieces.pop((source.name, key), None) or [packed(nothing[key])]
+        return regroup(tiled, CutTiles(key, cut), builder, cut, at_once=-(-len(tiled) // MOST_CUTS))
 
     def popular(self) -> Iterator[tuple[str, int]]:
         """(title, viewers of the last day) of the titles most viewed at the newest boundary."""

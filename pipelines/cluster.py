@@ -197,9 +197,9 @@ class Regrouping(Generic[Result]):
         """What `reduce` returned of each bucket, as they end; a failure's own error is raised."""
         return (result_of(returned[0]) for _, returned in self._ended())
 
-    def results_and_kept(self) -> Iterator[tuple[Any, ray.ObjectRef[Any]]]:
-        """Of a `reduce` that returns two values: the first, and a reference to the second."""
-        return ((result_of(returned[0]), returned[1]) for _, returned in self._ended())
+    def results_and_kept(self) -> Iterator[tuple[Any, list[ray.ObjectRef[Any]]]]:
+        """Of a `reduce` that returns several values: the first, and references to the others."""
+        return ((result_of(returned[0]), returned[1:]) for _, returned in self._ended())
 
     def references(self) -> list[ray.ObjectRef[Any]]:
         """To what `reduce` returned of each bucket, in the order of the buckets; waits until all have ended."""

@@ -2,15 +2,15 @@
 
     silver.{domain}     cut by the column that brings rows together (a viewer's token, an account)
     one bucket          all rows of some viewers, of every table that its sources read
-    one `Gathered`      what is kept of each source's log for these viewers; it stays in Ray's object store
+    pieces              what is kept of each source's log for these viewers; they stay in Ray's object store
 
 Sources that bring rows together by the same column, for the same answer to consent, share the reading.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +33,6 @@ from pipelines.lakehouse.scans import bucket_of, cut_by, file_groups, read_all
 from pipelines.packed import packed, unpacked
 from pipelines.viewing import KnownPeople, Viewing, excluded_in, noted
 
-Kept = TypeVar("Kept")
 # Fewer are made into logs in less time than a task takes to start.
 ROWS_WORTH_A_TASK = 50_000
 # A task holds some 2 KB of each row of silver while it makes logs of it.
@@ -45,24 +44,25 @@ ROWS_PER_VALUE = 8  # of a part that travels; where there are fewer, looking for
 _TABLE = b"table"
 
 
-@dataclass(frozen=True)
-class Gathered(Generic[Kept]):
-    """What is kept of the logs of one bucket, by source and packed: it waits in Ray's object store."""
+class Keep(Protocol):
+    """What is kept of a source's log: pieces that are read one without another, each under a name."""
 
-    logs: dict[str, bytes]
+    def names(self, source: Source) -> Sequence[str]:
+        """Of the pieces."""
 
-    def of(self, source: str) -> Kept:
-        """What is kept of one source's log."""
-        kept: Kept = unpacked(self.logs[source])
-        return kept
+    def __call__(self, source: Source, log: pa.Table) -> Sequence[object]:
+        """One of each name."""
 
 
 @dataclass
 class Logs:
-    """What is kept of the logs of some sources, one `Gathered` a bucket, and what they were made from."""
+    """What is kept of the logs of some sources, and what they were made from.
 
-    gathered: list[Any]  # references of Ray's to `Gathered`
+    `pieces`: by source and name, one a bucket; references of Ray's to what was `packed`.
+    """
+
     rows: dict[str, int]
+    pieces: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
     excluded: dict[str, int] = field(default_factory=dict)
     newest_ms: int | None = None
 
@@ -113,7 +113,7 @@ class Reading:
         self,
         shared: Mapping[str, pa.Table],
         at_least: int,
-        keep: Callable[[Source, pa.Table], Kept],
+        keep: Keep,
         scope: Scope | None = None,
     ) -> Logs:
         """Bring the rows together and make every log, or the part of it in `scope`; waits until all are made.
@@ -128,30 +128,44 @@ class Reading:
         items = [(name, files) for name, viewing in viewings.items() for files in file_groups(viewing.files, at_once)]
         cut = max(min(at_least, 1 + rows // ROWS_WORTH_A_TASK), -(-rows // ROWS_PER_LOG))
         split = _Split(viewings, self.columns, self.together, cut, scope)
-        making = regroup(items, split, _MakeLogs(self.sources, shared, self.schemas, scope, keep), cut, returns=2)
-        made = dict[int, Any]()
-        logs = Logs([], self.rows)
-        for facts, gathered in making.results_and_kept():
-            made[facts.bucket] = gathered
+        make = _MakeLogs(self.sources, shared, self.schemas, scope, keep)
+        made: dict[int, Sequence[Any]] = {}
+        logs = Logs(self.rows)
+        making = regroup(items, split, make, cut, returns=1 + len(make.names))
+        for facts, pieces in making.results_and_kept():
+            made[facts.bucket] = pieces
             for why, count in facts.excluded.items():
                 logs.excluded[why] = logs.excluded.get(why, 0) + count
             known = [one for one in (facts.newest_ms, logs.newest_ms) if one is not None]
             logs.newest_ms = max(known, default=None)
-        logs.gathered = [made[bucket] for bucket in sorted(made)]
+        for place, name in enumerate(make.names):
+            logs.pieces[name] = [made[bucket][place] for bucket in sorted(made)]
         return logs
 
 
 @dataclass(frozen=True)
-class CutLog:
-    """One source's log of a `Gathered`, cut by the bucket of an entity's key; rows without one are left out."""
+class KeepLog:
+    """All of a log is kept."""
 
-    source: str
+    def names(self, source: Source) -> Sequence[str]:
+        """One."""
+        return (source.name,)
+
+    def __call__(self, source: Source, log: pa.Table) -> Sequence[pa.Table]:
+        """It."""
+        return (with_encoded_texts(log),)
+
+
+@dataclass(frozen=True)
+class CutLog:
+    """A log that was kept, cut by the bucket of an entity's key; rows without one are left out."""
+
     entity: str
     buckets: int
 
-    def __call__(self, gathered: Gathered[pa.Table]) -> list[pa.Table]:
+    def __call__(self, kept: bytes) -> list[pa.Table]:
         """One table a bucket."""
-        return cut_by_entity(gathered.of(self.source), self.entity, self.buckets)
+        return cut_by_entity(unpacked(kept), self.entity, self.buckets)
 
 
 def cut_by_entity(rows: pa.Table, entity: str, buckets: int) -> list[pa.Table]:
@@ -262,21 +276,26 @@ class _MakeLogs:
     shared: Mapping[str, pa.Table]
     schemas: Mapping[str, pa.Schema]
     scope: Scope | None
-    keep: Callable[[Source, pa.Table], Any]
+    keep: Keep
 
-    def __call__(self, bucket: int, parts: Sequence[pa.Table]) -> tuple[_Facts, Gathered[Any]]:
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """Of the pieces that are kept: the source, and its own name."""
+        return [(source.name, name) for source in self.sources for name in self.keep.names(source)]
+
+    def __call__(self, bucket: int, parts: Sequence[pa.Table]) -> tuple[_Facts, *tuple[bytes, ...]]:
         by_table: dict[str, list[pa.Table]] = {}
         for part in parts:
             plain = with_plain_texts(part.replace_schema_metadata(None))
             by_table.setdefault(part.schema.metadata[_TABLE].decode(), []).append(plain)
         found = {name: pa.concat_tables(some) for name, some in by_table.items()}
-        kept, newest_ms = {}, []
+        kept, newest_ms = list[bytes](), []
         for source in self.sources:
             log = self._log(source, found)
             if log.num_rows:
                 newest_ms.append(int(milliseconds(log[EVENT_TIME]).max()))
-            kept[source.name] = packed(self.keep(source, log))
-        return _Facts(bucket, excluded_in(parts), max(newest_ms, default=None)), Gathered(kept)
+            kept += map(packed, self.keep(source, log))
+        return _Facts(bucket, excluded_in(parts), max(newest_ms, default=None)), *kept
 
     def _log(self, source: Source, found: Mapping[str, pa.Table]) -> pa.Table:
         log = source.log(self._tables_of(source, found))
@@ -298,11 +317,6 @@ def _whole(some: list[pa.Table]) -> pa.Table:
 
 def _named(part: pa.Table, name: str) -> pa.Table:
     return part.replace_schema_metadata({**(part.schema.metadata or {}), _TABLE: name.encode()})
-
-
-def keep_log(_: Source, log: pa.Table) -> pa.Table:
-    """All of a log is kept."""
-    return with_encoded_texts(log)
 
 
 def with_encoded_texts(rows: pa.Table) -> pa.Table:

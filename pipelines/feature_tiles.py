@@ -17,8 +17,9 @@ from features.crowds import CHILD, CHILD_KNOWN, with_crowds, without_children
 from features.source import Source
 from features.tiles import merge_tiles, tiles
 from features.timeline import log_schema
-from pipelines.feature_logs import Gathered, cut_by_entity, with_encoded_texts
+from pipelines.feature_logs import cut_by_entity, with_encoded_texts
 from pipelines.feature_tables import Target
+from pipelines.packed import unpacked
 
 
 @dataclass(frozen=True)
@@ -31,38 +32,45 @@ class Tiled:
 
 @dataclass(frozen=True)
 class KeepTiles:
-    """Makes the tiles of those targets that are made of a source's log."""
+    """Makes the tiles of those targets that are made of a source's log; what is kept of each entity is a piece."""
 
     targets: tuple[Target, ...]
 
-    def __call__(self, source: Source, log: pa.Table) -> Tiled:
+    def names(self, source: Source) -> Sequence[str]:
+        """The entities that the source's targets are of."""
+        return list(dict.fromkeys(one.entity for one in self._of(source)))
+
+    def __call__(self, source: Source, log: pa.Table) -> Sequence[Tiled]:
         """Of a log that may say which rows are a child's."""
         grown_up = without_children(log)
-        made = {
-            one.name: with_encoded_texts(tiles(one.group, one.entity, grown_up))
-            for one in self.targets
-            if one.group.source.name == source.name
-        }
         has_children = CHILD in log.column_names and log[CHILD].null_count < log.num_rows
-        return Tiled(made, with_encoded_texts(log.filter(log[CHILD].is_valid())) if has_children else None)
+        childrens = log.filter(log[CHILD].is_valid()) if has_children else None
+        kept = []
+        for entity in self.names(source):
+            ours = [one for one in self._of(source) if one.entity == entity]
+            made = {one.name: with_encoded_texts(tiles(one.group, entity, grown_up)) for one in ours}
+            columns = [*log_schema([one.group for one in ours], entity).names, CHILD, CHILD_KNOWN]
+            kept.append(Tiled(made, None if childrens is None else with_encoded_texts(childrens.select(columns))))
+        return kept
+
+    def _of(self, source: Source) -> list[Target]:
+        return [one for one in self.targets if one.group.source.name == source.name]
 
 
 @dataclass(frozen=True)
 class CutTiles:
-    """What is kept of one source, cut by the bucket of an entity, for targets of both."""
+    """What is kept of an entity, cut by the bucket of its key."""
 
-    targets: tuple[Target, ...]
+    entity: str
     buckets: int
 
-    def __call__(self, gathered: Gathered[Tiled]) -> list[Tiled]:
+    def __call__(self, kept: bytes) -> list[Tiled]:
         """One a bucket."""
-        group, entity = self.targets[0].group, self.targets[0].entity
-        kept = gathered.of(group.source.name)
-        cut = {one.name: cut_by_entity(kept.tiles[one.name], entity, self.buckets) for one in self.targets}
+        tiled: Tiled = unpacked(kept)
+        cut = {name: cut_by_entity(one, self.entity, self.buckets) for name, one in tiled.tiles.items()}
         children: Sequence[pa.Table | None] = [None] * self.buckets
-        if kept.children is not None:
-            columns = [*log_schema([one.group for one in self.targets], entity).names, CHILD, CHILD_KNOWN]
-            children = cut_by_entity(kept.children.select(columns), entity, self.buckets)
+        if tiled.children is not None:
+            children = cut_by_entity(tiled.children, self.entity, self.buckets)
         return [
             Tiled({name: parts[bucket] for name, parts in cut.items()}, children[bucket])
             for bucket in range(self.buckets)

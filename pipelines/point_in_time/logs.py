@@ -25,7 +25,7 @@ from features.source import Source
 from pipelines.cluster import buckets_for, shuffle
 from pipelines.contract.events import load_contract
 from pipelines.errors import ReelError
-from pipelines.feature_logs import CutLog, Reading, keep_log, shared_tables, silver_schemas
+from pipelines.feature_logs import CutLog, KeepLog, Reading, shared_tables, silver_schemas
 from pipelines.lakehouse import lineage, tables
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import progress_of, replace_files
@@ -76,11 +76,10 @@ class SortedLogs:
         }
         if progress_of(table) == record:
             return table
-        logs = reading.gather(shared_tables(self.lakehouse, [source]), chosen.buckets, keep_log)
+        logs = reading.gather(shared_tables(self.lakehouse, [source]), chosen.buckets, KeepLog())
         sort = _Sort(TableFiles.of(table), source, entity)
-        files = [
-            file for found in shuffle(logs.gathered, CutLog(source.name, entity, cut), sort, cut) for file in found
-        ]
+        (kept,) = logs.pieces.values()
+        files = [file for found in shuffle(kept, CutLog(entity, cut), sort, cut) for file in found]
         facts = self.made.facts(lineage.Inputs(tables=snapshots)) | {LEFT_OUT: json.dumps(logs.excluded)}
         return self.made.wrote(replace_files(table, live_files(table), files, record, facts))
 

@@ -1,7 +1,13 @@
-"""How much memory a process and everything below it use: proportional set sizes, so that shared pages count once."""
+"""How much memory a process and everything below it use: proportional set sizes, so that shared pages count once.
 
+What counts is memory that has no other place to be: pages of the processes' own, and Ray's shared ones. Pages of files
+that they have mapped (programs, the embedded online store) are the system's cache, which it drops when it needs room.
+"""
+
+import re
 import threading
 import time
+from pathlib import Path
 
 import psutil
 
@@ -46,6 +52,8 @@ class PeakMemory:
 
 def _pss(process: psutil.Process) -> int:
     try:
-        return int(process.memory_full_info().pss)
-    except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended between being listed and being asked
+        rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    except OSError:  # it ended between being listed and being asked
         return 0
+    kib = {name: int(size) for name, size in re.findall(r"^(Pss_\w+): +(\d+) kB$", rollup, re.MULTILINE)}
+    return (kib.get("Pss_Anon", 0) + kib.get("Pss_Shmem", 0)) * 1024
