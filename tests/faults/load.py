@@ -34,10 +34,10 @@ class Answer:
         return self.status != 200
 
     @property
-    def told(self) -> tuple[str, object]:
-        """What was asked, and what in the answer must not depend on when it was asked."""
-        values = {name: part for name, part in self.body.items() if name in ("items", "values", "source", "degraded")}
-        return self.question, values
+    def told(self) -> dict[str, object]:
+        """What in the answer must not depend on when it was asked; the last digits of scores do, on who else asks."""
+        values = {name: self.body[name] for name in ("values", "source", "degraded") if name in self.body}
+        return values | {"items": [item["content_id"] for item in self.body.get("items", [])]}
 
 
 class Load:
