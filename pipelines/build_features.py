@@ -35,7 +35,7 @@ from pipelines.feature_changes import CannotTellError, Changes
 from pipelines.feature_logs import Logs, Reading, check_sources, shared_tables, silver_schemas
 from pipelines.feature_scope import Scope
 from pipelines.feature_tables import Built, Stored, Target, declared
-from pipelines.feature_tiles import CutTiles, KeepTiles
+from pipelines.feature_tiles import CutTiles, JoinTiles, KeepTiles
 from pipelines.lakehouse import lineage
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.commits import replace_files
@@ -253,7 +253,8 @@ class _Work:
         builder = Builder(tuple(ours), part, self.buckets, cut, online, self.now_ms, self.least_viewers)
         nothing = dict(zip(self._keep.names(source), self._keep(source, source.schema.empty_table()), strict=True))
         tiled = self.logs.pieces.pop((source.name, key), None) or [packed(nothing[key])]
-        return regroup(tiled, CutTiles(key, cut), builder, cut, at_once=-(-len(tiled) // MOST_CUTS))
+        join, at_once = JoinTiles(tuple(one.target for one in ours)), -(-len(tiled) // MOST_CUTS)
+        return regroup(tiled, CutTiles(key, cut), builder, cut, at_once, join)
 
     def popular(self) -> Iterator[tuple[str, int]]:
         """(title, viewers of the last day) of the titles most viewed at the newest boundary."""

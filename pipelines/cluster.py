@@ -225,21 +225,23 @@ def regroup(
     reduce: Callable[[int, list[Part]], Result],
     buckets: int,
     at_once: int = 1,
+    join: Callable[[Sequence[Item]], Item] | None = None,
     returns: int = 1,
 ) -> Regrouping[Result]:
     """Bring rows together by bucket; what `reduce` made of each stays in the object store, as `returns` values.
 
     `split` cuts one item into `buckets` parts; `reduce` gets all parts of one bucket, in the order of `items`. One task
-    splits `at_once` items: many small ones in a task each would be parts that cost more than what is in them.
+    splits `at_once` items: many small ones in a task each would be parts that cost more than what is in them. With
+    `join` several are made one item first.
     """
     if not items:
         return Regrouping(_nothing, 0)
     join_cluster()
     cut: Any = ray.remote(_cut).options(num_returns=buckets)
     gather: Any = ray.remote(_gather_cut).options(num_returns=returns)
-    split_ref, reduce_ref = ray.put(split), ray.put(reduce)
+    split_ref, join_ref, reduce_ref = ray.put(split), ray.put(join), ray.put(reduce)
     portions = [items[first : first + at_once] for first in range(0, len(items), at_once)]
-    rows = [as_list(cut.remote(split_ref, *portion)) for portion in portions]
+    rows = [as_list(cut.remote(split_ref, join_ref, *portion)) for portion in portions]
     parts = dict(enumerate(zip(*rows, strict=True)))
     rows.clear()
 
@@ -275,8 +277,11 @@ def as_list(returned: Any) -> list[ray.ObjectRef[Any]]:
     return list(returned) if isinstance(returned, list) else [returned]
 
 
-def _cut(split: Callable[[Item], list[Part]], *items: Item) -> list[bytes] | bytes:
-    by_bucket = [packed(parts) for parts in zip(*map(split, items), strict=True)]
+def _cut(
+    split: Callable[[Item], list[Part]], join: Callable[[Sequence[Item]], Item] | None, *items: Item
+) -> list[bytes] | bytes:
+    whole = items if join is None or len(items) == 1 else (join(items),)
+    by_bucket = [packed(parts) for parts in zip(*map(split, whole), strict=True)]
     return by_bucket if len(by_bucket) > 1 else by_bucket[0]
 
 

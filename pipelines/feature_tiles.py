@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from features.crowds import CHILD, CHILD_KNOWN, with_crowds, without_children
+from features.entities import entity as entity_of
 from features.source import Source
 from features.tiles import merge_tiles, tiles
 from features.timeline import log_schema
 from pipelines.feature_logs import cut_by_entity, with_encoded_texts
 from pipelines.feature_tables import Target
-from pipelines.packed import unpacked
+from pipelines.packed import packed, unpacked
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,28 @@ class KeepTiles:
 
     def _of(self, source: Source) -> list[Target]:
         return [one for one in self.targets if one.group.source.name == source.name]
+
+
+@dataclass(frozen=True)
+class JoinTiles:
+    """What is kept of an entity in several pieces, as one.
+
+    A viewer's tiles are in one piece. Of what many watch every piece has tiles, which merge to few.
+    """
+
+    targets: tuple[Target, ...]
+
+    def __call__(self, pieces: Sequence[bytes]) -> bytes:
+        """One piece of all."""
+        kept: list[Tiled] = list(map(unpacked, pieces))
+        joined = {one.name: self._joined(one, [part.tiles[one.name] for part in kept]) for one in self.targets}
+        children = [part.children for part in kept if part.children is not None]
+        return packed(Tiled(joined, pa.concat_tables(children).unify_dictionaries() if children else None))
+
+    def _joined(self, target: Target, found: Sequence[pa.Table]) -> pa.Table:
+        if entity_of(target.entity).is_personal:
+            return pa.concat_tables(found).unify_dictionaries()
+        return with_encoded_texts(merge_tiles(target.group, target.entity, found))
 
 
 @dataclass(frozen=True)

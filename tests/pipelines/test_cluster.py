@@ -126,7 +126,7 @@ def test_of_what_is_kept_a_first_value_is_told():
     tables = [table_of(np.random.default_rng(seed), 30) for seed in range(3)]
     found = list(regroup(tables, partial(by_key, 25), both, 25, returns=2).results_and_kept())
     assert sorted(bucket for bucket, _ in found) == list(range(25))
-    assert sum(result_of(kept) for _, kept in found) == 90
+    assert sum(result_of(kept) for _, (kept,) in found) == 90
 
 
 def failing_split(failure: Exception, buckets: int, table: pa.Table) -> list[pa.Table]:
