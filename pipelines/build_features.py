@@ -241,7 +241,7 @@ class _Work:
             for one in ours:
                 record = Built(self._snapshots(one.target), declared(one.target.group), store, newest_ms, self.now_ms)
                 self._commit(one, files[one.target], record, report, made)
-        self.logs.pieces.clear()  # of tables that were as they should be
+        self.logs.pieces.clear()  # those of tables that were up to date were not taken
 
     def _start(self, online: OnlineTarget, ours: Sequence[Place]) -> Regrouping[dict[Target, TargetBuilt]]:
         """Start the tasks that build tables of one source and entity; what is built of each bucket."""
@@ -251,10 +251,11 @@ class _Work:
         if self.scope is None:
             cut *= -(-buckets_for(sum(self.reading.rows.values()), self.buckets) // self.buckets)
         builder = Builder(tuple(ours), part, self.buckets, cut, online, self.now_ms, self.least_viewers)
-        nothing = dict(zip(self._keep.names(source), self._keep(source, source.schema.empty_table()), strict=True))
-        tiled = self.logs.pieces.pop((source.name, key), None) or [packed(nothing[key])]
-        join, at_once = JoinTiles(tuple(one.target for one in ours)), -(-len(tiled) // MOST_CUTS)
-        return regroup(tiled, CutTiles(key, cut), builder, cut, at_once, join)
+        targets = tuple(one.target for one in ours)
+        # Taken out of the logs: its room in the object store is the next ones' as soon as it was cut.
+        tiled = self.logs.pieces.pop((source.name, key), None) or [_nothing_of(targets)]
+        at_once = -(-len(tiled) // MOST_CUTS)
+        return regroup(tiled, CutTiles(key, cut), builder, cut, at_once, JoinTiles(targets))
 
     def popular(self) -> Iterator[tuple[str, int]]:
         """(title, viewers of the last day) of the titles most viewed at the newest boundary."""
@@ -331,6 +332,13 @@ class _Work:
         source = target.group.source
         named = {*source.reads, *source.shared, "privacy.consents", "privacy.profiles"}
         return {name: snapshot for name, snapshot in self.reading.snapshots.items() if name in named}
+
+
+def _nothing_of(targets: tuple[Target, ...]) -> bytes:
+    """What is kept of an entity when nothing happened."""
+    source = targets[0].group.source
+    (kept,) = KeepTiles(targets)(source, source.schema.empty_table())
+    return packed(kept)
 
 
 def _one_ahead(

@@ -28,6 +28,7 @@ from pipelines.settings_section import PROJECT_ROOT
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Part = TypeVar("Part")
+Whole = TypeVar("Whole")
 
 # Twice the tasks that can run: enough to keep every processor fed, few enough to bound what is queued.
 IN_FLIGHT_PER_CPU = 2
@@ -221,21 +222,21 @@ class Regrouping(Generic[Result]):
 
 def regroup(
     items: Sequence[Item],
-    split: Callable[[Item], list[Part]],
+    split: Callable[[Any], list[Part]],
     reduce: Callable[[int, list[Part]], Result],
     buckets: int,
     at_once: int = 1,
-    join: Callable[[Sequence[Item]], Item] | None = None,
+    join: Callable[[Sequence[Item]], Whole] | None = None,
     returns: int = 1,
 ) -> Regrouping[Result]:
     """Bring rows together by bucket; what `reduce` made of each stays in the object store, as `returns` values.
 
     `split` cuts one item into `buckets` parts; `reduce` gets all parts of one bucket, in the order of `items`. One task
     splits `at_once` items: many small ones in a task each would be parts that cost more than what is in them. With
-    `join` several are made one item first.
+    `join` it makes one of them first, which `split` is given.
     """
     if not items:
-        return Regrouping(_nothing, 0)
+        return Regrouping(lambda _: [], 0)
     join_cluster()
     cut: Any = ray.remote(_cut).options(num_returns=buckets)
     gather: Any = ray.remote(_gather_cut).options(num_returns=returns)
@@ -251,10 +252,6 @@ def regroup(
     return Regrouping(begin, buckets)
 
 
-def _nothing(bucket: int) -> list[ray.ObjectRef[Any]]:
-    raise AssertionError(f"bucket {bucket} of nothing")
-
-
 def shuffle(
     items: Sequence[Item],
     split: Callable[[Item], list[Part]],
@@ -265,23 +262,16 @@ def shuffle(
     yield from regroup(items, split, reduce, buckets).results()
 
 
-def as_finished(running: list[ray.ObjectRef[Any]]) -> Iterator[Any]:
-    """The results of some tasks, as they finish; a failure's own error is raised."""
-    while running:
-        done, running = ray.wait(running, num_returns=1)
-        yield result_of(done[0])
-
-
 def as_list(returned: Any) -> list[ray.ObjectRef[Any]]:
     """The references a task with `num_returns` gave: Ray gives a single one bare."""
     return list(returned) if isinstance(returned, list) else [returned]
 
 
 def _cut(
-    split: Callable[[Item], list[Part]], join: Callable[[Sequence[Item]], Item] | None, *items: Item
+    split: Callable[[Any], list[Part]], join: Callable[[Sequence[Item]], Whole] | None, *items: Item
 ) -> list[bytes] | bytes:
-    whole = items if join is None or len(items) == 1 else (join(items),)
-    by_bucket = [packed(parts) for parts in zip(*map(split, whole), strict=True)]
+    wholes = items if join is None else (join(items),)
+    by_bucket = [packed(parts) for parts in zip(*map(split, wholes), strict=True)]
     return by_bucket if len(by_bucket) > 1 else by_bucket[0]
 
 
@@ -330,7 +320,7 @@ def gather(
     """`reduce` for every bucket, over all of some tables in the store, as they finish."""
     task: Any = ray.remote(_gather)
     shared = ray.put(reduce)
-    yield from as_finished([task.remote(shared, bucket, *tables) for bucket in range(buckets)])
+    yield from Regrouping(lambda bucket: [task.remote(shared, bucket, *tables)], buckets).results()
 
 
 def _width() -> int:

@@ -20,7 +20,7 @@ from features.tiles import merge_tiles, tiles
 from features.timeline import log_schema
 from pipelines.feature_logs import cut_by_entity, with_encoded_texts
 from pipelines.feature_tables import Target
-from pipelines.packed import packed, unpacked
+from pipelines.packed import unpacked
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,14 @@ class JoinTiles:
 
     targets: tuple[Target, ...]
 
-    def __call__(self, pieces: Sequence[bytes]) -> bytes:
-        """One piece of all."""
+    def __call__(self, pieces: Sequence[bytes]) -> Tiled:
+        """All of it."""
         kept: list[Tiled] = list(map(unpacked, pieces))
+        if len(kept) == 1:
+            return kept[0]
         joined = {one.name: self._joined(one, [part.tiles[one.name] for part in kept]) for one in self.targets}
         children = [part.children for part in kept if part.children is not None]
-        return packed(Tiled(joined, pa.concat_tables(children).unify_dictionaries() if children else None))
+        return Tiled(joined, pa.concat_tables(children).unify_dictionaries() if children else None)
 
     def _joined(self, target: Target, found: Sequence[pa.Table]) -> pa.Table:
         if entity_of(target.entity).is_personal:
@@ -87,9 +89,8 @@ class CutTiles:
     entity: str
     buckets: int
 
-    def __call__(self, kept: bytes) -> list[Tiled]:
+    def __call__(self, tiled: Tiled) -> list[Tiled]:
         """One a bucket."""
-        tiled: Tiled = unpacked(kept)
         cut = {name: cut_by_entity(one, self.entity, self.buckets) for name, one in tiled.tiles.items()}
         children: Sequence[pa.Table | None] = [None] * self.buckets
         if tiled.children is not None:

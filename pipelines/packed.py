@@ -27,6 +27,7 @@ def unpacked(travelled: bytes) -> Any:
 
 class _Packer(pickle.Pickler):
     def reducer_override(self, value: object) -> Any:
+        """Pickle asks this of every object: how a table is written; of anything else, that it is left to pickle."""
         if not isinstance(value, pa.Table):
             return NotImplemented
         sink = pa.BufferOutputStream()

@@ -197,12 +197,14 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]
             kill(process)
 
 
-def wait_until(condition: Callable[[], Any], process: subprocess.Popen[bytes] | None = None) -> None:
+def wait_until(
+    condition: Callable[[], Any], process: subprocess.Popen[bytes] | None = None, *, pause_s: float = 0.02
+) -> None:
     """Poll until `condition` holds, or `process` has ended. Fails the test when that takes too long."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition() and (process is None or process.poll() is None):
         assert time.monotonic() < deadline, "nothing came of it"
-        time.sleep(0.02)
+        time.sleep(pause_s)
 
 
 def wait_for_moment(road: Road, process: subprocess.Popen[bytes], chance: random.Random, commits: int) -> None:

@@ -20,13 +20,13 @@ from serving.ingress import free_ports, node_environment
 from serving.online_store import open_online_store
 from serving.settings import ServingSettings
 from tests.faults.load import Load
+from tests.faults.road import PATIENCE_S, wait_until
 from tests.serving import platform
 from tests.serving.service_process import PROJECT, processes_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SECRET = "0123456789abcdef" * 2
-PATIENCE_S = 300
 RATE_PER_S = 10
 QUESTIONS = (
     "/v1/recommendations?profile_id=profile-adult&k=3",
@@ -103,18 +103,12 @@ def test_a_changed_file_is_rolled_out_without_a_failed_request(tmp_path: Path) -
             except httpx.TransportError:
                 return 0  # nobody listens yet
 
-        def until(status: int) -> None:
-            deadline = time.monotonic() + PATIENCE_S
-            while status_of_many() != status:
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-
         deploy(settings, tmp_path / "serve.yaml", address)
-        until(200)
+        wait_until(lambda: status_of_many() == 200, pause_s=0.2)
         with Load(service, QUESTIONS, RATE_PER_S, headers) as load:
             load.until(lambda one: not one.is_failed, 60)
             deploy(settings.model_copy(update={"max_k": 5}), tmp_path / "serve.yaml", address)
-            until(422)  # those who answer now read the new file
+            wait_until(lambda: status_of_many() == 422, pause_s=0.2)  # those who answer now read the new file
             load.until(lambda one: not one.is_failed, 60, times=50)
             answers = load.stop()
     assert [one for one in answers if one.is_failed] == []

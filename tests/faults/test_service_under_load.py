@@ -6,10 +6,10 @@ failed is asked again.
 
 import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,6 +18,7 @@ import pytest
 
 from tests.faults.disk import Disk, small_disk
 from tests.faults.load import Answer, Load
+from tests.faults.road import wait_until
 from tests.serving import platform, registry
 from tests.serving.own_redis import OwnRedis
 from tests.serving.service_process import ServiceProcess
@@ -38,6 +39,9 @@ FEATURES = (
 # A machine that starts processes again is busy: budgets that it keeps.
 BUDGETS = {"store_budget_ms": 500, "deadline_ms": 3000}
 
+# Looking through all processes takes time that those that start would otherwise have.
+until = partial(wait_until, pause_s=0.2)
+
 
 @dataclass
 class World:
@@ -54,10 +58,10 @@ class World:
 
     def settle(self) -> None:
         """Wait until all is there again, and remember what is answered then."""
-        self.until(lambda: len(self.processes("ServeReplica:reel:ingress")) == REPLICAS)
-        self.until(lambda: bool(self.processes("ServeReplica:reel:models")))
+        until(lambda: len(self.processes("ServeReplica:reel:ingress")) == REPLICAS)
+        until(lambda: bool(self.processes("ServeReplica:reel:models")))
         with httpx.Client(base_url=self.service.address, timeout=30) as client:
-            self.until(lambda: client.get(PAGE).json()["source"] == "model")
+            until(lambda: client.get(PAGE).json()["source"] == "model")
             for question in (PAGE, *FEATURES):
                 body = client.get(question).raise_for_status().json()
                 self.calm[question] = Answer(question, 0, 0, 200, body, 0).told
@@ -75,12 +79,6 @@ class World:
             except psutil.NoSuchProcess:
                 continue
         return found
-
-    def until(self, is_so: Callable[[], bool], within_s: float = 180) -> None:
-        deadline = time.monotonic() + within_s
-        while not is_so():
-            assert time.monotonic() < deadline, self.service.errors()[-2000:]
-            time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -194,13 +192,13 @@ def test_a_full_disk_under_the_logs_costs_rows_of_the_logs_only(calm: World) -> 
     disk, full = calm.disk, calm.disk.folder / "full"
     with calm.load() as load:
         load.until(calm.is_right, RIGHT_WITHIN_S)
-        calm.until(lambda: bool(logged(disk)))
+        until(lambda: bool(logged(disk)))
         disk.run("sh", "-c", f"cat /dev/zero > {full} 2>/dev/null || true")
         before = logged(disk)
         load.until(calm.is_right, RIGHT_WITHIN_S, times=4 * RATE_PER_S)
         assert logged(disk) == before
         disk.run("rm", str(full))
-        calm.until(lambda: logged(disk) > before)
+        until(lambda: logged(disk) > before)
         answers = load.stop()
     assert all(calm.is_right(one) for one in answers)
 
