@@ -8,7 +8,8 @@
 What is read of tiles changes only where an edge of a window passes one of them (`features/stretches.py`), so a row
 holds for minutes to days. The answer at an instant within that time is the row: one copy, and all rows of a batch are
 decoded in one call. For any other instant the tiles are read, which give the same to the bit and take far longer. The
-row of an hourly or daily group holds from its boundary on. Age and TTL are worked out when it is read.
+row of an hourly or daily group holds from its boundary on. Age and TTL are worked out when it is read; of an entity
+whose TTL had passed before anybody could ask there is no row, only the tiles that events still to come are added to.
 """
 
 import struct
@@ -223,15 +224,23 @@ def _pack_tiles(
     """A value for each of `size` entities from their tiles, of whom the owners say whose they are."""
     if size == 0:
         return
-    everyone, firsts = np.arange(size), bounds(owners, size)
+    firsts = bounds(owners, size)
     last_events_ms = np.maximum.reduceat(milliseconds(tiles[LAST_EVENT]), firsts[:-1])
-    from_ms = last_events_ms + 1
+    from_ms, is_fresh = last_events_ms + 1, np.ones(size, dtype=bool)
     if valued_from_ms is not None:
         from_ms = np.maximum(from_ms, valued_at_ms(valued_from_ms, group.cadence, group.delay))
-    timeline = timeline_of_tiles(group, pa.array(everyone), owners, tiles)
-    bounds_ms = stretches(timeline, everyone, from_ms, ROWS)
-    is_valued = bounds_ms[:, :ROWS] < NEVER_MS
-    _, _, columns = timeline.read(np.repeat(everyone, ROWS)[is_valued.ravel()], bounds_ms[:, :ROWS][is_valued])
+        is_fresh = valued_from_ms - last_events_ms <= group.ttl_ms
+    # Of whom the TTL has passed nothing is shown any more: of them there is no row.
+    fresh, theirs = np.flatnonzero(is_fresh), np.flatnonzero(is_fresh[owners])
+    places = np.arange(len(fresh))
+    owners_of_theirs = (np.cumsum(is_fresh) - 1)[owners[theirs]]
+    timeline = timeline_of_tiles(group, pa.array(places), owners_of_theirs, tiles.take(pa.array(theirs)))
+    bounds_ms = np.full((size, ROWS + 1), NEVER_MS)
+    bounds_ms[:, 0] = from_ms
+    bounds_ms[fresh] = stretches(timeline, places, from_ms[fresh], ROWS)
+    is_valued = (bounds_ms[:, :ROWS] < NEVER_MS) & is_fresh[:, None]
+    of_fresh = is_valued[fresh]
+    _, _, columns = timeline.read(np.repeat(places, ROWS)[of_fresh.ravel()], bounds_ms[fresh, :ROWS][of_fresh])
     rows = iter(_encoded(columns))
     per_entity = zip(
         is_valued.sum(axis=1).tolist(), bounds_ms.tolist(), last_events_ms.tolist(),
@@ -244,7 +253,10 @@ def _pack_tiles(
 
 
 def _distinct(bounds_ms: Sequence[int], rows: Sequence[bytes]) -> list[tuple[int, bytes]]:
-    """(from when on, row) of the rows, without those that only repeat the one before, and when the last one ends."""
+    """(from when on, row) of the rows, without those that only repeat the one before, and when the last one ends.
+
+    Without any row it holds nothing from the first bound on.
+    """
     held: list[tuple[int, bytes]] = []
     for from_ms, row in zip(bounds_ms, rows, strict=False):
         if not held or held[-1][1] != row:

@@ -52,7 +52,10 @@ class LakehouseSettings(Section):
     event_partition: Literal["hour", "day", "month"] = Field(
         default="day", description="time partition of bronze and silver events; an import of years wants month"
     )
-    buckets: Count = Field(default=4, description="how many ways keyed work (features, deduplication) is cut")
+    buckets: Count = Field(
+        default=4,
+        description="how many ways keyed work (features, deduplication) is cut; best 2, 4, 8, 16, …",
+    )
     bronze_retention_days: Days = Field(default=90, description="rows of bronze, counted from ingestion (spec 4.4)")
     silver_retention_days: Days = Field(default=365, description="rows of silver, counted from ingestion (spec 4.4)")
     quarantine_retention_days: Days = Field(default=7, description="sealed messages, counted from ingestion")

@@ -1,7 +1,12 @@
 """The embedded backend: LMDB, a memory-mapped B+ tree in one folder.
 
-Any number of processes read without locks while one writes. Keys are `group NUL entity`, so that a group is
-one range. The map grows by doubling when it is full; other processes follow when they next touch it.
+Any number of processes read without locks while one writes. The map grows by doubling when it is full; other
+processes follow when they next touch it.
+
+Keys are `group NUL place entity`: a group is one range, and in it an entity's place is its hash with the bits turned
+round. Features are built by the bucket, and an entity's bucket is the rest of that hash (Iceberg's, Murmur3): where
+there are 2, 4, 8, … buckets those of one lie side by side, so that writing them touches few pages, each once. In order
+of their names they would be all over the file, and every page of it would be written for every bucket.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from weakref import WeakValueDictionary
 
 import lmdb
+import mmh3
 
 from serving.errors import StoreUnavailableError, StoreUrlError
 from serving.online_store.base import OnlineStore, batches, check_entity, check_group, is_entity
@@ -30,10 +36,14 @@ Identity = tuple[int, int]
 INITIAL_MAP_BYTES = 256 * 1024 * 1024  # address space, not disk: the file holds what was written
 ROWS_PER_COMMIT = 10_000
 KEYS_PER_PAGE = 10_000
+PLACE_BYTES = 4  # of an entity's place in a group
 MAX_READERS = 1024
 SCRUBBING = ".scrubbing"  # the folder beside a store in which it is written anew
 _SEPARATOR: Final = b"\0"
 _AFTER_SEPARATOR: Final = b"\1"
+# How keys are laid out, said in every store by a key that no group has. Of other layouts nothing would be found.
+_LAYOUT_KEY, _LAYOUT = b"\0layout", b"2"
+_TURNED_ROUND = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class _Environment:
@@ -41,6 +51,7 @@ class _Environment:
 
     def __init__(self, folder: Path, map_bytes: int) -> None:
         self.handle = _opened(folder, map_bytes)
+        self.is_marked = _is_marked(self.handle, folder)
         self.handle.reader_check()  # frees the slots of readers that died
         self.lock = threading.RLock()  # the map may only be resized while this process has no transaction
         self.folder = folder
@@ -76,6 +87,21 @@ def _opened(folder: Path, map_bytes: int) -> lmdb.Environment:
             continue
 
 
+def _is_marked(handle: lmdb.Environment, folder: Path) -> bool:
+    """Whether a store says how its keys are laid out: all do but a new one.
+
+    Raises StoreUnavailableError if they are laid out in another way.
+    """
+    with handle.begin() as transaction:
+        layout = transaction.get(_LAYOUT_KEY)
+        if layout != _LAYOUT and transaction.stat()["entries"]:
+            raise StoreUnavailableError(
+                f"online store at {folder} was written by another version, which laid its keys out otherwise; delete "
+                "the folder and run `reel features`, which fills it anew"
+            )
+        return layout is not None
+
+
 _open_environments: WeakValueDictionary[Path, _Environment] = WeakValueDictionary()
 _opening = threading.Lock()
 
@@ -101,6 +127,8 @@ class LmdbStore(OnlineStore):
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._environment = self._share()
+            if not self._environment.is_marked:
+                self._environment.run(_mark, write=True)
         except (OSError, lmdb.Error) as error:
             raise StoreUnavailableError(
                 f"online store at {folder} cannot be written: {error}; name a folder this user may write"
@@ -111,15 +139,16 @@ class LmdbStore(OnlineStore):
         prefix = _prefix(group)
         written = 0
         for batch in batches(rows, ROWS_PER_COMMIT):
-            items = [(prefix + check_entity(entity).encode(), value) for entity, value in batch]
+            items = [(prefix + _name(check_entity(entity)), value) for entity, value in batch]
             self._run(partial(_put, items=items), write=True)
             written += len(items)
         return written
 
     def get_groups(self, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[list[bytes | None]]:
         """See OnlineStore; everything is read from one snapshot."""
+        names = {entity: _name(entity) for _, entities in wanted for entity in entities if is_entity(entity)}
         keys = [
-            [prefix + entity.encode() if is_entity(entity) else None for entity in entities]
+            [prefix + names[entity] if entity in names else None for entity in entities]
             for prefix, entities in [(_prefix(group), entities) for group, entities in wanted]
         ]
 
@@ -132,18 +161,18 @@ class LmdbStore(OnlineStore):
     def delete_many(self, group: str, entities: Iterable[str]) -> int:
         """See OnlineStore; one transaction."""
         prefix = _prefix(group)
-        keys = [prefix + check_entity(entity).encode() for entity in entities]
+        keys = [prefix + _name(check_entity(entity)) for entity in entities]
         return self._run(partial(_delete_keys, keys=keys), write=True) if keys else 0
 
     def delete_entity(self, entity: str) -> int:
         """See OnlineStore; one transaction."""
-        return self._run(partial(_delete, names=[check_entity(entity).encode()]), write=True)
+        return self._run(partial(_delete, names=[_name(check_entity(entity))]), write=True)
 
     def delete_entities(self, entities: Iterable[str]) -> int:
         """See OnlineStore; each 10,000 entities are one transaction."""
         deleted = 0
         remaining = iter(entities)
-        while batch := [check_entity(one).encode() for one in islice(remaining, ROWS_PER_COMMIT)]:
+        while batch := [_name(check_entity(one)) for one in islice(remaining, ROWS_PER_COMMIT)]:
             deleted += self._run(partial(_delete, names=batch), write=True)
         return deleted
 
@@ -183,7 +212,7 @@ class LmdbStore(OnlineStore):
         start = prefix
         while True:
             page = self._run(partial(_page, prefix=prefix, start=start))
-            yield from (key.removeprefix(prefix).decode() for key in page)
+            yield from (key[len(prefix) + PLACE_BYTES :].decode() for key in page)
             if len(page) < KEYS_PER_PAGE:
                 return
             start = page[-1] + b"\0"
@@ -228,8 +257,23 @@ def _identity(folder: Path) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
+def key_of(group: str, entity: str) -> bytes:
+    """The key that an entity's value in a group is stored by. Raises StoreKeyError if there can be none."""
+    return _prefix(group) + _name(check_entity(entity))
+
+
 def _prefix(group: str) -> bytes:
     return check_group(group).encode() + _SEPARATOR
+
+
+def _name(entity: str) -> bytes:
+    """An entity in a key: its place in a group, and itself."""
+    return (mmh3.hash(entity) & 0xFFFFFFFF).to_bytes(PLACE_BYTES, "little").translate(_TURNED_ROUND) + entity.encode()
+
+
+def _mark(transaction: Transaction) -> None:
+    """Say in a new store how its keys are laid out."""
+    transaction.put(_LAYOUT_KEY, _LAYOUT)
 
 
 def _put(transaction: Transaction, items: list[tuple[bytes, bytes]]) -> None:
@@ -273,7 +317,7 @@ def _page(transaction: Transaction, prefix: bytes, start: bytes) -> list[bytes]:
 def _prefixes(transaction: Transaction) -> Iterator[bytes]:
     """Each group's prefix: from the first key of a group straight to the first key after it."""
     cursor = transaction.cursor()
-    found = cursor.first()
+    found = cursor.set_range(_AFTER_SEPARATOR)
     while found:
         group = cursor.key().partition(_SEPARATOR)[0]
         yield group + _SEPARATOR

@@ -155,8 +155,8 @@ class Sized:
 
 
 def buckets_of(events: int) -> int:
-    """Into how many buckets whoever runs a platform of this size cuts its tables."""
-    return max(2, -(-events // EVENTS_PER_BUCKET))
+    """Into how many buckets whoever runs a platform of this size cuts its tables: 2, 4, 8, …"""
+    return max(2, 1 << (-(-events // EVENTS_PER_BUCKET) - 1).bit_length())
 
 
 def measure(builds: WarmBuilds, events: int, options: argparse.Namespace) -> Figures:

@@ -36,6 +36,7 @@ from features.groups import GROUPS
 from features.packing import read_values
 from features.services import View
 from features.windows import Cadence
+from serving.online_store.lmdb_store import key_of
 from tests.benchmarks.load import Order, loaded
 from tests.benchmarks.lookup_http import (
     CLIENTS,
@@ -148,7 +149,7 @@ def lmdb_floor(url: str) -> Callable[[Mapping[str, Sequence[str]]], Call]:
     environment = lmdb.open(str(copy), readonly=True, lock=False)
 
     def floor(keys: Mapping[str, Sequence[str]]) -> Call:
-        wanted = [f"{view}\0{key}".encode() for view, names in keys.items() for key in names]
+        wanted = [key_of(view, key) for view, names in keys.items() for key in names]
 
         def read() -> list[Any]:
             with environment.begin() as transaction:

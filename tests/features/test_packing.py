@@ -108,6 +108,22 @@ def test_the_newest_is_what_the_log_gives_at_the_first_instant_that_knows_it(
 
 
 @pytest.mark.parametrize("group", TILED, ids=lambda group: group.name)
+def test_of_whom_the_ttl_had_passed_only_the_age_is_told_and_the_tiles_are_kept(group: FeatureGroup) -> None:
+    entity = group.entities[0]
+    log, names = history(group, 7)
+    newest_ms = int(times_of(log).max())
+    asked_ms = newest_ms + group.ttl_ms + 1
+    packed = list(pack(group, entity, tiles(group, entity, log), asked_ms))
+    nobody = unpack_values(group, [spoiled(value) for _, value in packed], asked_ms)
+    assert nobody.equals(values_at(group, entity, log, pa.array(names), np.full(len(names), asked_ms)))
+    assert all(nobody[feature.name].null_count == len(names) for feature in group.features)
+    assert all(int.from_bytes(value[LAST_EDGE_AT:HEAD_BYTES], "little") == HEAD_BYTES for _, value in packed)
+    assert unpack(group, entity, packed).equals(
+        unpack(group, entity, list(pack(group, entity, tiles(group, entity, log))))
+    )
+
+
+@pytest.mark.parametrize("group", TILED, ids=lambda group: group.name)
 def test_no_tile_is_read_from_the_last_event_to_the_next_edge_of_a_window(group: FeatureGroup) -> None:
     entity = group.entities[0]
     log, names = history(group, 7)

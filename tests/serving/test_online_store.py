@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import lmdb
@@ -15,6 +16,8 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyiceberg.transforms import BucketTransform
+from pyiceberg.types import StringType
 
 from serving.online_store import (
     OnlineStore,
@@ -377,7 +380,45 @@ def test_lmdb_the_files_are_plain_lmdb(tmp_path: Path) -> None:
         lmdb.open(str(tmp_path / "online"), readonly=True) as plain,
         plain.begin() as transaction,
     ):
-        assert list(transaction.cursor()) == [(b"titles\0a", b"1"), (b"titles\0b", b"2")]
+        mark, *records = list(transaction.cursor())
+    assert mark == (b"\0layout", b"2")
+    assert sorted((key[:7], key[11:], value) for key, value in records) == [
+        (b"titles\0", b"a", b"1"),
+        (b"titles\0", b"b", b"2"),
+    ]
+
+
+@pytest.mark.parametrize("buckets", [2, 8, 64])
+def test_lmdb_who_is_in_one_bucket_lies_side_by_side(tmp_path: Path, buckets: int) -> None:
+    """So that a build, which writes by the bucket, writes each page once."""
+    names = [f"viewer {number} ü" for number in range(2_000)]
+    with open_online_store(f"lmdb://{tmp_path}/online") as store:
+        store.put_many("viewers", [(name, b"1") for name in names])
+        stored = list(store.keys("viewers"))
+    assert sorted(stored) == sorted(names)
+    bucket = BucketTransform(buckets).transform(StringType())
+    assert len([of for of, _ in groupby(stored, bucket)]) == buckets
+
+
+def test_lmdb_a_store_of_another_layout_is_refused_in_one_line(tmp_path: Path) -> None:
+    """None of what it holds would be found, and none of it deleted."""
+    with lmdb.open(str(tmp_path / "online")) as old, old.begin(write=True) as transaction:
+        transaction.put(b"titles\0a", b"1")
+    for readonly in (False, True):
+        with pytest.raises(StoreUnavailableError, match="laid its keys out otherwise; delete the folder") as said:
+            open_online_store(f"lmdb://{tmp_path}/online", readonly=readonly).get_many("titles", ["a"])
+        assert "\n" not in str(said.value)
+
+
+def test_lmdb_a_reader_may_find_a_new_store_before_it_is_marked(tmp_path: Path) -> None:
+    lmdb.open(str(tmp_path / "online")).close()
+    reader = open_online_store(f"lmdb://{tmp_path}/online", readonly=True)
+    assert reader.get_many("titles", ["a"]) == [None]
+    with open_online_store(f"lmdb://{tmp_path}/online") as store:
+        store.put_many("titles", [("a", b"1")])
+    reader.close()
+    with open_online_store(f"lmdb://{tmp_path}/online", readonly=True) as again:
+        assert again.get_many("titles", ["a"]) == [b"1"]
 
 
 # --- Redis ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ import lmdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from serving.online_store.lmdb_store import PLACE_BYTES
+
 
 def files_with(folder: Path, texts: Iterable[str], skip: Iterable[str] = ()) -> dict[str, str]:
     """Each file that holds one of the texts, and which; those whose name begins as one of `skip` left out."""
@@ -44,7 +46,7 @@ def files_with_hashes(folder: Path, hashes: set[str], skip: Iterable[str] = ()) 
 def online_keys(folder: Path) -> set[str]:
     """The entities of an embedded online store."""
     with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as reading:
-        return {key.partition(b"\0")[2].decode() for key, _ in reading.cursor()}
+        return {key.partition(b"\0")[2][PLACE_BYTES:].decode() for key, _ in reading.cursor() if key[0]}
 
 
 def _forms(path: Path) -> Iterator[bytes]:

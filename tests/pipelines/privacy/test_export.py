@@ -22,6 +22,7 @@ from pipelines.clean import clean
 from pipelines.ingest import ingest
 from pipelines.privacy.export import Exported, ExportNotWritten, export
 from pipelines.training_set import build_training_set
+from serving.online_store.lmdb_store import PLACE_BYTES
 from tests.pipelines.privacy.predicted import log_predictions
 from tests.pipelines.privacy.served import log_served_features
 from tests.pipelines.privacy.world import token
@@ -145,7 +146,7 @@ def test_what_stands_beside_the_tables_is_there(platform, said):
 
     online = rows_of(said, "online_store")
     with lmdb.open(str(platform.folder / "online"), readonly=True, lock=False) as store, store.begin() as read:
-        held = [key.split(b"\0") for key, _ in read.cursor()]
+        held = [(group, rest[PLACE_BYTES:]) for group, _, rest in (key.partition(b"\0") for key, _ in read.cursor())]
     mine = {hashed(one).encode() for one in ("ann", "ann-p", "ann-kid", "ann-session")}
     assert Counter({group: len(rows) for group, rows in online.items()}) == Counter(
         group.decode() for group, key in held if key in mine
