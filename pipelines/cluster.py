@@ -35,6 +35,10 @@ IN_FLIGHT_PER_CPU = 2
 ROWS_PER_BUCKET = 500_000  # of silver's width, some 400 MB while a task works on them
 CONNECT_TIMEOUT_S = 10
 PACKAGES = ("features", "models", "pipelines", "serving")
+# What processes of a Ray that is started here are told. Arrow's rows in memory of the C library: logs take a tenth less
+# time than with the allocator that Arrow brings, which keeps 70 MB more of each worker to itself. And no more
+# processes that only write what found no room to disk, and read it back, than that takes: each is 50 MB.
+LOCAL_WORKERS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "RAY_max_io_workers": "2"}
 # What Ray sets for a job that is submitted to it: the cluster's address, and how it was submitted.
 RAY_ADDRESS, SUBMITTED_JOB = "RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
@@ -97,6 +101,8 @@ def join_cluster() -> None:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     # Of several tasks that fail together one is told of, in one line; Ray would print the traces of the others.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    for name, chosen in LOCAL_WORKERS.items():
+        os.environ.setdefault(name, chosen)
     local: dict[str, Any] = {
         "num_cpus": settings.ray.num_cpus,
         "object_store_memory": settings.ray.object_store_mb * 1024 * 1024,
