@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -228,7 +228,7 @@ class Regrouping(Generic[Result]):
 
 def regroup(
     items: Sequence[Item],
-    split: Callable[[Any], list[Part]],
+    split: Callable[[Any], Iterable[Part]],
     reduce: Callable[[int, list[Part]], Result],
     buckets: int,
     at_once: int = 1,
@@ -237,9 +237,9 @@ def regroup(
 ) -> Regrouping[Result]:
     """Bring rows together by bucket; what `reduce` made of each stays in the object store, as `returns` values.
 
-    `split` cuts one item into `buckets` parts; `reduce` gets all parts of one bucket, in the order of `items`. One task
-    splits `at_once` items: many small ones in a task each would be parts that cost more than what is in them. With
-    `join` it makes one of them first, which `split` is given.
+    `split` cuts one item into `buckets` parts, which are taken one after the other; `reduce` gets all parts of one
+    bucket, in the order of `items`. One task splits `at_once` items: many small ones in a task each would be parts that
+    cost more than what is in them. With `join` it makes one of them first, which `split` is given.
     """
     if not items:
         return Regrouping(lambda _: [], 0)
@@ -260,7 +260,7 @@ def regroup(
 
 def shuffle(
     items: Sequence[Item],
-    split: Callable[[Item], list[Part]],
+    split: Callable[[Item], Iterable[Part]],
     reduce: Callable[[int, list[Part]], Result],
     buckets: int,
 ) -> Iterator[Result]:
@@ -274,7 +274,7 @@ def as_list(returned: Any) -> list[ray.ObjectRef[Any]]:
 
 
 def _cut(
-    split: Callable[[Any], list[Part]], join: Callable[[Sequence[Item]], Whole] | None, *items: Item
+    split: Callable[[Any], Iterable[Part]], join: Callable[[Sequence[Item]], Whole] | None, *items: Item
 ) -> list[bytes] | bytes:
     wholes = items if join is None else (join(items),)
     by_bucket = [packed(parts) for parts in zip(*map(split, wholes), strict=True)]

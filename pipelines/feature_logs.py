@@ -8,7 +8,7 @@ Sources that bring rows together by the same column, for the same answer to cons
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -29,7 +29,7 @@ from pipelines.contract.events import Contract
 from pipelines.feature_scope import Scope
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.catalog import Lakehouse
-from pipelines.lakehouse.scans import bucket_of, cut_by, file_groups, read_all
+from pipelines.lakehouse.scans import bucket_of, cut_apart, cut_by, file_groups, read_all
 from pipelines.packed import packed, unpacked
 from pipelines.viewing import KnownPeople, Viewing, excluded_in, noted
 
@@ -163,14 +163,14 @@ class CutLog:
     entity: str
     buckets: int
 
-    def __call__(self, kept: bytes) -> list[pa.Table]:
+    def __call__(self, kept: bytes) -> Iterator[pa.Table]:
         """One table a bucket."""
         return cut_by_entity(unpacked(kept), self.entity, self.buckets)
 
 
-def cut_by_entity(rows: pa.Table, entity: str, buckets: int) -> list[pa.Table]:
+def cut_by_entity(rows: pa.Table, entity: str, buckets: int) -> Iterator[pa.Table]:
     """Rows cut by the bucket of their entity, one table a bucket, texts spelled out; those without one are left out."""
-    return [with_plain_texts(part) for part in cut_by(rows, bucket_of(rows[entity], buckets), buckets)]
+    return map(with_plain_texts, cut_apart(rows, bucket_of(rows[entity], buckets), buckets))
 
 
 def shared_tables(lakehouse: Lakehouse, sources: Sequence[Source]) -> dict[str, pa.Table]:

@@ -8,8 +8,9 @@ Children count in crowds only, and which of them make a crowd is known where all
 their rows are sent as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import pyarrow as pa
 
@@ -21,6 +22,9 @@ from features.timeline import log_schema
 from pipelines.feature_logs import cut_by_entity, with_encoded_texts
 from pipelines.feature_tables import Target
 from pipelines.packed import unpacked
+
+MERGED_AT_ONCE = 4
+"""Pieces that are merged with what there is already: each comes to less than it was."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,14 @@ class JoinTiles:
     targets: tuple[Target, ...]
 
     def __call__(self, pieces: Sequence[bytes]) -> Tiled:
-        """All of it."""
-        kept: list[Tiled] = list(map(unpacked, pieces))
-        if len(kept) == 1:
-            return kept[0]
+        """All of it. What merges is merged few pieces at a time, so that not all of them are there at once."""
+        at_once = len(pieces) if entity_of(self.targets[0].entity).is_personal else MERGED_AT_ONCE
+        whole: Tiled = unpacked(pieces[0])
+        for first in range(1, len(pieces), at_once):
+            whole = self._with([whole, *map(unpacked, pieces[first : first + at_once])])
+        return whole
+
+    def _with(self, kept: Sequence[Tiled]) -> Tiled:
         joined = {one.name: self._joined(one, [part.tiles[one.name] for part in kept]) for one in self.targets}
         children = [part.children for part in kept if part.children is not None]
         return Tiled(joined, pa.concat_tables(children).unify_dictionaries() if children else None)
@@ -89,16 +97,15 @@ class CutTiles:
     entity: str
     buckets: int
 
-    def __call__(self, tiled: Tiled) -> list[Tiled]:
+    def __call__(self, tiled: Tiled) -> Iterator[Tiled]:
         """One a bucket."""
-        cut = {name: cut_by_entity(one, self.entity, self.buckets) for name, one in tiled.tiles.items()}
-        children: Sequence[pa.Table | None] = [None] * self.buckets
+        names = tuple(tiled.tiles)
+        cut = [cut_by_entity(one, self.entity, self.buckets) for one in tiled.tiles.values()]
+        children: Iterator[pa.Table | None] = repeat(None, self.buckets)
         if tiled.children is not None:
             children = cut_by_entity(tiled.children, self.entity, self.buckets)
-        return [
-            Tiled({name: parts[bucket] for name, parts in cut.items()}, children[bucket])
-            for bucket in range(self.buckets)
-        ]
+        for theirs, *tables in zip(children, *cut, strict=True):
+            yield Tiled(dict(zip(names, tables, strict=True)), theirs)
 
 
 @dataclass(frozen=True)

@@ -296,10 +296,15 @@ def by_bucket(rows: pa.Table, key: str, buckets: int) -> list[pa.Table]:
 
 def cut_by(rows: pa.Table, bucket: np.ndarray, buckets: int) -> list[pa.Table]:
     """`rows` cut by the number of the bucket of each, in one pass however many there are; -1 is left out."""
+    return list(cut_apart(rows, bucket, buckets))
+
+
+def cut_apart(rows: pa.Table, bucket: np.ndarray, buckets: int) -> Iterator[pa.Table]:
+    """`cut_by`, one part after the other: who is done with each before the next one holds no part twice."""
     order = np.argsort(bucket, kind="stable")
     edges = np.searchsorted(bucket[order], np.arange(buckets + 1))
     whole = rows.combine_chunks()
-    return [whole.take(pa.array(order[start:end])) for start, end in pairwise(edges)]
+    return (whole.take(pa.array(order[start:end])) for start, end in pairwise(edges))
 
 
 def scan_of_bucket(files: Sequence[FileScanTask], bucket: int) -> list[FileScanTask]:

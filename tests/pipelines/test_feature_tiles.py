@@ -12,7 +12,7 @@ from pipelines.feature_tiles import CutTiles, JoinTiles, KeepTiles, together
 from pipelines.packed import packed, unpacked
 from tests.features.random_log import random_log
 
-ROWS, PIECES, BUCKETS = 2_000, 5, 3
+ROWS, PIECES, BUCKETS = 2_000, 7, 3
 TARGETS = [Target(group, entity) for group in GROUPS for entity in group.entities]
 
 
@@ -39,7 +39,7 @@ def test_joined_pieces_are_cut_to_the_same_tiles(target: Target, children: bool)
     pieces = pieces_of(target, children=children)
     cut = CutTiles(target.entity, BUCKETS)
     joined = JoinTiles((target,))(pieces)
-    one_by_one, at_once = [cut(unpacked(piece)) for piece in pieces], cut(joined)
+    one_by_one, at_once = [list(cut(unpacked(piece))) for piece in pieces], list(cut(joined))
     rows = 0
     for bucket in range(BUCKETS):
         expected = together(target, [parts[bucket] for parts in one_by_one], least_viewers=2)
