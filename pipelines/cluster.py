@@ -5,6 +5,7 @@ Stations use Ray's tasks rather than Ray Data's operators where rows must be reg
 Ray's object store, which spills to disk, so memory stays bounded; the driver only ever sees what `reduce` returns.
 """
 
+import ctypes
 import logging
 import os
 import signal
@@ -34,6 +35,7 @@ Whole = TypeVar("Whole")
 IN_FLIGHT_PER_CPU = 2
 ROWS_PER_BUCKET = 500_000  # of silver's width, some 400 MB while a task works on them
 CONNECT_TIMEOUT_S = 10
+_C_LIBRARY = ctypes.CDLL(None)  # the one that this process runs on
 PACKAGES = ("features", "models", "pipelines", "serving")
 # What processes of a Ray that is started here are told. Arrow's rows in memory of the C library: logs take a tenth less
 # time than with the allocator that Arrow brings, which keeps 70 MB more of each worker to itself. And no more
@@ -184,7 +186,21 @@ def run_tasks(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator
 
 
 def _call(work: Callable[[Item], Result], item: Item) -> Result:
-    return work(item)
+    with _given_back():
+        return work(item)
+
+
+@contextmanager
+def _given_back() -> Iterator[None]:
+    """A task, after which the worker keeps no memory that nothing lies in: the next one may need it in another place.
+
+    The C library gives back what lies at its heap's end only; a worker that had made logs of 250,000 rows for an hour
+    held 1 GB while it did nothing. It takes milliseconds.
+    """
+    yield
+    pa.default_memory_pool().release_unused()
+    if (trim := getattr(_C_LIBRARY, "malloc_trim", None)) is not None:  # glibc's
+        trim(0)
 
 
 class Regrouping(Generic[Result]):
@@ -276,13 +292,18 @@ def as_list(returned: Any) -> list[ray.ObjectRef[Any]]:
 def _cut(
     split: Callable[[Any], Iterable[Part]], join: Callable[[Sequence[Item]], Whole] | None, *items: Item
 ) -> list[bytes] | bytes:
-    wholes = items if join is None else (join(items),)
-    by_bucket = [packed(parts) for parts in zip(*map(split, wholes), strict=True)]
+    with _given_back():
+        by_bucket = _packed_by_bucket(split, items if join is None else (join(items),))
     return by_bucket if len(by_bucket) > 1 else by_bucket[0]
 
 
+def _packed_by_bucket(split: Callable[[Any], Iterable[Part]], wholes: Sequence[Any]) -> list[bytes]:
+    return [packed(parts) for parts in zip(*map(split, wholes), strict=True)]
+
+
 def _gather_cut(reduce: Callable[[int, list[Part]], Result], bucket: int, *cut: bytes) -> Result:
-    return reduce(bucket, [part for parts in cut for part in unpacked(parts)])
+    with _given_back():
+        return reduce(bucket, [part for parts in cut for part in unpacked(parts)])
 
 
 def _gather(reduce: Callable[[int, list[pa.Table]], Result], bucket: int, *tables: pa.Table) -> Result:
