@@ -103,8 +103,6 @@ def join_cluster() -> None:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     # Of several tasks that fail together one is told of, in one line; Ray would print the traces of the others.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    for name, chosen in LOCAL_WORKERS.items():
-        os.environ.setdefault(name, chosen)
     local: dict[str, Any] = {
         "num_cpus": settings.ray.num_cpus,
         "object_store_memory": settings.ray.object_store_mb * 1024 * 1024,
@@ -112,6 +110,8 @@ def join_cluster() -> None:
     }
     address = settings.ray_address or os.environ.get(RAY_ADDRESS)
     joining: dict[str, Any] = {"address": address, "runtime_env": travelling_code()} if address else local
+    for name, chosen in () if address else LOCAL_WORKERS.items():
+        os.environ.setdefault(name, chosen)
     with not_counted(), _as_cluster_errors(settings), _own_signals_kept():
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **joining)
 
@@ -307,7 +307,8 @@ def _gather_cut(reduce: Callable[[int, list[Part]], Result], bucket: int, *cut: 
 
 
 def _gather(reduce: Callable[[int, list[pa.Table]], Result], bucket: int, *tables: pa.Table) -> Result:
-    return reduce(bucket, list(tables))
+    with _given_back():
+        return reduce(bucket, list(tables))
 
 
 def result_of(reference: ray.ObjectRef[Any]) -> Any:

@@ -51,11 +51,11 @@ class _Environment:
 
     def __init__(self, folder: Path, map_bytes: int) -> None:
         self.handle = _opened(folder, map_bytes)
-        self.is_marked = _is_marked(self.handle, folder)
         self.handle.reader_check()  # frees the slots of readers that died
         self.lock = threading.RLock()  # the map may only be resized while this process has no transaction
         self.folder = folder
         self.identity = _identity(folder)
+        self.is_marked = self.run(partial(_is_marked, folder=folder), write=False)
 
     def run(self, work: Callable[[Transaction], Result], *, write: bool) -> Result:
         """`work` in one transaction; again after the map was grown by us (full) or by another (resized)."""
@@ -87,19 +87,18 @@ def _opened(folder: Path, map_bytes: int) -> lmdb.Environment:
             continue
 
 
-def _is_marked(handle: lmdb.Environment, folder: Path) -> bool:
+def _is_marked(transaction: Transaction, folder: Path) -> bool:
     """Whether a store says how its keys are laid out: all do but a new one.
 
     Raises StoreUnavailableError if they are laid out in another way.
     """
-    with handle.begin() as transaction:
-        layout = transaction.get(_LAYOUT_KEY)
-        if layout != _LAYOUT and transaction.stat()["entries"]:
-            raise StoreUnavailableError(
-                f"online store at {folder} was written by another version, which laid its keys out otherwise; delete "
-                "the folder and run `reel features`, which fills it anew"
-            )
-        return layout is not None
+    layout = transaction.get(_LAYOUT_KEY)
+    if layout != _LAYOUT and transaction.stat()["entries"]:
+        raise StoreUnavailableError(
+            f"online store at {folder} was written by another version, which laid its keys out otherwise; delete the "
+            "folder and run `reel features`, which fills it anew"
+        )
+    return layout is not None
 
 
 _open_environments: WeakValueDictionary[Path, _Environment] = WeakValueDictionary()
