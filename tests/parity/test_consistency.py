@@ -177,11 +177,12 @@ def test_what_the_batch_cannot_tell_yet_is_left_for_the_next_run(world):
 @pytest.mark.parametrize(
     ("target", "reason", "most_are"),
     [
-        (f"{VIEWING}_by_profile_id", "unexplained", "different"),
-        (f"{VIEWING}_by_user_id", "late event after the answer", "different"),
-        (f"{SIGNALS}_by_profile_id", "event not yet processed", "different"),
-        (f"{SIGNALS}_by_user_id", "consent changed since", "extra"),
-        ("content_popularity_by_content_id", "boundary not yet published", "different"),
+        (f"{VIEWING}_by_profile_id", "unexplained", {"different"}),
+        (f"{VIEWING}_by_user_id", "late event after the answer", {"different"}),
+        (f"{SIGNALS}_by_profile_id", "event not yet processed", {"different"}),
+        (f"{SIGNALS}_by_user_id", "consent changed since", {"extra"}),
+        # Which of the two depends on the minute: an hour in which nobody watched before has no trend.
+        ("content_popularity_by_content_id", "boundary not yet published", {"different", "extra"}),
     ],
 )
 def test_every_planted_difference_has_its_reason(world, target, reason, most_are):
@@ -191,7 +192,7 @@ def test_every_planted_difference_has_its_reason(world, target, reason, most_are
     differing = sum(one.missing + one.extra + one.different for one in tallies)
     assert found.reasons[reason] == differing > 0
     assert (
-        max(("missing", "extra", "different"), key=lambda name: sum(getattr(one, name) for one in tallies)) == most_are
+        max(("missing", "extra", "different"), key=lambda name: sum(getattr(one, name) for one in tallies)) in most_are
     )
     assert sum(one.identical for one in tallies) >= len(tallies), "ann's are exact"
 
