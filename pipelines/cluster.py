@@ -198,6 +198,10 @@ def _given_back() -> Iterator[None]:
     held 1 GB while it did nothing. It takes milliseconds.
     """
     yield
+    _give_back()
+
+
+def _give_back() -> None:
     pa.default_memory_pool().release_unused()
     if (trim := getattr(_C_LIBRARY, "malloc_trim", None)) is not None:  # glibc's
         trim(0)
@@ -235,6 +239,7 @@ class Regrouping(Generic[Result]):
             ended = self._running.pop(done)
             self._begin_some()
             yield ended
+        _give_back()  # what this process held of references to all parts
 
     def _begin_some(self) -> None:
         for bucket in islice(self._buckets, self._width - len(self._running)):

@@ -95,7 +95,7 @@ class RaySettings(Section):
 
     address: str | None = Field(default=None, description="a cluster's address; null starts Ray on this machine")
     num_cpus: Count | None = Field(default=None, description="processors of a local Ray; null means all")
-    object_store_mb: Count = Field(default=640, description="shared memory of a local Ray, MB")
+    object_store_mb: Count = Field(default=512, description="shared memory of a local Ray, MB")
 
 
 class PrivacySettings(Section):
