@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipelines.errors import ReelError
 from pipelines.kafka.embedded import EmbeddedLog
@@ -97,6 +98,7 @@ class _KafkaTail:
     def __init__(self, log: KafkaLog, positions: Offsets) -> None:
         self.positions, self._timeout_s = positions, log.timeout_s
         self._errors: list[str] = []
+        self._admin = AdminClient(log.configuration)
         self._consumer = Consumer(
             {
                 **log.configuration,
@@ -121,16 +123,16 @@ class _KafkaTail:
             received = self._consumer.consume(most, timeout=wait_s)
         except KafkaException as error:
             raise TailBrokenError(error.args[0].str()) from None
-        by_partition: dict[tuple[str, int], list[Message]] = {}
+        by_topic: dict[str, list[Message]] = {}
         for message in received:
             if (refusal := message.error()) is not None:
                 raise TailBrokenError(refusal.str())
-            by_partition.setdefault((cast(str, message.topic()), cast(int, message.partition())), []).append(message)
-        return [self._gathered(topic, partition, some) for (topic, partition), some in by_partition.items()]
+            by_topic.setdefault(cast(str, message.topic()), []).append(message)
+        return [self._gathered(topic, some) for topic, some in by_topic.items()]
 
     def drain(self) -> list[Messages]:
         found: list[Messages] = []
-        ends = {where: self._end(*where) for where in self._wheres()}
+        ends = self._ends()
         moved = time.monotonic()
         while any(self._position(*where) < end for where, end in ends.items()):
             more = self.fetch(100_000, 0.005)
@@ -141,7 +143,7 @@ class _KafkaTail:
         return found
 
     def behind(self) -> set[tuple[str, int]]:
-        return {where for where in self._wheres() if self._position(*where) < self._end(*where, cached=True)}
+        return {where for where in self._wheres() if self._position(*where) < self._known_end(*where)}
 
     def close(self) -> None:
         self._consumer.close()
@@ -154,22 +156,34 @@ class _KafkaTail:
         (at,) = self._consumer.position([TopicPartition(topic, partition)])
         return max(self.positions[topic][partition], at.offset)
 
-    def _end(self, topic: str, partition: int, *, cached: bool = False) -> int:
-        where: Any = TopicPartition(topic, partition)
+    def _ends(self) -> dict[tuple[str, int], int]:
+        """Of all partitions, asked for at once, and not over the connection on which the consumer waits for more: a
+        broker answers what comes over one in its order, so that each question would wait for messages first.
+        """
+        wanted = {TopicPartition(*where): OffsetSpec.latest() for where in self._wheres()}
+        if not wanted:
+            return {}
         try:
-            bounds = self._consumer.get_watermark_offsets(where, timeout=self._timeout_s, cached=cached)
-            if cached and (bounds is None or bounds[1] < 0):  # nothing has come of it yet
-                bounds = self._consumer.get_watermark_offsets(where, timeout=self._timeout_s)
+            told = self._admin.list_offsets(
+                wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._timeout_s
+            )
+            return {(where.topic, where.partition): one.result().offset for where, one in told.items()}
         except KafkaException as error:
             raise TailBrokenError(error.args[0].str()) from None
-        return bounds[1] if bounds is not None else 0
 
-    def _gathered(self, topic: str, partition: int, some: Sequence[Message]) -> Messages:
+    def _known_end(self, topic: str, partition: int) -> int:
+        """As the newest messages that came of it said; 0 before any did."""
+        bounds = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+        return max(0, bounds[1]) if bounds is not None else 0
+
+    def _gathered(self, topic: str, some: Sequence[Message]) -> Messages:
+        """Of all partitions together: what is done with messages is done once for each topic."""
+        partitions = np.fromiter((cast(int, message.partition()) for message in some), np.int32, len(some))
         offsets = np.fromiter((cast(int, message.offset()) for message in some), np.int64, len(some))
-        self.positions[topic][partition] = int(offsets[-1]) + 1
-        return Messages.of_partition(
+        self.positions[topic] |= dict(zip(partitions.tolist(), (offsets + 1).tolist(), strict=True))
+        return Messages(
             topic,
-            partition,
+            partitions,
             offsets,
             [message.key() for message in some],
             [message.value() for message in some],
