@@ -27,6 +27,7 @@ from pipelines.secrets import pseudonymizer, tombstone_key
 from pipelines.settings import Settings
 from pipelines.stream.actors import Actors, merged, results
 from pipelines.stream.admitting import Admitting
+from pipelines.stream.affected import Affected
 from pipelines.stream.base import CATALOGUE_TOPIC, PEOPLE_TOPIC, NothingPublishedError, base_of, identity_of
 from pipelines.stream.checkpoint import FILE, Checkpoint, SavedRows, discard
 from pipelines.stream.files import RowFile, write_rows
@@ -44,7 +45,7 @@ from pipelines.stream.targets import (
     TABLES,
     schemas_of,
 )
-from pipelines.stream.worker import Affected, Fetched, Finished, Published, Rows, Setup, now_ms
+from pipelines.stream.worker import Fetched, Finished, Published, Rows, Setup, now_ms
 from serving.online_store import open_online_store
 
 _SHARED_TOPICS = (PEOPLE_TOPIC, CATALOGUE_TOPIC)

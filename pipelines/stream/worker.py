@@ -19,7 +19,7 @@ follows from the rows on its shelves: they alone are in a checkpoint.
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +43,7 @@ from pipelines.kafka.offsets import Offsets
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.scans import cut_by
 from pipelines.stream.admitting import Admitting
+from pipelines.stream.affected import Affected, Changed
 from pipelines.stream.files import RowFile, write_rows
 from pipelines.stream.finishing import PLAYBACK, Finishing
 from pipelines.stream.known import PURPOSE, TITLES, Known, Tables
@@ -81,42 +82,6 @@ class Fetched:
 
     positions: Offsets
     messages: int
-
-
-@dataclass(frozen=True)
-class Changed:
-    """Keys that rows of a log were taken from, and the first instant of these rows."""
-
-    keys: pa.Array
-    since_ms: int
-
-
-@dataclass
-class Affected:
-    """Whose values are to be made anew: by source and entity those that lost rows, and by entity the keys of people of
-    whom nothing older may stay.
-    """
-
-    changed: dict[tuple[str, str], Changed] = field(default_factory=dict)
-    forgotten: dict[str, pa.Array] = field(default_factory=dict)
-
-    @property
-    def is_nobody(self) -> bool:
-        """Whether rows were only added."""
-        return not self.changed and not self.forgotten
-
-    @classmethod
-    def joined(cls, parts: Sequence["Affected"]) -> "Affected":
-        """Of all parts."""
-        whole = cls()
-        for part in parts:
-            for where, more in part.changed.items():
-                known = whole.changed.get(where, more)
-                keys = pa.concat_arrays([known.keys, more.keys]).unique()
-                whole.changed[where] = Changed(keys, min(known.since_ms, more.since_ms))
-            for name, keys in part.forgotten.items():
-                whole.forgotten[name] = pa.concat_arrays([whole.forgotten.get(name, keys), keys]).unique()
-        return whole
 
 
 @dataclass(frozen=True)

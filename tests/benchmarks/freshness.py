@@ -38,6 +38,8 @@ from tests.platform import event
 
 PROBES_PER_S, EVENTS_A_PERSON = 20, 2
 LONGEST_WAIT_S = 120
+LOOK_S = 0.01
+"""Between two looks for probes, each of which reads values and takes them apart."""
 GROUP = USER_VIEWING_HISTORY.stored_as("profile_id")
 
 
@@ -107,7 +109,7 @@ class Probes:
                 found += self._arrived(store, waiting)
                 if any(time.monotonic() - since > LONGEST_WAIT_S for since, _ in waiting.values()):
                     raise RuntimeError(f"{len(waiting)} of {sent} probes have not arrived in {LONGEST_WAIT_S} s")
-                time.sleep(0.001)
+                time.sleep(LOOK_S)
         return found
 
     def _finish_a_title(self, producer: Producer) -> tuple[str, tuple[float, str]]:
@@ -245,7 +247,10 @@ def measure(bench: Bench, rates: Sequence[int], seconds: float, backlog: int, pe
             time.sleep(0.005)
         first, began = stream.consumed(), time.monotonic()
         stream.wait_until_caught_up()
-        per_s = (stream.consumed() - first) / (time.monotonic() - began)
+        read = stream.consumed() - first
+        per_s = read / (time.monotonic() - began)
+    if not read:
+        raise RuntimeError(f"the backlog was one batch: --backlog must be above {settings.stream.batch_messages:,}")
     print(f"a backlog of {backlog:,} events of all topics: {per_s:,.0f} read events/s", flush=True)
     return {"p99_ms": p99_ms, "max_events_per_s": round(per_s)}
 

@@ -15,12 +15,13 @@ from pipelines.enrichment import Enricher
 from pipelines.messages import MessageDecoder
 from pipelines.stream.actors import share_of
 from pipelines.stream.admitting import Admitting
+from pipelines.stream.affected import Affected
 from pipelines.stream.files import read_rows
 from pipelines.stream.heard import Hearing, put_people
 from pipelines.stream.known import SCHEMAS, Known
 from pipelines.stream.tails import open_tail
 from pipelines.stream.targets import EVENTS, PURPOSES_OF, TABLES, TARGETS, schemas_of
-from pipelines.stream.worker import Affected, Setup, Worker
+from pipelines.stream.worker import Setup, Worker
 from serving.online_store import open_online_store
 from tests.features.oracle import split_in_playbacks
 from tests.features.source_oracle import steps
