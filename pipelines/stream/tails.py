@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 import numpy as np
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its documented place
 
 from pipelines.errors import ReelError
 from pipelines.kafka.embedded import EmbeddedLog
@@ -16,6 +16,7 @@ from pipelines.kafka.message import Headers, Messages
 from pipelines.kafka.offsets import OffsetRange, Offsets
 
 _LOOK_AGAIN_S = 0.02
+_NEWEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 class TailBrokenError(ReelError):
@@ -98,7 +99,7 @@ class _KafkaTail:
     def __init__(self, log: KafkaLog, positions: Offsets) -> None:
         self.positions, self._timeout_s = positions, log.timeout_s
         self._errors: list[str] = []
-        self._admin = AdminClient(log.configuration)
+        self._admin = AdminClient(dict(log.configuration))
         self._consumer = Consumer(
             {
                 **log.configuration,
@@ -160,7 +161,7 @@ class _KafkaTail:
         """Of all partitions, asked for at once, and not over the connection on which the consumer waits for more: a
         broker answers what comes over one in its order, so that each question would wait for messages first.
         """
-        wanted = {TopicPartition(*where): OffsetSpec.latest() for where in self._wheres()}
+        wanted = {TopicPartition(*where): _NEWEST for where in self._wheres()}
         if not wanted:
             return {}
         try:
