@@ -4,18 +4,19 @@ What a table has consumed is recorded with its own data, so a stale or replaced 
 line, and never as events silently skipped (apache/iceberg#16360, #17551).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition, Uuid
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition, Uuid
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its documented place
 
 from pipelines.errors import ReelError, UsageError
 from pipelines.settings import Settings
 
 Offsets = dict[str, dict[int, int]]  # topic -> partition -> next offset to read
 NO_IDS: Mapping[str, str] = {}
+EARLIEST, LATEST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 class BrokerUnreachableError(ReelError):
@@ -135,22 +136,33 @@ def available(configuration: Mapping[str, Any], topics: Sequence[str], timeout_s
         cluster_id: Any = described.cluster_id  # confluent_kafka's types say None, which it is before a first answer
     except KafkaException as error:
         raise BrokerUnreachableError(bootstrap, timeout_s, error.args[0].str()) from None
-    bounds: dict[str, dict[int, tuple[int, int]]] = {}
-    consumer = Consumer({**configuration, "group.id": "reel-plan", "enable.auto.commit": False})
+    for topic in topics:
+        if topic not in described.topics:
+            raise UnknownTopicError(topic, list(described.topics))
+    wheres = [(topic, partition) for topic in topics for partition in described.topics[topic].partitions]
     try:
-        for topic in topics:
-            if topic not in described.topics:
-                raise UnknownTopicError(topic, list(described.topics))
-            bounds[topic] = {
-                partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
-                for partition in described.topics[topic].partitions
-            }
+        first = offsets_at(admin, wheres, EARLIEST, timeout_s)
+        end = offsets_at(admin, wheres, LATEST, timeout_s)
         topic_ids = _topic_ids(admin, topics, timeout_s)
     except KafkaException as error:
         raise BrokerUnreachableError(bootstrap, timeout_s, error.args[0].str()) from None
-    finally:
-        consumer.close()
+    bounds: dict[str, dict[int, tuple[int, int]]] = {topic: {} for topic in topics}
+    for topic, partition in wheres:
+        bounds[topic][partition] = first[topic, partition], end[topic, partition]
     return Available(cluster_id, bounds, topic_ids)
+
+
+def offsets_at(
+    admin: AdminClient, wheres: Collection[tuple[str, int]], place: OffsetSpec, timeout_s: float
+) -> dict[tuple[str, int], int]:
+    """Where some partitions begin (`EARLIEST`) or end (`LATEST`: what a transaction has not committed is not there
+    yet), asked for at once. Raises KafkaException.
+    """
+    if not wheres:
+        return {}
+    asked = {TopicPartition(*where): place for where in wheres}
+    told = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout_s)
+    return {(where.topic, where.partition): answer.result().offset for where, answer in told.items()}
 
 
 def _topic_ids(admin: AdminClient, topics: Sequence[str], timeout_s: float) -> dict[str, str]:

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 import numpy as np
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its documented place
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from pipelines.errors import ReelError
 from pipelines.kafka.embedded import EmbeddedLog
 from pipelines.kafka.log import EventLog, KafkaLog
 from pipelines.kafka.message import Headers, Messages
-from pipelines.kafka.offsets import OffsetRange, Offsets
+from pipelines.kafka.offsets import LATEST, OffsetRange, Offsets, offsets_at
 
 _LOOK_AGAIN_S = 0.02
-_NEWEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 class TailBrokenError(ReelError):
@@ -161,14 +160,8 @@ class _KafkaTail:
         """Of all partitions, asked for at once, and not over the connection on which the consumer waits for more: a
         broker answers what comes over one in its order, so that each question would wait for messages first.
         """
-        wanted = {TopicPartition(*where): _NEWEST for where in self._wheres()}
-        if not wanted:
-            return {}
         try:
-            told = self._admin.list_offsets(
-                wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._timeout_s
-            )
-            return {(where.topic, where.partition): one.result().offset for where, one in told.items()}
+            return offsets_at(self._admin, self._wheres(), LATEST, self._timeout_s)
         except KafkaException as error:
             raise TailBrokenError(error.args[0].str()) from None
 
