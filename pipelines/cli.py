@@ -174,7 +174,7 @@ def stream(
     """Keep event features up to date from Kafka, from where `reel features` left off, until stopped."""
     from pipelines.stream.station import Streamer
 
-    with _ray(context.obj):
+    with _ray(context.obj, is_live=True):
         streamer = Streamer(context.obj)
         with streamer.stopping.by_signals():
             report = streamer.run(until_idle_s=until_idle)
@@ -345,10 +345,10 @@ def token(
     say(new_token(context.obj, subject, scope or SCOPES, int(hours * HOUR_S)))
 
 
-def _ray(settings: Settings) -> AbstractContextManager[None]:
+def _ray(settings: Settings, *, is_live: bool = False) -> AbstractContextManager[None]:
     from pipelines.cluster import connected  # Ray takes seconds to import, which a mistyped option need not wait for
 
-    return connected(settings)
+    return connected(settings, is_live=is_live)
 
 
 def _audited(settings: Settings, station: str, model: str, work: Callable[[], StationReport]) -> StationReport:

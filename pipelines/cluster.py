@@ -41,6 +41,9 @@ PACKAGES = ("features", "models", "pipelines", "serving")
 # time than with the allocator that Arrow brings, which keeps 70 MB more of each worker to itself. And no more
 # processes that only write what found no room to disk, and read it back, than that takes: each is 50 MB.
 LOCAL_WORKERS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "RAY_max_io_workers": "2"}
+# By default Ray has its workers stand back behind whatever else runs on the machine. A batch may; a stream that did was
+# twice as late on two cores as soon as something else was at work.
+LIVE_WORKERS = {"RAY_worker_niceness": "0"}
 # What Ray sets for a job that is submitted to it: the cluster's address, and how it was submitted.
 RAY_ADDRESS, SUBMITTED_JOB = "RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
@@ -69,15 +72,15 @@ class TaskFailedError(ClusterError):
         super().__init__(f"a task failed: {str(reason).strip().splitlines()[-1]}")
 
 
-_wanted: list[Settings] = []
+_wanted: list[tuple[Settings, dict[str, str]]] = []
 
 
 @contextmanager
-def connected(settings: Settings) -> Iterator[None]:
+def connected(settings: Settings, *, is_live: bool = False) -> Iterator[None]:
     """Ray for the length of the block: the cluster at `ray.address`, else one on this machine.
 
     It is joined or started by the first task, so that what needs none is not kept waiting: what is wrong with the
-    configuration, a broker that is away, a station that finds nothing to do.
+    configuration, a broker that is away, a station that finds nothing to do. `is_live`: somebody waits for what comes.
     """
     if ray.is_initialized():
         yield
@@ -85,7 +88,7 @@ def connected(settings: Settings) -> Iterator[None]:
     if settings.ray_address:
         with _as_cluster_errors(settings):
             _knock(settings.ray_address)
-    _wanted.append(settings)
+    _wanted.append((settings, LOCAL_WORKERS | (LIVE_WORKERS if is_live else {})))
     try:
         yield
     finally:
@@ -98,7 +101,7 @@ def join_cluster() -> None:
     if ray.is_initialized():
         return
     assert _wanted, "tasks are run inside `connected`"
-    settings = _wanted[-1]
+    settings, told = _wanted[-1]
     # Workers resolve the package in this environment; uv must not build another one for them.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     # Of several tasks that fail together one is told of, in one line; Ray would print the traces of the others.
@@ -110,7 +113,7 @@ def join_cluster() -> None:
     }
     address = settings.ray_address or os.environ.get(RAY_ADDRESS)
     joining: dict[str, Any] = {"address": address, "runtime_env": travelling_code()} if address else local
-    for name, chosen in () if address else LOCAL_WORKERS.items():
+    for name, chosen in () if address else told.items():
         os.environ.setdefault(name, chosen)
     with not_counted(), _as_cluster_errors(settings), _own_signals_kept():
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **joining)

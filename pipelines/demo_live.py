@@ -40,7 +40,7 @@ def show_live(settings: Settings, client: httpx.Client, profile: str, content_id
 
     contract = load_contract(settings.schemas)
     with (
-        connected(settings),
+        connected(settings, is_live=True),
         streaming(settings),
         Producer(bootstrap_servers(settings), contract, open_registry(settings.registry_location)) as producer,
     ):

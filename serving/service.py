@@ -116,6 +116,8 @@ def _ray(settings: ServingSettings) -> Iterator[None]:
     # Workers use this environment as it is; uv must not build another one for them.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's workers would stand back behind whatever else runs on the machine, while callers wait.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     import ray  # after the environment is set
 
     local: dict[str, Any] = {"num_cpus": settings.ray_num_cpus, "include_dashboard": False}

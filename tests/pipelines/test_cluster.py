@@ -207,3 +207,26 @@ def test_ray_is_started_by_the_first_task(project_root: Path):
         [sys.executable, "-c", IDLE], cwd=project_root, capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.returncode == 0, ended.stderr
+
+
+PRIORITY = """
+import os, sys
+from pipelines.cluster import connected, run_tasks
+from pipelines.settings import Settings
+def priority(_):
+    return os.getpriority(os.PRIO_PROCESS, 0)
+with connected(Settings(), is_live=sys.argv[1] == "live"):
+    (theirs,) = run_tasks(priority, [0])
+print(theirs - priority(0))
+"""
+
+
+def test_what_is_live_does_not_stand_back_behind_whatever_else_runs(project_root: Path):
+    """A batch does: a greater number has less of a processor that others want."""
+    behind = {}
+    for kind in ("live", "batch"):
+        command = [sys.executable, "-c", PRIORITY, kind]
+        ended = subprocess.run(command, cwd=project_root, capture_output=True, text=True, timeout=120, check=False)
+        assert ended.returncode == 0, ended.stderr
+        behind[kind] = int(ended.stdout)
+    assert behind["live"] == 0 < behind["batch"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from models.recommendation.recommender import Recommender
@@ -537,6 +538,13 @@ def test_no_id_of_a_person_is_in_any_log(world: World, champion: Recommender) ->
     logged += b"".join(file.read_bytes() for file in files) + world.service.errors().encode()
     found = [name for name in (*platform.PLAIN_IDS, platform.NEW_SALT) if name.encode() in logged]
     assert found == []
+
+
+def test_it_does_not_stand_back_behind_whatever_else_runs(world: World) -> None:
+    service = psutil.Process(world.service.pid)
+    answering = [one for one in service.children(recursive=True) if "ServeReplica" in " ".join(one.cmdline())]
+    assert answering
+    assert {one.nice() for one in answering} == {service.nice()}
 
 
 def test_it_stops_when_told_and_leaves_nothing_behind(world: World) -> None:
