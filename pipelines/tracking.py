@@ -6,11 +6,12 @@ be repeated: a training that was killed and run again adds what is missing and d
 
 import json
 import logging
+import os
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from pipelines.errors import ReelError
 
 TRAINING_TAG = "reel.training"
 _BATCH = 1_000  # metrics that MLflow takes in one call
+_SQLITE = "sqlite:///"
 
 
 class ModelNotRegisteredError(ReelError):
@@ -39,9 +41,10 @@ class Tracking:
     """MLflow at one address."""
 
     def __init__(self, uri: str) -> None:
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table it makes
+        make_database(uri)
         self.uri = uri
         self.client = MlflowClient(uri, uri)
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table it makes
         MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
 
     def open_run(self, experiment: str, training_id: str, tags: Mapping[str, str]) -> str:
@@ -220,9 +223,38 @@ class Tracking:
 
     def _artifacts(self, experiment: str) -> str | None:
         """Where artifacts go: beside a SQLite file, which else would have them in the working folder."""
-        if not self.uri.startswith("sqlite:///"):
+        if not self.uri.startswith(_SQLITE):
             return None
-        return str(Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow_artifacts" / experiment)
+        return str(Path(self.uri.removeprefix(_SQLITE)).parent / "mlflow_artifacts" / experiment)
+
+
+def make_database(uri: str) -> None:
+    """Makes MLflow's database if the address is a SQLite file that is not there: after this it is there, and whole.
+
+    MLflow itself makes tables one by one and without a lock: of two processes that open a new file at once, a
+    training and a service that looks for models say, one would fail. So the tables are made in a file of their own,
+    which then gets the name that others open, if no other process was first.
+    """
+    if not uri.startswith(_SQLITE):
+        return
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy.engine import make_url
+
+    address = make_url(uri)
+    name = address.database
+    if not name or name == ":memory:" or name.startswith("file:") or Path(name).exists():
+        return
+    database = Path(name)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".mlflow-", dir=database.parent) as scratch:
+        made = Path(scratch) / database.name
+        store = SqlAlchemyStore(str(address.set(database=str(made))), DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)  # type: ignore[no-untyped-call]
+        store.engine.dispose()  # MLflow keeps its connections, and SQLite must not know a file by two names
+        # A link, since renaming would replace the database of whoever was first. It is refused if somebody was, and on
+        # a file system without hard links, where MLflow then makes its tables in their place as it always did.
+        with suppress(OSError):
+            os.link(made, database)
 
 
 def training_set_tags(

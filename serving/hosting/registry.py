@@ -29,7 +29,7 @@ class Registry:
     def version(self, model: str, alias: str) -> ModelVersion | None:
         """The version that bears the alias, if one does. Raises MlflowException or OSError if nobody can say."""
         if self._uri.startswith(_SQLITE) and not Path(self._uri.removeprefix(_SQLITE)).is_file():
-            # MLflow would make an empty database there.
+            # MLflow would make an empty database there. One that is there is whole: training puts it there so.
             raise FileNotFoundError("there is no MLflow database at the address of the registry")
         if self._client is None:
             self._client = MlflowClient(self._uri, self._uri)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from models.errors import EmptyTrainingSetError
@@ -18,6 +17,7 @@ from models.task import load_task
 from pipelines.hyperparameters import hyperparameters
 from pipelines.report import StationReport
 from pipelines.settings import Settings
+from pipelines.tracking import Tracking
 from pipelines.train import PurposeMismatchError
 from pipelines.tune import tune
 from tests.models.recommendation.planted import edit_manifest, write_training_set
@@ -37,7 +37,7 @@ class Workshop:
         write_training_set(self.training_set, viewers=40, titles=20, length=12)
         shutil.rmtree(self.training_set / "split=test")  # whoever looked would fail
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
-        self.client = MlflowClient(self.uri, self.uri)
+        self.client = Tracking(self.uri).client
 
     def tune(self, **changes: object) -> StationReport:
         order = {"trials": 3, "configuration": DIVERGES, **changes}

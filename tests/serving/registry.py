@@ -48,13 +48,6 @@ def train(model: str, folder: Path, **configuration: object) -> None:
     training.best().save(folder)
 
 
-def prepare(tracking_uri: str) -> None:
-    """Make MLflow's tables. It takes no lock for that: a service that looks for models makes them too, and whoever
-    publishes its first model in that very second fails.
-    """
-    Tracking(tracking_uri)
-
-
 def publish(tracking_uri: str, folder: Path, *, model: str = NAME, alias: str = ALIAS) -> str:
     """Register the model in `folder` as the road does, and give it the alias; its version."""
     return publish_folder(tracking_uri, folder, model, load_task(model).loader, alias=alias)

@@ -115,7 +115,6 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with open_online_store(f"lmdb://{folder}/online") as store:
         platform.fill(store)
     tracking_uri = f"sqlite:///{folder}/mlflow.db"
-    registry.prepare(tracking_uri)
     settings = {
         "online_store_url": f"lmdb://{folder}/online",
         "mlflow_tracking_uri": tracking_uri,

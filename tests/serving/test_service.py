@@ -53,7 +53,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     syslog.bind(("127.0.0.1", 0))
     syslog.setblocking(False)
     tracking_uri = f"sqlite:///{folder}/mlflow.db"
-    registry.prepare(tracking_uri)
     settings = {
         "online_store_url": f"lmdb://{store_folder}",
         "mlflow_tracking_uri": tracking_uri,

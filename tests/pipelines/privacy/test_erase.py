@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from mlflow import MlflowClient
 
 from pipelines.build_features import build_features
 from pipelines.clean import clean
@@ -82,7 +81,7 @@ class Told:
         settings = self.platform.settings
         self.churn, self.ranker = build(settings, CHURN), build(settings, RANKER)
         self.rows_before = {one.name: {split: one.frame(split) for split in one.rows} for one in self.sets}
-        self.client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
+        self.client = Tracking(settings.tracking_uri).client
         self.runs = {one.name: self._train(one) for one in self.sets}
         self.runs["catalogue"] = self._run("catalogue", {"training_set.folder": "/elsewhere/catalogue-1"})
         self.logged = log_predictions(settings, [*GONE, "viewer-2", "viewer-3"])

@@ -19,6 +19,7 @@ from pipelines.lakehouse.transactions import LeanTransaction
 from pipelines.training_sets import BuiltTrainingSet, build, rebuild
 from pipelines.training_sets.named import NotDeclaredError
 from pipelines.training_sets.rebuilding import DeclaredOtherwiseError
+from tests.pipelines.registry import empty_mlflow
 from tests.pipelines.training_sets.test_build import rows_of
 from tests.pipelines.training_sets.world import CHURN, LEAVER, RANKER, VIEWERS
 from tests.platform import DAY, T0, Platform, consent, hashed, looked_around, watched
@@ -89,7 +90,7 @@ def test_the_command_line_builds_and_builds_again(platform, sets, tmp_path):
 
 def test_it_is_told_to_mlflow(sets, tmp_path):
     one = sets["ranker"]
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    mlflow.set_tracking_uri(empty_mlflow(tmp_path))
     try:
         mlflow.create_experiment("ranker", artifact_location=str(tmp_path / "artifacts"))
         with mlflow.start_run(experiment_id=mlflow.get_experiment_by_name("ranker").experiment_id) as run:
