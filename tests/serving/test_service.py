@@ -433,11 +433,12 @@ def test_fifty_requests_at_once_each_get_their_own_answer(world: World, champion
 
     with ThreadPoolExecutor(50) as threads:
         answers = list(threads.map(ask, profiles))
-    told = [one for one in zip(profiles, answers, strict=True) if one[1]["reason"] not in SLOW]
-    assert told, "fifty at once are too many for every one of them"
-    for profile, answer in told:
-        assert ids(answer) == ids(expected[profile])
-        assert answer["reason"] == expected[profile]["reason"]
+    for profile, right in expected.items():  # each by itself: a slow model cuts short the answers of some only
+        own_answers = [answer for asker, answer in zip(profiles, answers, strict=True) if asker == profile]
+        told = [answer for answer in own_answers if answer["reason"] not in SLOW]
+        assert len(told) >= len(own_answers) / 2, f"fifty at once are too many for most answers of {profile}"
+        for answer in told:
+            assert (ids(answer), answer["reason"]) == (ids(right), right["reason"])
 
 
 # --- what changes under it -----------------------------------------------------------------------------------
