@@ -12,10 +12,9 @@ row of an hourly or daily group holds from its boundary on. Age and TTL are work
 whose TTL had passed before anybody could ask there is no row, only the tiles that events still to come are added to.
 """
 
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import msgpack
@@ -25,6 +24,7 @@ import pyarrow as pa
 from features.columns import as_declared, encode, flat, milliseconds, require_columns, timestamps
 from features.declarations import CREATED, LAST_EVENT, TILE_LENGTH, TILE_START, FeatureGroup
 from features.errors import PackedValueError
+from features.packed_heads import HEAD_BYTES, ROWS, find, head_of, read_heads
 from features.plain import arrow_column, python_values
 from features.runs import bounds, run_ends, run_of_row, run_starts
 from features.source import EVENT_TIME
@@ -32,23 +32,8 @@ from features.stretches import NEVER_MS, stretches
 from features.tiles import timeline_of_tiles
 from features.windows import Cadence, Int64s, valued_at_ms
 
-ROWS = 4
-"""Most rows of a value."""
-
-_NAME, _VERSION = b"REEL", b"\x02"
 _CODEC, _SIZE_BYTES = "lz4_raw", 4
 _MOST_TIMES_SMALLER = 255  # what the format of LZ4's blocks allows
-_HEAD = np.dtype(
-    [
-        ("magic", "S5"),  # the name and the version of this layout
-        ("fingerprint", "<u8"),  # of the declaration
-        ("size", "<i8"),  # of the whole value, bytes
-        ("last_event_ms", "<i8"),
-        ("bounds_ms", "<i8", ROWS + 1),  # row i holds for bounds[i] <= t < bounds[i + 1], t being what is valued at
-        ("edges", "<i8", ROWS + 1),  # row i lies at edges[i]:edges[i + 1]; one that is not there is empty
-    ]
-)
-_PACKED_HEAD = struct.Struct(f"<5s8sqq{ROWS + 1}q{ROWS + 1}q")  # the same
 
 
 @dataclass(frozen=True)
@@ -91,7 +76,7 @@ def unpack(group: FeatureGroup, entity: str, packed: Sequence[tuple[str, bytes]]
     """Inverse of `pack`: the tiles, or the last boundary rows, of the entities."""
     schema = group.tile_schema(entity) if group.cadence is Cadence.EVENT else group.row_schema(entity)
     names, values = [name for name, _ in packed], [value for _, value in packed]
-    heads = _heads(group, values)
+    heads = read_heads(group, values)
     if group.cadence is Cadence.EVENT:
         stored, counts = _tiles(group, values, heads)
         owners = pa.array(np.repeat(np.arange(len(packed)), counts))
@@ -104,7 +89,7 @@ def unpack(group: FeatureGroup, entity: str, packed: Sequence[tuple[str, bytes]]
         LAST_EVENT: timestamps(heads["last_event_ms"]),
     }
     starts = heads["edges"][:, -1].tolist()
-    rows = _decoded(group, [value[_HEAD.itemsize : start] for value, start in zip(values, starts, strict=True)])
+    rows = _decoded(group, [value[HEAD_BYTES:start] for value, start in zip(values, starts, strict=True)])
     return pa.table(keys | _arrow_columns(group, _columns(group, rows)), schema)
 
 
@@ -123,28 +108,21 @@ def read_values(
     """
     places = [place for place, value in enumerate(values) if value is not None]
     packed = [value for value in values if value is not None]
-    heads = _heads(group, packed)
-    asked_ms = np.full(len(packed), asked_at_ms, dtype=np.int64)
-    if as_newest and group.cadence is Cadence.EVENT:
-        asked_ms = np.maximum(asked_ms, heads["last_event_ms"] + group.delay + 1)
-    found = _Found.at(group, heads, asked_ms)
+    found = find(group, packed, asked_at_ms, as_newest=as_newest)
     rows: list[Sequence[Any]] = [(None,) * len(group.features)] * len(values)
     ages_ms: list[int | None] = [None] * len(values)
-    moved_ms = (asked_ms - asked_at_ms).tolist()
-    told = zip(places, found.ages_ms.tolist(), moved_ms, found.is_known.tolist(), strict=True)
-    for place, age_ms, later_ms, is_known in told:
-        if is_known:
-            ages_ms[place] = age_ms - later_ms
-    shown = found.shown.tolist()
-    slices = zip(shown, found.starts[found.shown].tolist(), found.ends[found.shown].tolist(), strict=True)
-    for one, row in zip(shown, _decoded(group, [packed[one][start:end] for one, start, end in slices]), strict=True):
+    for place, age_ms, asked_ms in zip(places, found.ages_ms, found.asked_ms, strict=True):
+        ages_ms[place] = None if age_ms is None else age_ms - (asked_ms - asked_at_ms)
+    decoded = _decoded(group, [packed[one][start:end] for one, start, end in found.rows])
+    for (one, _, _), row in zip(found.rows, decoded, strict=True):
         rows[places[one]] = row
-    if len(found.missed):
-        missed = found.missed.tolist()
-        table = _valued_tiles(group, [packed[one] for one in missed], heads[found.missed], asked_ms[found.missed])
-        for one, *row, age_ms in zip(missed, *(python_values(flat(column)) for column in table.columns), strict=True):
+    if found.missed:
+        missed_ms = [found.asked_ms[one] for one in found.missed]
+        table = _valued_tiles(group, [packed[one] for one in found.missed], missed_ms)
+        answers = zip(*(python_values(flat(column)) for column in table.columns), strict=True)
+        for one, asked_ms, (*row, age_ms) in zip(found.missed, missed_ms, answers, strict=True):
             rows[places[one]] = row
-            ages_ms[places[one]] = None if age_ms is None else age_ms - moved_ms[one]
+            ages_ms[places[one]] = None if age_ms is None else age_ms - (asked_ms - asked_at_ms)
     return Values(_columns(group, rows), ages_ms)
 
 
@@ -157,42 +135,13 @@ def newest_asked_ms(group: FeatureGroup, asked_at_ms: int, age_ms: int | None) -
 
 def boundary_ms(group: FeatureGroup, value: bytes) -> int:
     """The boundary of the row that an hourly or daily group's packed value holds. Raises PackedValueError."""
-    return int(_heads(group, [value])["bounds_ms"][0, 0])
+    return int(read_heads(group, [value])["bounds_ms"][0, 0])
 
 
 def unpack_values(group: FeatureGroup, values: Sequence[bytes | None], asked_at_ms: int) -> pa.Table:
     """`read_values` as a table, with the columns of `values_at`."""
     found = read_values(group, values, asked_at_ms)
     return pa.table(_arrow_columns(group, found.columns) | {group.age_column: pa.array(found.ages_ms, pa.int64())})
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Where in each packed value the answer at an instant is, [n] each; `shown` and `missed` are places.
-
-    `shown`: those whose row, at `starts:ends`, is the answer. `missed`: those whose tiles must be read.
-    """
-
-    starts: Int64s
-    ends: Int64s
-    ages_ms: Int64s
-    is_known: np.ndarray[Any, np.dtype[np.bool_]]
-    shown: Int64s
-    missed: Int64s
-
-    @classmethod
-    def at(cls, group: FeatureGroup, heads: np.ndarray[Any, Any], asked_ms: Int64s) -> "_Found":
-        """Where each key's row for its instant lies; a key that only its tiles can answer for is missed."""
-        at_ms = valued_at_ms(asked_ms, group.cadence, group.delay)
-        row = (heads["bounds_ms"] <= at_ms[:, None]).sum(axis=1) - 1
-        inside = np.clip(row, 0, ROWS - 1)
-        every = np.arange(len(heads))
-        starts, ends = heads["edges"][every, inside], heads["edges"][every, inside + 1]
-        ages_ms = asked_ms - heads["last_event_ms"]
-        is_known, is_fresh = row >= 0, ages_ms <= group.ttl_ms
-        has_row = (row == inside) & (ends > starts)
-        is_missed = ~has_row & (is_fresh | ~is_known) & (group.cadence is Cadence.EVENT)
-        return cls(starts, ends, ages_ms, is_known, np.flatnonzero(has_row & is_fresh), np.flatnonzero(is_missed))
 
 
 def _stored_schema(group: FeatureGroup) -> pa.Schema:
@@ -273,13 +222,7 @@ def _pack_boundaries(group: FeatureGroup, stored: pa.Table) -> Iterator[bytes]:
 
 
 def _value(group: FeatureGroup, last_event_ms: int, held: Sequence[tuple[int, bytes]], body: bytes) -> bytes:
-    absent = ROWS + 1 - len(held)
-    bounds_ms = [from_ms for from_ms, _ in held] + [NEVER_MS] * absent
-    lengths = [len(row) for _, row in held] + [0] * absent
-    edges = [_HEAD.itemsize, *(_HEAD.itemsize + length for length in accumulate(lengths[:-1]))]
-    size = edges[-1] + len(body)
-    head = _PACKED_HEAD.pack(_NAME + _VERSION, group.fingerprint, size, last_event_ms, *bounds_ms, *edges)
-    return b"".join((head, *(row for _, row in held), body))
+    return b"".join((head_of(group, last_event_ms, held, body), *(row for _, row in held), body))
 
 
 def _encoded(columns: Sequence[pa.Array]) -> list[bytes]:
@@ -308,40 +251,6 @@ def _columns(group: FeatureGroup, rows: Sequence[Sequence[Any]]) -> dict[str, li
 
 def _arrow_columns(group: FeatureGroup, columns: Mapping[str, Sequence[Any]]) -> dict[str, pa.Array]:
     return {feature.name: arrow_column(columns[feature.name], feature.arrow_type) for feature in group.features}
-
-
-def _heads(group: FeatureGroup, values: Sequence[bytes]) -> Any:
-    """The heads of packed values, [n] of `_HEAD`; refused unless all are whole, and of this declaration."""
-    joined = b"".join([value[: _HEAD.itemsize] for value in values])
-    if len(joined) == len(values) * _HEAD.itemsize:
-        heads = np.frombuffer(joined, _HEAD)
-        is_ours = heads["magic"] == _NAME + _VERSION
-        is_ours &= heads["fingerprint"] == int.from_bytes(group.fingerprint, "little")
-        is_ours &= heads["size"] == [len(value) for value in values]
-        if is_ours.all():
-            return heads
-    wrong = (mistake for mistake in (_mistake(group, value) for value in values) if mistake)
-    raise PackedValueError(next(wrong))
-
-
-def _mistake(group: FeatureGroup, value: bytes) -> str | None:
-    """What is wrong with the head of a packed value."""
-    if not value.startswith(_NAME):
-        return f"{len(value):,} bytes beginning {value[:8]!r} are no packed value of {group.name}"
-    if not value.startswith(_NAME + _VERSION):
-        return f"a packed value of {group.name} has another layout; write the group to the online store again"
-    if len(value) < _HEAD.itemsize:
-        return f"a packed value of {group.name} is damaged: {len(value):,} bytes are less than its head"
-    (head,) = np.frombuffer(value[: _HEAD.itemsize], _HEAD)
-    fingerprint = value[5:13]
-    if fingerprint != group.fingerprint:
-        return (
-            f"a packed value has declaration {fingerprint.hex()}, and {group.name} is {group.fingerprint.hex()}: "
-            "it is of another group or an older declaration; write the group to the online store again"
-        )
-    if head["size"] != len(value):
-        return f"a packed value of {group.name} is damaged: it has {len(value):,} bytes of {head['size']:,}"
-    return None
 
 
 def _bodies(values: Sequence[bytes], heads: Any) -> list[bytes]:
@@ -387,9 +296,9 @@ def _batch(group: FeatureGroup, schema: pa.Schema, body: bytes) -> pa.RecordBatc
     return batch
 
 
-def _valued_tiles(group: FeatureGroup, values: Sequence[bytes], heads: Any, asked_ms: Int64s) -> pa.Table:
+def _valued_tiles(group: FeatureGroup, values: Sequence[bytes], asked_ms: Sequence[int]) -> pa.Table:
     """`values_at` from the tiles of packed values."""
-    tiles, counts = _tiles(group, values, heads)
+    tiles, counts = _tiles(group, values, read_heads(group, values))
     places = np.arange(len(values))
     timeline = timeline_of_tiles(group, pa.array(places), np.repeat(places, counts), tiles)
-    return timeline.values_of(places, asked_ms)
+    return timeline.values_of(places, np.array(asked_ms, dtype=np.int64))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.backfill import backfill
 from features.columns import flat
 from features.declarations import FeatureGroup
 from features.errors import PackedValueError
@@ -105,6 +106,37 @@ def test_the_newest_is_what_the_log_gives_at_the_first_instant_that_knows_it(
         assert expected[group.age_column].to_pylist() == [
             None if found.ages_ms[1] is None else found.ages_ms[1] + of_ms - asked_ms
         ]
+
+
+@pytest.mark.parametrize("group", [*GROUPS, *EVERYTHING], ids=lambda group: group.name)
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 40),
+    after_ms=st.integers(-3_000, 3_000) | st.integers(-10 * DAY_MS, 60 * DAY_MS),
+    as_newest=st.booleans(),
+)
+def test_each_of_many_is_given_what_it_is_given_alone(
+    group: FeatureGroup, seed: int, after_ms: int, as_newest: bool
+) -> None:
+    """Many are looked for in arrays, one by one in none."""
+    entity = group.entities[0]
+    log, _ = history(group, seed)
+    newest_ms = int(times_of(log).max())
+    if group.cadence is Cadence.EVENT:
+        stored = tiles(group, entity, log)
+    else:
+        stored = backfill(group, entity, log, newest_ms - 2 * DAY_MS, newest_ms + DAY_MS)
+    values: list[bytes | None] = [None, *(value for _, value in pack(group, entity, stored))]
+    asked_ms = newest_ms + after_ms
+    alone = [read_values(group, [value], asked_ms, as_newest=as_newest) for value in values]
+    many = read_values(group, values * 24, asked_ms, as_newest=as_newest)
+    assert many.ages_ms == [one.ages_ms[0] for one in alone] * 24
+    for feature in group.features:
+        assert many.columns[feature.name] == [one.columns[feature.name][0] for one in alone] * 24
+    for damaged in (b"", b"REEL", *(value[:-1] for value in values if value)):
+        for among in ([damaged], [damaged, *values * 24]):
+            with pytest.raises(PackedValueError):
+                read_values(group, among, asked_ms)
 
 
 @pytest.mark.parametrize("group", TILED, ids=lambda group: group.name)
