@@ -8,6 +8,7 @@ itself (RFC 8725, section 3.1).
 """
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
@@ -31,6 +32,7 @@ LEAST_SECRET_BYTES = 32  # RFC 7518, section 3.2: as long as the hash of HS256
 MOST_TOKEN_LETTERS = 8_192
 REFETCH_S = 10.0  # keys are asked for anew at most so often, however many tokens name one that is not known
 FETCH_TIMEOUT_S = 5.0
+MOST_ACCEPTED = 10_000  # tokens that are not checked again; when there are more, all are forgotten
 
 
 _log = logging.getLogger(__name__)
@@ -64,12 +66,27 @@ class Caller:
     purpose: str | None = None
 
 
+@dataclass(frozen=True)
+class _Accepted:
+    """Who bears a token that was found good: that holds while its key is a known one, until it expires."""
+
+    caller: Caller
+    key_id: object
+    key: Any
+    until_s: float
+
+
 class TokenVerifier:
-    """Checks tokens. Safe from any thread; only what has to ask an identity provider for keys takes time."""
+    """Checks tokens. Safe from any thread; only what has to ask an identity provider for keys takes time.
+
+    A caller sends the same token again and again, and nothing but time and the set of keys can make a good one bad, so
+    a signature is checked once. Of tokens only their hashes are kept.
+    """
 
     def __init__(self, settings: TokenSettings, environ: Mapping[str, str] = os.environ) -> None:
         """Raises ConfigurationError if the secret or the keys cannot be read."""
         self._settings = settings
+        self._accepted: dict[bytes, _Accepted] = {}
         self._fetching = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jwks")
         self._keys: _Secret | _KeySet
         if settings.algorithm == "HS256":
@@ -84,6 +101,17 @@ class TokenVerifier:
         """
         if len(token) > MOST_TOKEN_LETTERS:
             raise TokenRefusedError(f"the token has {len(token):,} letters, and {MOST_TOKEN_LETTERS:,} are the most")
+        digest = hashlib.sha256(token.encode(errors="replace")).digest()
+        known = self._accepted.get(digest)
+        if known is not None and self._keys.known(known.key_id) is known.key and time.time() < known.until_s:
+            return known.caller
+        accepted = await self._checked(token)
+        if len(self._accepted) >= MOST_ACCEPTED:
+            self._accepted = {}
+        self._accepted[digest] = accepted
+        return accepted.caller
+
+    async def _checked(self, token: str) -> _Accepted:
         try:
             key_id = jwt.get_unverified_header(token).get("kid")
             key = self._keys.known(key_id) or await self._fetched(key_id)
@@ -98,7 +126,8 @@ class TokenVerifier:
         purpose = claims.get("purpose")
         if not isinstance(purpose, str | None):
             raise TokenRefusedError("the token's purpose is no text")
-        return Caller(claims["sub"], frozenset(scopes.split()), purpose)
+        caller = Caller(claims["sub"], frozenset(scopes.split()), purpose)
+        return _Accepted(caller, key_id, key, int(claims["exp"]) + self._settings.leeway_s)
 
     async def _fetched(self, key_id: object) -> Any | None:
         # A thread of its own: whoever floods the service with tokens of unknown keys takes no other's.

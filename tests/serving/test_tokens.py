@@ -283,6 +283,44 @@ def test_a_providers_keys_are_fetched_when_needed_and_rotated(provider, keys, mo
     assert caller(verifier, signed(keys[0])).subject == "portal"  # the provider is down, and its keys are known
 
 
+def test_a_token_that_was_good_is_refused_once_it_has_expired(keys, tmp_path):
+    (tmp_path / "jwks.json").write_text(jwks(("one", keys[0])))
+    settings = TokenSettings(algorithm="RS256", jwks=str(tmp_path / "jwks.json"), issuer=None, leeway_s=0)
+    verifier, token = TokenVerifier(settings), signed(keys[0], exp=now_s() + 2)
+    assert [caller(verifier, token) for _ in range(3)] == [Caller("portal", frozenset({"features"}))] * 3
+    time.sleep(2)
+    with pytest.raises(TokenRefusedError, match="expired"):
+        caller(verifier, token)
+
+
+def test_a_token_that_was_good_is_refused_once_its_key_is_gone_or_another(provider, keys, monkeypatch):
+    settings = TokenSettings.model_construct(algorithm="RS256", jwks=provider, secret_file=None, audience="reel",
+                                             issuer=None, leeway_s=30)  # fmt: skip
+    monkeypatch.setattr("serving.tokens.REFETCH_S", 0.0)
+    for after in (jwks(("two", keys[1])), jwks(("one", keys[2]), ("two", keys[1]))):
+        verifier, token = TokenVerifier(settings), signed(keys[0])
+        Provider.keys = jwks(("one", keys[0]))
+        assert caller(verifier, token) == caller(verifier, token)
+        Provider.keys = after
+        assert caller(verifier, signed(keys[1], "two")).subject == "portal"  # a new key: all are read again
+        with pytest.raises(TokenRefusedError, match=r"key that is not among|signature is not right"):
+            caller(verifier, token)
+
+
+def test_a_signature_is_checked_once_and_of_many_tokens_some_are_forgotten(keys, tmp_path, monkeypatch):
+    (tmp_path / "jwks.json").write_text(jwks(("one", keys[0])))
+    verifier = TokenVerifier(TokenSettings(algorithm="RS256", jwks=str(tmp_path / "jwks.json"), issuer=None))
+    monkeypatch.setattr("serving.tokens.MOST_ACCEPTED", 2)
+    decoded, decode = [], jwt.decode
+    monkeypatch.setattr(
+        jwt, "decode", lambda token, *rest, **named: decoded.append(token) or decode(token, *rest, **named)
+    )
+    first, second, third = (signed(keys[0], sub=name) for name in ("a", "b", "c"))
+    for token in (first, second, first, second, third, third, first):
+        caller(verifier, token)
+    assert decoded == [first, second, third, first]
+
+
 def test_a_caller_may_ask_so_often_and_no_other_is_slowed():
     now_s = [0.0]
     limit = RateLimit(4, lambda: now_s[0])
