@@ -88,7 +88,12 @@ def select(
 
 
 def require_purpose(purpose: Purpose | None, selections: Sequence[Selection]) -> Purpose:
-    """The purpose; refused unless there is one, and every group that is asked for is declared for it.
+    """`require_declared_for` of what is selected."""
+    return require_declared_for(purpose, {one.name: one.group for one in selections})
+
+
+def require_declared_for(purpose: Purpose | None, groups: Mapping[str, FeatureGroup]) -> Purpose:
+    """The purpose; refused unless there is one, and every group that is asked for, by its name, is declared for it.
 
     Raises:
         PurposeNotAllowedError: no purpose, or another than a group's.
@@ -97,10 +102,10 @@ def require_purpose(purpose: Purpose | None, selections: Sequence[Selection]) ->
     if purpose is None:
         raise PurposeNotAllowedError("no purpose is given; say what the features are used for")
     required_consents(purpose)
-    for one in selections:
-        if one.group.purpose is not purpose:
+    for name, group in groups.items():
+        if group.purpose is not purpose:
             raise PurposeNotAllowedError(
-                f"{one.name} is declared for the purpose {one.group.purpose}, and was asked for {purpose}; "
+                f"{name} is declared for the purpose {group.purpose}, and was asked for {purpose}; "
                 "leave it out, or declare a group for that purpose"
             )
     return purpose

@@ -28,7 +28,7 @@ from features.entities import key_of
 from features.errors import FeatureError
 from features.groups import GROUPS
 from features.purposes import Purpose
-from features.selection import Selection, require_purpose
+from features.selection import require_declared_for
 from features.services import Service, View, services_of, views_of
 from serving.access import Access
 from serving.feature_lookup import Entity, FeatureLookup, GroupFound, Question
@@ -206,9 +206,8 @@ def _purpose(service: Service | None, caller: Caller, asked: Sequence[_Asked]) -
         raise ProblemError(
             HTTPStatus.FORBIDDEN, f"the feature service is for {said}, and the token says another purpose"
         )
-    selections = [Selection.of(one.view.name, one.view.group, one.entity, [], one.features) for one in asked]
     try:
-        return require_purpose(Purpose(said), selections)
+        return require_declared_for(Purpose(said), {one.view.name: one.view.group for one in asked})
     except FeatureError as error:
         raise ProblemError(HTTPStatus.FORBIDDEN, str(error)) from None
 
