@@ -20,7 +20,7 @@ from features.pseudonyms import Pseudonymizer
 from features.purposes import Purpose
 from serving.online_store import OnlineStore
 from serving.reasons import Reason
-from serving.store_reader import read_records
+from serving.store_reader import read_groups
 
 PROFILES, CONSENTS = "profiles", "consents"
 
@@ -41,8 +41,11 @@ class Hashes:
     user: tuple[str, ...] | None
 
 
+_NOBODY = Hashes(profile=None, user=None)
+
+
 class ConsentGate:
-    """Decides for many people at once with two reads: their profiles, then their users' consents."""
+    """Decides for many people at once with two reads: their profiles, then the consents of whose they are."""
 
     def __init__(self, pseudonymizer: Pseudonymizer) -> None:
         self._pseudonymizer = pseudonymizer
@@ -55,6 +58,12 @@ class ConsentGate:
         `market` decides for those who were never asked; without one they are not asked for granted.
         """
         return refusals_of(store, [self.hashes(person) for person in people], purposes, market)
+
+    def refusals_by_purposes(
+        self, store: OnlineStore, asked: Sequence[tuple[Person, Collection[Purpose]]], market: str | None
+    ) -> list[Reason | None]:
+        """`refusals` where what is asked for is not the same of everybody; in as many reads."""
+        return _refusals(store, [(self.hashes(person), purposes) for person, purposes in asked], market)
 
     def hashes(self, person: Person) -> Hashes:
         """What stands for the person here."""
@@ -69,26 +78,49 @@ def refusals_of(
     store: OnlineStore, hashes: Sequence[Hashes], purposes: Collection[Purpose], market: str | None
 ) -> list[Reason | None]:
     """The same of people whose plain ids are not known any more."""
-    if not set(purposes) <= CONSENT_COLUMNS.keys():
-        return [Reason.PURPOSE_NOT_PERMITTED] * len(hashes)
-    profiles = all_records(store, PROFILES, [person.profile or () for person in hashes])
+    return _refusals(store, [(person, purposes) for person in hashes], market)
+
+
+def _refusals(
+    store: OnlineStore, asked: Sequence[tuple[Hashes, Collection[Purpose]]], market: str | None
+) -> list[Reason | None]:
+    """In the first read the profiles, and the consents of whoever is asked about without one; in the second the rest.
+
+    Of whom nothing is permitted nothing is read.
+    """
+    is_decidable = [set(purposes) <= CONSENT_COLUMNS.keys() for _, purposes in asked]
+    people = [person if is_asked else _NOBODY for (person, _), is_asked in zip(asked, is_decidable, strict=True)]
+    profiles, consents = _all_records(
+        store,
+        [
+            (PROFILES, [person.profile or () for person in people]),
+            (CONSENTS, [person.user or () if person.profile is None else () for person in people]),
+        ],
+    )
     refused = [
         _profile_refusal(person, known) if person.profile is not None else None
-        for person, known in zip(hashes, profiles, strict=True)
+        for person, known in zip(people, profiles, strict=True)
     ]
     owners = [
-        () if reason else _owner(person, known) for person, known, reason in zip(hashes, profiles, refused, strict=True)
+        () if reason or person.profile is None else person.user or _owners(known)
+        for person, known, reason in zip(people, profiles, refused, strict=True)
     ]
-    consents = all_records(store, CONSENTS, owners)
+    (of_owners,) = _all_records(store, [(CONSENTS, owners)])
+    known_consents = [theirs or owners for theirs, owners in zip(consents, of_owners, strict=True)]
     return [
-        reason or _consent_refusal(known, purposes, market) for reason, known in zip(refused, consents, strict=True)
+        (reason or _consent_refusal(known, purposes, market)) if is_asked else Reason.PURPOSE_NOT_PERMITTED
+        for (_, purposes), is_asked, reason, known in zip(asked, is_decidable, refused, known_consents, strict=True)
     ]
 
 
-def all_records(store: OnlineStore, group: str, candidates: Sequence[Sequence[str]]) -> list[list[Any]]:
-    """For each list of hashes, the records of those that have one, in one read."""
-    found = iter(read_records(store, group, [entity for entities in candidates for entity in entities]))
-    return [[record for record in [next(found) for _ in entities] if record is not None] for entities in candidates]
+def _all_records(store: OnlineStore, wanted: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> list[list[list[Any]]]:
+    """For each group, and each list of hashes, the records of those that have one; in one read."""
+    flat = [(group, [entity for entities in candidates for entity in entities]) for group, candidates in wanted]
+    found = [iter(records) for records in read_groups(store, flat)]
+    return [
+        [[record for record in [next(records) for _ in entities] if record is not None] for entities in candidates]
+        for records, (_, candidates) in zip(found, wanted, strict=True)
+    ]
 
 
 def _profile_refusal(person: Hashes, known: Sequence[Any]) -> Reason | None:
@@ -101,12 +133,8 @@ def _profile_refusal(person: Hashes, known: Sequence[Any]) -> Reason | None:
     return None
 
 
-def _owner(person: Hashes, known: Sequence[Any]) -> tuple[str, ...]:
-    """The hashes of the user whose consent counts: those the caller named, else the profile's own."""
-    return person.user or _owners(known)
-
-
 def _owners(profiles: Sequence[Any]) -> tuple[str, ...]:
+    """The hashes of the users whose profiles they are, whose consent counts where a caller names no user."""
     owners = (profile.get("user_id") for profile in profiles)
     return tuple(dict.fromkeys(owner for owner in owners if owner is not None))
 

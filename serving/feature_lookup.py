@@ -21,7 +21,7 @@ from serving.feature_log import STREAM, FeatureLog, ServedFeatures
 from serving.online_store import OnlineStore
 from serving.reasons import Reason
 from serving.settings import ServingSettings
-from serving.store_reader import StoreReader, read_as_of_ms
+from serving.store_reader import META, WATERMARK, StoreReader, watermark_of
 from serving.watch import measures
 
 Entity = Literal["user_id", "profile_id", "content_id", "channel_id", "platform", "cdn_region"]
@@ -91,7 +91,7 @@ class _Packed:
 
 @dataclass(frozen=True)
 class _Read:
-    """What one look-up in the store gave; `stream` is read only where an answer is logged."""
+    """What one look-up in the store gave; `stream`: how far the stream says it has come."""
 
     as_of_ms: int | None
     packed: Sequence[_Packed]
@@ -207,29 +207,34 @@ class FeatureLookup:
         is_logged: bool,
         store: OnlineStore,
     ) -> _Read:
-        as_of_ms = read_as_of_ms(store, self._as_of)
-        refusals = [self._refusals(one, purpose, market, store) for one in questions]
+        now_ms = time.time_ns() // 1_000_000
+        refusals = self._refusals(questions, purpose, market, store)
         names = [self._stored_names(one, refused) for one, refused in zip(questions, refusals, strict=True)]
         wanted = [
             (group.stored_as(one.entity), [name for few in of_keys for name in few])
             for one, of_keys in zip(questions, names, strict=True)
             for group in one.groups
         ]
-        stream = store.get_many("meta", [STREAM])[0] if is_logged else None  # before the values: it promises no more
-        values = iter(store.get_groups(wanted))
+        # One read, so that the watermark and what the stream promises are those of the values.
+        (watermark, stream), *found = store.get_groups([(META, [WATERMARK, STREAM]), *wanted])
+        values = iter(found)
         packed = []
         for one, refused, of_keys in zip(questions, refusals, names, strict=True):
-            found = [_first_found(next(values), of_keys, with_names=is_logged) for _ in one.groups]
-            packed.append(_Packed(refused, [few for few, _ in found], [under for _, under in found]))
-        return _Read(as_of_ms, packed, stream)
+            theirs = [_first_found(next(values), of_keys, with_names=is_logged) for _ in one.groups]
+            packed.append(_Packed(refused, [few for few, _ in theirs], [under for _, under in theirs]))
+        return _Read(now_ms if self._as_of == "now" else watermark_of(watermark), packed, stream)
 
     def _refusals(
-        self, one: Question, purpose: Purpose, market: str | None, store: OnlineStore
-    ) -> Sequence[Reason | None]:
-        if not known_entity(one.entity).is_personal:
-            return [None] * len(one.keys)
-        people = [Person(**{one.entity: key}) for key in one.keys]
-        return self._gate.refusals(store, people, {purpose, *(group.purpose for group in one.groups)}, market)
+        self, questions: Sequence[Question], purpose: Purpose, market: str | None, store: OnlineStore
+    ) -> list[Sequence[Reason | None]]:
+        """For each question, and each of its keys, why nothing may be read. Of all people consent is asked at once."""
+        asked: list[tuple[Person, set[Purpose]]] = []
+        for one in questions:
+            if known_entity(one.entity).is_personal:
+                purposes = {purpose, *(group.purpose for group in one.groups)}
+                asked += [(Person(**{one.entity: key}), purposes) for key in one.keys]
+        found = iter(self._gate.refusals_by_purposes(store, asked, market))
+        return [[next(found) if known_entity(one.entity).is_personal else None for _ in one.keys] for one in questions]
 
     def _stored_names(self, one: Question, refusals: Sequence[Reason | None]) -> list[Sequence[str]]:
         """For each key, the names that something may be stored under, none if it is refused."""

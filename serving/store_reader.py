@@ -13,6 +13,7 @@ from serving.watch import deadline, measures, trace
 
 Result = TypeVar("Result")
 
+META, WATERMARK = "meta", "watermark_ms"
 # Look-ups mostly wait, for Redis or for a page of LMDB; they are short.
 THREADS = 8
 
@@ -50,9 +51,19 @@ class StoreReader:
 
 def read_records(store: OnlineStore, group: str, entities: Sequence[str]) -> list[Any]:
     """The JSON records of `entities` in `group`; None where there is none."""
+    return read_groups(store, [(group, entities)])[0]
+
+
+def read_groups(store: OnlineStore, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[list[Any]]:
+    """`read_records` of each (group, entities), in one read."""
+    found = store.get_groups(wanted)
+    return [[decoded(group, value) for value in values] for (group, _), values in zip(wanted, found, strict=True)]
+
+
+def decoded(group: str, value: bytes | None) -> Any:
+    """A JSON record of `group`; None for none. Raises StoreUnavailableError if it is no JSON."""
     try:
-        values = store.get_many(group, entities)
-        return [None if value is None else json.loads(value) for value in values]
+        return None if value is None else json.loads(value)
     except ValueError as error:
         raise StoreUnavailableError(f"a record of {group!r} in the online store is not JSON: {error}") from None
 
@@ -61,7 +72,12 @@ def read_as_of_ms(store: OnlineStore, as_of: Literal["watermark", "now"]) -> int
     """The instant that answers are valued at, ms since the epoch; None if the store has never been filled."""
     if as_of == "now":
         return time.time_ns() // 1_000_000
-    watermark = read_records(store, "meta", ["watermark_ms"])[0]
+    return watermark_of(store.get_many(META, [WATERMARK])[0])
+
+
+def watermark_of(value: bytes | None) -> int | None:
+    """The watermark as the store has it, ms since the epoch. Raises StoreUnavailableError if it is none."""
+    watermark = decoded(META, value)
     if watermark is not None and not isinstance(watermark, int):
         raise StoreUnavailableError("the watermark in the online store is not a number of milliseconds")
     return watermark

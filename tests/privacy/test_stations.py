@@ -106,7 +106,7 @@ FILES = {
     "training_sets/built": "a training set",
 }
 # Who reads the online store, and whether it asks the service's gate, which asks the decision.
-STORE_READERS = {"open_online_store", ".open_online_store", ".get_many", ".get_groups", "read_records"}
+STORE_READERS = {"open_online_store", ".open_online_store", ".get_many", ".get_groups", "read_records", "read_groups"}
 GATE = ("ConsentGate", "refusals_of")
 ASKS_THE_GATE = {"answer_log", "cdn_api", "churn_api", "feature_lookup", "recommendations", "viewers"}
 STORE = {

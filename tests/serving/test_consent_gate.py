@@ -134,3 +134,31 @@ def test_many_people_each_get_their_own_verdict(store: OnlineStore) -> None:
     found = ConsentGate(PEOPLE).refusals(store, asked, PERSONAL, None)
     assert found == ["kids_profile", None, "unknown_viewer", None, None]
     assert ConsentGate(PEOPLE).refusals(store, [], PERSONAL, None) == []
+
+
+def test_people_asked_about_for_different_purposes_are_looked_up_together(
+    store: OnlineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "profiles", "adult", {"is_kids": False, "user_id": PEOPLE.hash("u")})
+    put(store, "profiles", "kid", {"is_kids": True, "user_id": PEOPLE.hash("u")})
+    put(store, "consents", "u", {"allows_analytics": True, "allows_personalization": True})
+    reads: list[object] = []
+    get_groups = store.get_groups
+    monkeypatch.setattr(store, "get_groups", lambda wanted: reads.append(wanted) or get_groups(wanted))
+    people = [Person(profile_id=name) for name in ("kid", "adult", "none")]
+    people += [Person(user_id="u"), Person(user_id="nobody"), Person(user_id="u", profile_id="adult")]
+    asked = [
+        (person, purposes)
+        for person in people
+        for purposes in (PERSONAL, {Purpose.ANALYTICS}, {Purpose.ESSENTIAL}, {Purpose.AD_TARGETING, *PERSONAL})
+    ]
+    together = ConsentGate(PEOPLE).refusals_by_purposes(store, asked, "US")
+    assert len(reads) == 2
+    assert together == [
+        reason for one, purposes in asked for reason in ConsentGate(PEOPLE).refusals(store, [one], purposes, "US")
+    ]
+    assert len(set(together)) > 3
+    reads.clear()
+    refused = ConsentGate(PEOPLE).refusals_by_purposes(store, [(people[1], {Purpose.ESSENTIAL})], "US")
+    assert refused == ["purpose_not_permitted"]
+    assert not [entity for wanted in reads for _, entities in wanted for entity in entities]
