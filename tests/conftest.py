@@ -127,9 +127,17 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def own_broker(kafka_libs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A broker of one module's own, for tests that use the contract's topics or disturb the broker."""
+def local_broker(kafka_libs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """A broker of one module's own, for tests that kill it and start it again."""
     broker = LocalBroker(tmp_path_factory.mktemp("kafka"), kafka_libs)
-    address = start_or_skip(broker)
-    yield address.bootstrap
+    start_or_skip(broker)
+    yield broker
     broker.stop()
+
+
+@pytest.fixture(scope="module")
+def own_broker(local_broker: LocalBroker) -> str:
+    """Bootstrap servers of a broker of one module's own, for tests that use the contract's topics."""
+    address = local_broker.status()
+    assert address is not None, "it was started"
+    return address.bootstrap

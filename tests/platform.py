@@ -13,6 +13,7 @@ from pyiceberg.expressions import AlwaysTrue
 from pipelines.contract.events import Contract, load_contract
 from pipelines.contract.registry import open_registry
 from pipelines.kafka.embedded import EmbeddedLog
+from pipelines.kafka.log import bootstrap_servers
 from pipelines.kafka.produce import Producer, ensure_topics
 from pipelines.lakehouse.catalog import Lakehouse
 from pipelines.lakehouse.files import TableFiles
@@ -62,10 +63,7 @@ class Platform:
 
     def send(self, *events: dict[str, Any]) -> None:
         """Produce events given by `event`, in order."""
-        with Producer(self.bootstrap, self.contract, open_registry(self.settings.registry_location)) as producer:
-            for one in events:
-                schema = self.contract.event(one["event_name"])
-                producer.produce(schema.name, pa.Table.from_pylist([one], schema=schema.arrow))
+        send(self.settings, *events)
 
     def rows(self, table: str, columns: Iterable[str] | None = None) -> list[dict[str, Any]]:
         """Everything in a lakehouse table."""
@@ -77,6 +75,15 @@ class Platform:
             TableFiles.of(found), scan_tasks(found, AlwaysTrue()), wanted
         ).to_pylist()
         return rows
+
+
+def send(settings: Settings, *events: dict[str, Any]) -> None:
+    """Produce events given by `event` into the log that the settings name, in order; they have arrived on return."""
+    contract = load_contract(settings.schemas)
+    with Producer(bootstrap_servers(settings), contract, open_registry(settings.registry_location)) as producer:
+        for one in events:
+            schema = contract.event(one["event_name"])
+            producer.produce(schema.name, pa.Table.from_pylist([one], schema=schema.arrow))
 
 
 def event(name: str, at_ms: int, person: str | None = "ann", **columns: Any) -> dict[str, Any]:

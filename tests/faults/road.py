@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -29,6 +30,7 @@ SEEDS = int(os.environ.get("REEL_FAULT_SEEDS", "3"))
 PATIENCE_S = 180.0  # for whatever is polled: a machine may be busy with other things
 NO_DATABASE = "reel: null in every event: geo"  # a warning that the tests' settings give rise to
 RAYS_OWN = "\x1b[33m(raylet)"  # Ray itself tells of every worker that it lost
+TRIED_AGAIN = re.compile(r"^reel: .*; trying again in \d+ s$", re.MULTILINE)  # what is said of a failure that passes
 ORIGIN = ("topic", "partition", "offset")
 # What makes a row of a table one row: each may be there once.
 KEYS = {
@@ -89,6 +91,10 @@ class Road:
     def said(self, process: subprocess.Popen[bytes]) -> str:
         """What a process printed."""
         return (self.folder / f"said-{self.started.index(process)}").read_text()
+
+    def times_tried_again(self, process: subprocess.Popen[bytes]) -> int:
+        """How many failures a process has told of that pass."""
+        return len(TRIED_AGAIN.findall(self.said(process)))
 
     def reel(self, *command: str) -> str:
         """Run `reel` to its good end; what it said."""

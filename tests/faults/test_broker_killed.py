@@ -6,10 +6,9 @@ import signal
 
 import pytest
 
-from tests.faults.road import PATIENCE_S, SEEDS, ended, wait_for_moment, wait_until
+from tests.faults.road import PATIENCE_S, SEEDS, TRIED_AGAIN, ended, wait_for_moment, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(3600)]
-TRIED_AGAIN = re.compile(r"^reel: .*; trying again in \d+ s$", re.MULTILINE)
 OTHER_LINES = re.compile(r"batch  |follow  |  |reel: stopping after this batch|reel: null in every event: geo")
 
 
@@ -22,9 +21,9 @@ def test_a_follower_outlives_its_broker(backlog, make_road):
         with ended(road.start("ingest", "--follow")) as follower:
             for _ in range(SEEDS):
                 wait_for_moment(road, follower, chance, commits=4)
-                told = len(TRIED_AGAIN.findall(road.said(follower)))
+                told = road.times_tried_again(follower)
                 backlog.broker.kill()
-                wait_until(lambda told=told: len(TRIED_AGAIN.findall(road.said(follower))) > told, follower)
+                wait_until(lambda told=told: road.times_tried_again(follower) > told, follower)
                 assert backlog.broker.start().bootstrap == backlog.bootstrap
             while road.consumed() != backlog.calm.consumed():
                 come = road.versions()

@@ -18,6 +18,7 @@ import pytest
 
 from tests.faults.disk import Disk, small_disk
 from tests.faults.load import Answer, Load
+from tests.faults.processes import processes_below
 from tests.faults.road import wait_until
 from tests.serving import platform, registry
 from tests.serving.own_redis import OwnRedis
@@ -71,14 +72,7 @@ class World:
 
     def processes(self, name: str) -> list[psutil.Process]:
         """Those below the service whose command says so."""
-        found = []
-        for process in psutil.Process(self.service.pid).children(recursive=True):
-            try:
-                if name in " ".join(process.cmdline()):
-                    found.append(process)
-            except psutil.NoSuchProcess:
-                continue
-        return found
+        return processes_below(self.service.pid, name)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import pytest
 from features.columns import milliseconds
 from features.decision import decide
 from features.finished_playbacks import finished_playbacks
-from features.packing import unpack, unpack_values
 from features.purposes import Purpose
 from features.windows import DAY_MS, floor_ms
 from pipelines.build_features import build_features
@@ -38,6 +37,7 @@ from pipelines.stream.targets import LONGEST_DELAY_MS, TARGETS
 from pipelines.viewing import KnownPeople
 from serving.online_store import open_online_store
 from tests.platform import SALT, Platform
+from tests.stored import served, stored, tiles_of
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(600)]
 PLATFORM = SimulationConfig(households=20, days=5, seed=3, heartbeat_s=120)
@@ -95,31 +95,9 @@ class Worlds:
         return self.log.settings.model_copy(update={"work_dir": folder, "stream": stream})
 
 
-def stored(settings, target):
-    """The packed values of a target by key, and the store's watermark."""
-    group = target.group.stored_as(target.entity)
-    with open_online_store(settings.online_store_url, readonly=True) as store:
-        keys = sorted(store.keys(group))
-        (watermark,) = store.get_many("meta", ["watermark_ms"])
-        return dict(zip(keys, store.get_many(group, keys), strict=True)), int(watermark)
-
-
 def newest_ms(settings):
     """Of all events that the values online were made of; the store's watermark is the delay later."""
     return stored(settings, TARGETS[0])[1] - LONGEST_DELAY_MS - 1
-
-
-def served(settings, target, at_ms):
-    """What is answered for each key."""
-    packed, _ = stored(settings, target)
-    table = unpack_values(target.group, list(packed.values()), at_ms)
-    return dict(zip(packed, table.to_pylist(), strict=True))
-
-
-def tiles_of(settings, target):
-    packed, _ = stored(settings, target)
-    rows = unpack(target.group, target.entity, list(packed.items())).to_pylist()
-    return {(row[target.entity], row["tile_ms"], row["tile_start"]): row for row in rows}
 
 
 def disturbed_run(settings):
