@@ -36,7 +36,7 @@ from pipelines.stream.known import PURPOSE
 from pipelines.stream.running import BatchDone, BegunAnewError, Running
 from serving.errors import StoreUnavailableError
 
-LONGEST_PAUSE_S = 4.0
+LONGEST_PAUSE_S = 2.0
 """Between two tries: what is served is to be right within 10 s of the end of whatever failed."""
 
 
