@@ -16,10 +16,6 @@ from pipelines.settings import Settings
 
 Offsets = dict[str, dict[int, int]]  # topic -> partition -> next offset to read
 NO_IDS: Mapping[str, str] = {}
-RECONNECTING: Mapping[str, int] = {"reconnect.backoff.max.ms": 500}
-"""A broker that is back is noticed at once: librdkafka would come to knock every 10 s only, and whoever waits that long
-for an answer gives up before.
-"""
 EARLIEST, LATEST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
@@ -123,7 +119,6 @@ def client_configuration(settings: Settings, bootstrap: str) -> dict[str, str | 
     return {
         "bootstrap.servers": bootstrap,
         "socket.timeout.ms": int(settings.kafka.timeout_s * 1000),
-        **RECONNECTING,
         "log_level": 0,  # failures come back as errors; librdkafka's own log would only repeat them
         **settings.kafka.client,
     }

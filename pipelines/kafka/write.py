@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipelines.errors import DeliveryFailed
 from pipelines.kafka.message import Headers
-from pipelines.kafka.offsets import RECONNECTING, BrokerUnreachableError, UnknownTopicError
+from pipelines.kafka.offsets import BrokerUnreachableError, UnknownTopicError
 
 QUEUE_MESSAGES = 100_000  # messages waiting for the broker; more and the caller waits
 QUEUE_KIB = 256 << 10
@@ -39,7 +39,6 @@ class KafkaWriter:
                 "delivery.report.only.error": True,  # a callback per failure, not per message
                 "delivery.timeout.ms": int(timeout_s * 1000 * _DELIVERY_TIMEOUT_FACTOR),
                 "socket.timeout.ms": int(timeout_s * 1000),
-                **RECONNECTING,
                 "linger.ms": 20,
                 "batch.size": 1 << 20,
                 "compression.type": "lz4",

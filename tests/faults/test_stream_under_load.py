@@ -22,6 +22,7 @@ from pipelines.build_features import build_features
 from pipelines.contract.events import load_contract
 from pipelines.kafka.broker import LocalBroker
 from pipelines.kafka.produce import ensure_topics
+from pipelines.stream.checkpoint import FILE as CHECKPOINT
 from pipelines.stream.targets import TARGETS
 from tests.faults.load import Answer, Load
 from tests.faults.processes import processes_below
@@ -119,6 +120,7 @@ def world(
         "REEL_REGISTRY_URL": str(folder / "registry.db"),
         "REEL_LAKEHOUSE_EVENT_PARTITION": "month",
         "REEL_LAKEHOUSE_BUCKETS": "2",
+        "REEL_STREAM_CHECKPOINT_SECONDS": "2",
         "REEL_RAY_NUM_CPUS": "2",
     }
     road, batch = (Road(folder / name, variables) for name in ("road", "batch"))
@@ -170,6 +172,8 @@ def test_a_killed_actor_is_replaced_before_anybody_misses_it(world: World) -> No
     known, told = world.rounds, world.times_tried_again()
     with world.load() as load:
         load.until(world.go_on(), PATIENCE_S)
+        # Before the first there is nothing to go on from, and all would be read again.
+        wait_until((world.road.settings.stream_folder / CHECKPOINT).exists, world.stream)
         (actor,) = world.actors()
         killed_s = time.monotonic()
         actor.kill()
