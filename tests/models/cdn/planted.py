@@ -35,12 +35,13 @@ class Planted:
     """By split [rows, networks], the mean score of each row over each network."""
 
 
-def write_training_set(folder: Path, *, seed: int = 1) -> Planted:
-    """Writes a training set in the format of `pipelines/training_sets` into `folder`."""
+def write_training_set(folder: Path, *, times: int = 1, seed: int = 1) -> Planted:
+    """Writes a training set in the format of `pipelines/training_sets` into `folder`, of `times` as many rows."""
     random = np.random.default_rng(seed)
     means, digests = {}, {}
+    counts = {split: rows * times for split, rows in ROWS.items()}
     for split, days in DAYS.items():
-        rows, means[split] = _rows(random, ROWS[split], days)
+        rows, means[split] = _rows(random, counts[split], days)
         (folder / f"split={split}").mkdir(parents=True, exist_ok=True)
         pq.write_table(rows, folder / f"split={split}" / "part-0.parquet")
         digests[f"split={split}/part-0.parquet"] = "0" * 64
@@ -54,7 +55,7 @@ def write_training_set(folder: Path, *, seed: int = 1) -> Planted:
         "code_version": "tests",
         "features": ["qoe_signals_by_cdn_region.avg_qoe_score"],
         "horizon_ms": HORIZON_MS,
-        "rows": ROWS,
+        "rows": counts,
         "excluded": {},
         "split_ms": {
             "train_end": START_MS + 10 * day_ms,
