@@ -3,10 +3,10 @@
     python -m tests.benchmarks.training [--models recommendation churn] [--epochs 12] [--scale 1]
 
 Every way is a process of its own, on the same rows with the same threads and seed, one after the other. The first half
-of the epochs does not count: libraries warm up, and Ray's own processes (its controller, the manager of data sets,
-some ten seconds of processor time in all) are still starting beside it. Both must come to the same figures, or nothing was compared. An epoch
-through Ray Train ends when its checkpoint is stored and recorded, so that this is what its road adds to learning. Peak
-memory is that of a way's whole process tree. The last line is one JSON object.
+of the epochs does not count: libraries warm up, and Ray's own processes (its controller, the manager of data sets, some
+ten seconds of processor time in all) are still starting beside it. Both must come to the same figures, or nothing was
+compared. An epoch through Ray Train ends when its checkpoint is stored and recorded, so that this is what its road adds
+to learning. Peak memory is that of a way's whole process tree. The last line is one JSON object.
 """
 
 import argparse
