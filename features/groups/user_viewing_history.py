@@ -64,5 +64,13 @@ USER_VIEWING_HISTORY = FeatureGroup(
             unit="content id",
             range=None,
         ),
+        Feature(
+            name="completed_titles",
+            aggregate=Last("content_id", limit=32, where="is_complete"),
+            window_ms=90 * DAY_MS,
+            description="The last 32 titles on demand that were watched past 90 %, oldest first.",
+            unit="content id",
+            range=None,
+        ),
     ),
 )

@@ -2,10 +2,13 @@
 
 Most columns are taken as they are; null becomes NaN, which LightGBM learns what to do with. What takes both viewer and
 title is worked out here, once for training and for serving: how well the title's genres match the shares of the
-viewer's watch time and of the viewer's clicks, and whether it is among the viewer's recent titles.
+viewer's watch time, of the viewer's clicks and of the titles finished in months, and how many titles the viewer has
+watched to the end since this one. A title's genres come with the one it is most of first: the k-th counts 1/k of it.
 """
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -48,12 +51,13 @@ SHARES: Mapping[str, str] = {
     "clicked": f"{_SIGNALS}__genre_click_distribution",
 }
 """Columns with the viewer's share of each genre (map of text to number)."""
-RECENT_TITLES = f"{_VIEWER}__recent_titles"
+RECENT_TITLES, COMPLETED_TITLES = f"{_VIEWER}__recent_titles", f"{_VIEWER}__completed_titles"
+"""Columns with the titles that the viewer finished, past the half and to the end, the newest last."""
 GENRES, TITLE = "content_genres", "content_id"
 
 VIEWER_FEATURES = (
     *(f"{_VIEWER}.{name}" for name in (
-        "last_30_day_genres", "completion_rate", "avg_session_duration", "recent_titles",
+        "last_30_day_genres", "completion_rate", "avg_session_duration", "recent_titles", "completed_titles",
     )),
     *(f"{_SIGNALS}.{name}" for name in ("genre_click_distribution", "click_through_rate", "browse_depth")),
 )  # fmt: skip
@@ -65,11 +69,11 @@ SESSION_FEATURES = tuple(f"{_SESSION}.{name}" for name in ("time_of_day", "day_o
 """What is asked of the feature store of viewer, title and session, as `group.feature`; columns have `__`."""
 
 _NUMBERS = {**VIEWER_NUMBERS, **TITLE_NUMBERS, **CONTEXT_NUMBERS}
-COLUMNS = (TITLE, GENRES, RECENT_TITLES, *SHARES.values(), *_NUMBERS.values())
+COLUMNS = (TITLE, GENRES, RECENT_TITLES, COMPLETED_TITLES, *SHARES.values(), *_NUMBERS.values())
 """Columns that rows must have."""
 KINDS: Mapping[str, pa.DataType] = {
     TITLE: pa.string(),
-    **dict.fromkeys((GENRES, RECENT_TITLES), pa.list_(pa.string())),
+    **dict.fromkeys((GENRES, RECENT_TITLES, COMPLETED_TITLES), pa.list_(pa.string())),
     **dict.fromkeys(SHARES.values(), pa.map_(pa.string(), pa.float64())),
     **dict.fromkeys((*_NUMBERS.values(), *STAGE_SCORES.values()), pa.float64()),
 }
@@ -77,17 +81,26 @@ KINDS: Mapping[str, pa.DataType] = {
 NAMES = (
     *_NUMBERS,
     *STAGE_SCORES,
-    *(f"{name}_{what}" for name in SHARES for what in ("match", "first_genre")),
-    "is_recent",
+    *(f"{name}_{what}" for name in (*SHARES, "recent") for what in ("match", "first_genre")),
+    "completed_since",
     "recent_titles",
 )
 """Names of the matrix's columns."""
 
 Matrix = npt.NDArray[np.float64]
+Genres = Mapping[str, Sequence[str]]
+"""Genres of titles by id, the one that a title is most of first."""
+NO_GENRES: Genres = MappingProxyType({})
 
 
-def matrix(rows: pa.Table) -> Matrix:
-    """[rows, len(NAMES)] the rows as numbers.
+def genres_of(rows: pa.Table) -> Genres:
+    """What the catalogue said of the titles of rows with `COLUMNS`."""
+    pairs = zip(rows[TITLE].to_pylist(), rows[GENRES].to_pylist(), strict=True)
+    return {title: genres for title, genres in pairs if genres}
+
+
+def matrix(rows: pa.Table, genres: Genres) -> Matrix:
+    """[rows, len(NAMES)] the rows as numbers; `genres` of the titles that viewers may have finished.
 
     Raises:
         TrainingSetError: a column is missing.
@@ -101,11 +114,13 @@ def matrix(rows: pa.Table) -> Matrix:
     for column in STAGE_SCORES.values():
         known = column in rows.column_names
         columns.append(_numbers(rows[column]) if known else np.full(len(rows), np.nan))
-    genres = rows[GENRES].to_pylist()
+    own, recent = rows[GENRES].to_pylist(), rows[RECENT_TITLES].to_pylist()
     for column in SHARES.values():
-        columns += _matches(rows[column].to_pylist(), genres)
-    recent = rows[RECENT_TITLES].to_pylist()
-    columns.append(np.array([_is_recent(some, one) for some, one in zip(recent, rows[TITLE].to_pylist(), strict=True)]))
+        shares = ({} if one is None else dict(one) for one in rows[column].to_pylist())
+        columns += _matches(shares, own)
+    columns += _matches(_shares_of_titles(recent, genres), own)
+    completed = rows[COMPLETED_TITLES].to_pylist()
+    columns.append(np.array([_since(some, one) for some, one in zip(completed, rows[TITLE].to_pylist(), strict=True)]))
     columns.append(np.array([len(some or ()) for some in recent], np.float64))
     return np.stack(columns, axis=1).astype(np.float64).reshape(len(rows), len(NAMES))
 
@@ -115,17 +130,40 @@ def _numbers(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
     return numbers
 
 
-def _matches(shares: Sequence[object], genres: Sequence[Sequence[str] | None]) -> list[npt.NDArray[np.float64]]:
+def _weights(genres: Sequence[str]) -> list[float]:
+    """What each of a title's genres counts; they sum to 1."""
+    places = [1 / place for place in range(1, len(genres) + 1)]
+    return [place / sum(places) for place in places]
+
+
+def _matches(
+    shares: Iterable[Mapping[str, float]], genres: Sequence[Sequence[str] | None]
+) -> list[npt.NDArray[np.float64]]:
     """Mean share of a title's genres, and the share of its first, [rows] each; NaN where either is not known."""
     mean, first = np.full(len(genres), np.nan), np.full(len(genres), np.nan)
-    for row, (one, own) in enumerate(zip(shares, genres, strict=True)):
-        if not one or not own:
+    for row, (share, own) in enumerate(zip(shares, genres, strict=True)):
+        if not share or not own:
             continue
-        share = dict(one)  # type: ignore[call-overload]
         found = [share.get(genre, 0.0) for genre in own]
-        mean[row], first[row] = sum(found) / len(found), found[0]
+        mean[row], first[row] = sum(map(operator.mul, found, _weights(own))), found[0]
     return [mean, first]
 
 
-def _is_recent(recent: Sequence[str] | None, content_id: str) -> float:
-    return float(content_id in (recent or ()))
+def _shares_of_titles(titles: Sequence[Sequence[str] | None], genres: Genres) -> Iterator[Mapping[str, float]]:
+    """Of each row's titles the share of each genre; of those that nothing is known of none."""
+    before: Sequence[str] | None = None
+    shares: dict[str, float] = {}
+    for some in titles:
+        if some != before:  # rows of one viewer follow each other
+            known = [genres[title] for title in some or () if title in genres]
+            shares, before = {}, some
+            for one in known:
+                for genre, weight in zip(one, _weights(one), strict=True):
+                    shares[genre] = shares.get(genre, 0.0) + weight / len(known)
+        yield shares
+
+
+def _since(completed: Sequence[str] | None, content_id: str) -> float:
+    """How many titles were completed after this one was last; NaN if it is not among them."""
+    newest_first = list(reversed(completed or ()))
+    return float(newest_first.index(content_id)) if content_id in newest_first else float("nan")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from models.errors import TrainingSetError
 from models.ranker.features import COLUMNS as FEATURE_COLUMNS
-from models.ranker.features import Matrix, matrix
+from models.ranker.features import NO_GENRES, Genres, Matrix, matrix
 from models.relevance import graded_ndcg_at
 
 PAUSE_MS = 30_000
@@ -37,8 +37,10 @@ class Requests:
     """[tiles] the place of each tile in the rows given."""
 
     @classmethod
-    def of(cls, rows: pa.Table) -> "Requests":
+    def of(cls, rows: pa.Table, genres: Genres = NO_GENRES) -> "Requests":
         """From rows with `COLUMNS`, in any order; a tile of unknown label was not watched.
+
+        `genres`: what is known of the titles that viewers may have finished, for `matrix`.
 
         Raises:
             TrainingSetError: a column is missing.
@@ -58,7 +60,7 @@ class Requests:
         starts = np.flatnonzero(begins[: len(order)])
         taken = rows.take(pa.array(order))
         watched = np.array([bool(one) for one in taken[LABEL].to_pylist()], np.float64)
-        return cls(matrix(taken), watched, starts, viewer[starts], order)
+        return cls(matrix(taken, genres), watched, starts, viewer[starts], order)
 
     def __len__(self) -> int:
         return len(self.starts)

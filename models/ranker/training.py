@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from models.epochs import EpochTraining
 from models.errors import EmptyTrainingSetError, OneClassError
-from models.ranker.features import NAMES
+from models.ranker.features import NAMES, Genres, genres_of
 from models.ranker.model import RankerConfig
 from models.ranker.ranker import Ranker
 from models.ranker.shown import LABEL, Requests
@@ -40,7 +40,9 @@ class RankerTraining(EpochTraining):
         """
         super().__init__(WATCHED, config, manifest, features=" ".join(NAMES))
         self.config, self.place = config, place
-        self._learnt_from, self._judged = _requests(train, "train"), _requests(validation, "validation")
+        self._genres: Genres = genres_of(train) if len(train) else {}
+        self._learnt_from = _requests(train, "train", self._genres)
+        self._judged = _requests(validation, "validation", self._genres)
         self._shown_metrics = {BASELINE: self._ndcg(self._judged.as_shown())}
         self._dataset: Any = None
         self._trees: list[str] = []
@@ -73,7 +75,7 @@ class RankerTraining(EpochTraining):
 
     def best(self) -> Ranker:
         """The trees up to the block that ordered the validation requests best."""
-        return Ranker(self._trees[self.best_epoch - 1])
+        return Ranker(self._trees[self.best_epoch - 1], self._genres)
 
     def _learnt(self) -> dict[str, Any]:
         return {"trees": list(self._trees)}
@@ -100,10 +102,10 @@ class RankerTraining(EpochTraining):
         return float(np.nanmean(self._judged.ndcg_at(scores, CUT)))
 
 
-def _requests(rows: pa.Table, split: str) -> Requests:
+def _requests(rows: pa.Table, split: str, genres: Genres) -> Requests:
     if len(rows) == 0:
         raise EmptyTrainingSetError(split)
-    requests = Requests.of(rows)
+    requests = Requests.of(rows, genres)
     watched = int(requests.watched.sum())
     if watched in (0, len(requests.watched)):
         raise OneClassError(split, LABEL, len(requests.watched), bool(watched))

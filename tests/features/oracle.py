@@ -131,7 +131,7 @@ def user_viewing_history(events, titles, entity, value, t):
     rows = viewing([event for event in events if event["time"] < now], titles)
     rows = [row for row in rows if row[entity] == value]
     names = ["last_30_day_genres", "avg_session_duration", "completion_rate", "viewing_hours_per_dow"]
-    names += ["preferred_content_type", "recent_titles"]
+    names += ["preferred_content_type", "recent_titles", "completed_titles"]
     if not rows:
         return dict.fromkeys(names), None
     age = t - max(row["time"] for row in rows)
@@ -143,7 +143,9 @@ def user_viewing_history(events, titles, entity, value, t):
         hours[day] = sum(row["watched"] for row in four_weeks if row["weekday"] == day) / 3_600_000
     types = shares(month, lambda row: [row["content_type"]] if row["content_type"] else [])
     longest = max(types.values()) if types else None
-    finished = [row["content_id"] for row in in_window(rows, now, days(90)) if row["finished"]]
+    quarter = in_window(rows, now, days(90))
+    finished = [row["content_id"] for row in quarter if row["finished"]]
+    completed = [row["content_id"] for row in quarter if row["complete"]]
     started = sum(row["start"] for row in month)
     values = [
         shares(month, lambda row: row["genres"]),
@@ -152,6 +154,7 @@ def user_viewing_history(events, titles, entity, value, t):
         hours if four_weeks else None,
         min(key for key, share in types.items() if share == longest) if types else None,
         finished[-100:] or None,
+        completed[-32:] or None,
     ]
     return dict(zip(names, values, strict=True)), age
 

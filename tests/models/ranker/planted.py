@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.ranker.features import CONTEXT_NUMBERS, RECENT_TITLES, SHARES, TITLE_NUMBERS, VIEWER_NUMBERS
+from models.ranker.features import COMPLETED_TITLES, CONTEXT_NUMBERS, RECENT_TITLES, SHARES, TITLE_NUMBERS, VIEWER_NUMBERS
 from models.ranker.training_set import TRAINING_SET
 
 GENRES = ("crime", "drama", "family", "horror", "news", "sport")
@@ -27,6 +27,7 @@ SCHEMA = pa.schema(
         ("content_id", pa.string()),
         ("content_genres", _TEXTS),
         (RECENT_TITLES, _TEXTS),
+        (COMPLETED_TITLES, _TEXTS),
         *((name, pa.map_(pa.string(), pa.float64())) for name in SHARES.values()),
         *((name, pa.float64()) for name in _NUMBERS),
         ("watched", pa.bool_()),
@@ -81,6 +82,7 @@ def write_training_set(folder: Path, *, viewers: int = 40, days: int = 24, seed:
 
 
 def _row(viewer: int, day: int, at_ms: int, title: int, tastes: np.ndarray, watched: bool) -> dict[str, object]:
+    recent = [f"title{(title + step) % 120:03d}" for step in range(1, 1 + (viewer % 4) * 8)] or None
     shares = list(zip(GENRES, tastes.tolist(), strict=True))
     return {
         "profile_id": f"{viewer:064x}",
@@ -88,7 +90,8 @@ def _row(viewer: int, day: int, at_ms: int, title: int, tastes: np.ndarray, watc
         "event_timestamp": at_ms,
         "content_id": f"title{title:03d}",
         "content_genres": [GENRES[title % len(GENRES)]],
-        RECENT_TITLES: [f"title{(title + step) % 120:03d}" for step in range(1, 1 + (viewer % 4) * 8)] or None,
+        RECENT_TITLES: recent,
+        COMPLETED_TITLES: recent,
         **dict.fromkeys(SHARES.values(), shares),
         **{name: float(title % 7) for name in TITLE_NUMBERS.values()},
         **dict.fromkeys(VIEWER_NUMBERS.values(), 0.5),

@@ -12,7 +12,7 @@ import pytest
 
 from models.errors import EmptyTrainingSetError, ModelFolderError, OneClassError, TrainingSetError
 from models.intervals import Interval
-from models.ranker.features import KINDS, NAMES, RECENT_TITLES, SHARES, matrix
+from models.ranker.features import COMPLETED_TITLES, KINDS, NAMES, RECENT_TITLES, SHARES, matrix
 from models.ranker.judging import evaluate, ndcg
 from models.ranker.model import RankerConfig
 from models.ranker.pyfunc import ServedRanker
@@ -80,17 +80,24 @@ def test_what_takes_viewer_and_title_by_hand() -> None:
             content_genres=[["crime", "drama"], ["news"], None],
             **{
                 WATCHED_SHARES: [[("crime", 0.75), ("drama", 0.25)], [("crime", 1.0)], [("crime", 1.0)]],
-                RECENT_TITLES: [["t0", "t1"], [], None],
+                RECENT_TITLES: [["t0", "t1"], ["t0", "t9"], None],
+                COMPLETED_TITLES: [["t1", "t0", "t0"], [], None],
                 "content_popularity__daily_unique_viewers": [12, 0, None],
             },
-        )
+        ),
+        {"t0": ["drama"], "t1": ["crime", "drama"]},
     )
     column = {name: found[:, place].tolist() for place, name in enumerate(NAMES)}
-    assert column["watched_match"][:2] == [0.5, 0.0]
+    # The second of two genres counts half of the first: 2/3 of .75 and 1/3 of .25.
+    assert column["watched_match"][:2] == pytest.approx([7 / 12, 0.0])
     assert column["watched_first_genre"][:2] == [0.75, 0.0]
     assert np.isnan([column["watched_match"][2], *column["clicked_match"], *column["retrieval_score"]]).all()
-    assert column["is_recent"] == [1.0, 0.0, 0.0]
-    assert column["recent_titles"] == [2.0, 0.0, 0.0]
+    # Of t0 and t1 a third is crime; of t9 nothing is known, and t0 is no news.
+    assert column["recent_match"][:2] == pytest.approx([2 / 3 * 1 / 3 + 1 / 3 * 2 / 3, 0.0])
+    assert column["recent_first_genre"][:2] == pytest.approx([1 / 3, 0.0])
+    assert column["completed_since"][0] == 2.0
+    assert np.isnan([*column["completed_since"][1:], column["recent_match"][2]]).all()
+    assert column["recent_titles"] == [2.0, 2.0, 0.0]
     assert column["title_viewers_day"][:2] == [12.0, 0.0]  # nobody is a number, unknown is none
     assert np.isnan(column["title_viewers_day"][2])
 
@@ -173,7 +180,7 @@ def test_saved_and_loaded_it_scores_alike_and_other_features_are_refused(
     with pytest.raises(ModelFolderError, match="cut short"):
         Ranker.load(tmp_path)
     (tmp_path / "ranker.json").write_text(
-        json.dumps({"format": 1, "architecture": "lightgbm-lambdarank", "features": ["another"]})
+        json.dumps({"format": 2, "architecture": "lightgbm-lambdarank", "features": ["another"]})
     )
     with pytest.raises(ModelFolderError, match="1 features"):
         Ranker.load(tmp_path)
