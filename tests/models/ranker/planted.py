@@ -11,7 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.ranker.features import COMPLETED_TITLES, CONTEXT_NUMBERS, RECENT_TITLES, SHARES, TITLE_NUMBERS, VIEWER_NUMBERS
+from models.ranker.features import (
+    COMPLETED_TITLES,
+    CONTEXT_NUMBERS,
+    RECENT_TITLES,
+    SHARES,
+    TITLE_NUMBERS,
+    VIEWER_NUMBERS,
+)
 from models.ranker.training_set import TRAINING_SET
 
 GENRES = ("crime", "drama", "family", "horror", "news", "sport")
