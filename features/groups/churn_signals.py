@@ -1,6 +1,6 @@
 """Signs that a customer will stay or leave."""
 
-from features.aggregates import Count, Delta, Slope, Sum
+from features.aggregates import Count, Delta, Ratio, Slope, Sum
 from features.declarations import Feature, FeatureGroup
 from features.filters import Is
 from features.purposes import Purpose
@@ -56,6 +56,14 @@ CHURN_SIGNALS = FeatureGroup(
             description="Watch time of the last 14 days less that of the 14 before.",
             unit="h",
             range=(float("-inf"), float("inf")),
+        ),
+        Feature(
+            name="rebuffering_ratio",
+            aggregate=Ratio(Sum("stalled_ms"), Sum("watch_ms")),
+            window_ms=28 * DAY_MS,
+            description="Time stalled over time watched.",
+            unit="ratio",
+            range=(0, float("inf")),
         ),
     ),
 )

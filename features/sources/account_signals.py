@@ -3,6 +3,7 @@
 Rules:
 
 - Watch time is as in `features.playbacks`: what became known with each playback event.
+- Stalled time is what a player reports of a stall that is over, `rebuffer_duration_ms`; unknown is none.
 - Log-ins, support contacts and failed payments are the events of `user.events` of that name.
 """
 
@@ -14,7 +15,7 @@ from features.frames import frame_of, log_of
 from features.playbacks import IDENTITY_COLUMNS, PLAYBACK_BOUND_BY, PLAYBACK_EVENTS, in_playbacks, playing
 from features.source import Source, Tables
 
-_PLAYBACK = (*IDENTITY_COLUMNS, "user_id")
+_PLAYBACK = (*IDENTITY_COLUMNS, "user_id", "rebuffer_duration_ms")
 _USER = ("event_id", "event_name", "event_timestamp", "user_id")
 _SIGNS = ("auth.login_succeeded", "support.contacted", "payment.failed")
 
@@ -28,8 +29,11 @@ def account_log(user: pa.Table, playback: pa.Table) -> pa.Table:
         LogError: a column is missing, or an event has no time.
     """
     watched = playing(in_playbacks(frame_of(playback, _PLAYBACK, "the playback table")))
+    is_stall = pl.col("event_name") == "playback.rebuffer"
+    watched = watched.with_columns(stalled_ms=pl.when(is_stall).then("rebuffer_duration_ms").otherwise(0).fill_null(0))
+    watched = watched.filter((pl.col("watch_ms") > 0) | (pl.col("stalled_ms") > 0))
     signs = frame_of(user, _USER, "the user table").filter(pl.col("event_name").is_in(_SIGNS))
-    return log_of([watched.filter(pl.col("watch_ms") > 0), signs], ACCOUNT_SIGNALS.schema)
+    return log_of([watched, signs], ACCOUNT_SIGNALS.schema)
 
 
 def _make(tables: Tables) -> pa.Table:
@@ -45,6 +49,7 @@ ACCOUNT_SIGNALS = Source(
             ("event_timestamp", TIMESTAMP),
             ("user_id", pa.string()),
             ("watch_ms", pa.int64()),
+            ("stalled_ms", pa.int64()),
         ]
     ),
     events=(*_SIGNS, *PLAYBACK_EVENTS),

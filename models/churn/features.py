@@ -7,7 +7,7 @@ HISTORY, ACCOUNT_SIGNS, INTERACTIONS, QUALITY = (
 FEATURES = (
     *(f"{ACCOUNT_SIGNS}.{name}" for name in (
         "engagement_trend", "login_frequency_trend", "support_contact_count", "payment_failure_count",
-        "viewing_hours_delta",
+        "viewing_hours_delta", "rebuffering_ratio",
     )),
     *(f"{HISTORY}.{name}" for name in (
         "avg_session_duration", "completion_rate", "viewing_hours_per_dow", "preferred_content_type",

@@ -200,12 +200,14 @@ def sessions(silver):
 
 def account_signals(silver):
     rows = [
-        row(event, event_name=event["event_name"], user_id=event["user_id"], watch_ms=None)
+        row(event, event_name=event["event_name"], user_id=event["user_id"], watch_ms=None, stalled_ms=None)
         for event in silver["silver.user"]
         if event["event_name"] in ("auth.login_succeeded", "support.contacted", "payment.failed")
     ]
     for playback in split_in_playbacks(silver["silver.playback"]):
         for event, watched, _, _ in steps(playback):
-            if watched:
-                rows.append(row(event, event_name=event["event_name"], user_id=event["user_id"], watch_ms=watched))
+            name = event["event_name"]
+            stalled = (event["rebuffer_duration_ms"] or 0) if name == "playback.rebuffer" else 0
+            if watched or stalled > 0:
+                rows.append(row(event, event_name=name, user_id=event["user_id"], watch_ms=watched, stalled_ms=stalled))
     return rows
