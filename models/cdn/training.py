@@ -56,8 +56,9 @@ class QualityTraining(EpochTraining):
             "deterministic": True,
             "force_row_wise": True,
             "verbosity": -1,
-            **({"tree_learner": "data", "pre_partition": True, **place.network} if place.workers > 1 else {}),
+            **({"tree_learner": "data", "pre_partition": True} if place.workers > 1 else {}),
         }
+        self._connected: lightgbm.Booster | None = None
         self._trees = self._best_trees = ""
 
     @property
@@ -73,10 +74,23 @@ class QualityTraining(EpochTraining):
     def _learn(self, epoch: int) -> float:
         """Takes a block of rounds; the mean loss in squared points of the score."""
         before = booster_of(self._trees) if self._trees else None
+        parameters = self._parameters | self._network()
         rows = lightgbm.Dataset(self._values, self._targets, params=self._parameters)
-        booster = lightgbm.train(self._parameters, rows, self.config.rounds_per_epoch, init_model=before)
+        booster = lightgbm.train(parameters, rows, self.config.rounds_per_epoch, init_model=before)
+        self._connected = self._connected or booster
         self._trees = booster.model_to_string()
         return float(((np.asarray(booster.predict(self._values)) - self._targets) ** 2).mean())
+
+    def _network(self) -> dict[str, Any]:
+        """What LightGBM is told of the other workers: with the first block where they are, then only how many.
+
+        Their connection lasts as long as the booster that made it is kept. Made anew for every block, it fails now and
+        then: the port it listened on may still be held by connections just closed, or be somebody else's meanwhile.
+        """
+        network = self.place.network
+        if self._connected is None or not network:
+            return dict(network)
+        return {"num_machines": network["num_machines"]}
 
     def _validate(self) -> dict[str, float]:
         predicted = np.asarray(booster_of(self._trees).predict(self._judged))

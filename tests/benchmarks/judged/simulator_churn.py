@@ -44,7 +44,7 @@ from pipelines.simulator.config import DAY_MS
 
 MAKES_ITS_DATA = True
 """Nothing is read from a folder but settings, if there is one."""
-CONFIG = SimulationConfig(households=1_000, days=150, heartbeat_s=1_800, titles=100)
+CONFIG = SimulationConfig(households=4_000, days=150, heartbeat_s=1_800, titles=100)
 # Nobody refuses anything and nobody is a child: what consent does to the rows is not what is judged here.
 _ALL_ALLOWED = dict.fromkeys(
     (
