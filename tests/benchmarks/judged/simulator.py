@@ -6,8 +6,8 @@ oracle's metric, the goal within 1 %. A folder with a `config.json` of `Simulati
 platform: `--data FOLDER`.
 
 A judge takes that folder and answers figures by name; each simulates as large a platform as its model needs. All but
-recommendation are tasks of their own too. To add one, name it in `JUDGES`. `of_oracles` sums up: each task's figure as a
-share of the oracle's.
+recommendation are tasks of their own too. To add one, name it in `JUDGES`. `of_oracles` sums up: each task's figure, as
+a share of the oracle's.
 """
 
 import json
