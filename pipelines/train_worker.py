@@ -2,7 +2,7 @@
 
 Input     a training set's train and validation splits, a task's name and configuration
 Does      epochs of `models.NAME`, each reported with its metrics
-Output    after every epoch a checkpoint: `state.pt` to go on from, and `model/`, the best model so far
+Output    after every epoch a checkpoint: `state.pt` to go on from; after the last one also `model/`, the best model
 """
 
 import os
@@ -18,6 +18,7 @@ import pyarrow as pa
 import ray.train
 import ray.train.torch
 import torch
+from threadpoolctl import threadpool_limits
 
 from models.errors import ModelError
 from models.task import Library, Place, Task, Training, load_task
@@ -72,6 +73,8 @@ def _start(task: Task, order: dict[str, Any], train: pa.Table, validation: pa.Ta
     # Ray gives a worker one thread per CPU it reserves; while workers train, no one else uses this node's CPUs.
     threads = max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size())
     torch.set_num_threads(threads)
+    # XGBoost takes no more threads than OpenMP has by default, whatever it is told: Ray makes that one a reserved CPU.
+    threadpool_limits(threads, user_api="openmp")
     place = Place(
         context.get_world_rank(),
         context.get_world_size(),
@@ -119,6 +122,7 @@ def _report(training: Training, metrics: dict[str, float]) -> None:
         ray.train.report(metrics)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        training.best().save(Path(scratch) / MODEL_FOLDER)
+        if training.done:  # until then the state holds it; to calibrate and to write it takes as long as some epochs do
+            training.best().save(Path(scratch) / MODEL_FOLDER)
         torch.save(training.state(), Path(scratch) / STATE_FILE)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(scratch))
