@@ -94,7 +94,12 @@ NO_GENRES: Genres = MappingProxyType({})
 
 
 def genres_of(rows: pa.Table) -> Genres:
-    """What the catalogue said of the titles of rows with `COLUMNS`."""
+    """What the catalogue said of the titles of rows with `COLUMNS`.
+
+    Raises:
+        TrainingSetError: a column is missing.
+    """
+    _require(rows)
     pairs = zip(rows[TITLE].to_pylist(), rows[GENRES].to_pylist(), strict=True)
     return {title: genres for title, genres in pairs if genres}
 
@@ -105,11 +110,7 @@ def matrix(rows: pa.Table, genres: Genres) -> Matrix:
     Raises:
         TrainingSetError: a column is missing.
     """
-    missing = [name for name in COLUMNS if name not in rows.column_names]
-    if missing:
-        raise TrainingSetError(
-            f"the ranker needs the columns {', '.join(missing)}; received {', '.join(rows.column_names)}"
-        )
+    _require(rows)
     columns = [_numbers(rows[column]) for column in _NUMBERS.values()]
     for column in STAGE_SCORES.values():
         known = column in rows.column_names
@@ -123,6 +124,14 @@ def matrix(rows: pa.Table, genres: Genres) -> Matrix:
     columns.append(np.array([_since(some, one) for some, one in zip(completed, rows[TITLE].to_pylist(), strict=True)]))
     columns.append(np.array([len(some or ()) for some in recent], np.float64))
     return np.stack(columns, axis=1).astype(np.float64).reshape(len(rows), len(NAMES))
+
+
+def _require(rows: pa.Table) -> None:
+    missing = [name for name in COLUMNS if name not in rows.column_names]
+    if missing:
+        raise TrainingSetError(
+            f"the ranker needs the columns {', '.join(missing)}; received {', '.join(rows.column_names)}"
+        )
 
 
 def _numbers(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:

@@ -151,8 +151,9 @@ def test_nothing_or_everything_watched_no_rows_and_missing_columns_are_named(
             RankerTraining(CONFIG, manifest, constant, tables["validation"], Place())
     with pytest.raises(EmptyTrainingSetError, match="validation"):
         RankerTraining(CONFIG, manifest, train, train.slice(0, 0), Place())
-    with pytest.raises(TrainingSetError, match="session_id"):
-        RankerTraining(CONFIG, manifest, train.drop_columns(["session_id"]), tables["validation"], Place())
+    for column in ("session_id", "content_genres"):
+        with pytest.raises(TrainingSetError, match=column):
+            RankerTraining(CONFIG, manifest, train.drop_columns([column]), tables["validation"], Place())
 
 
 def test_a_feature_that_is_null_throughout_is_counted_and_does_no_harm(
