@@ -243,7 +243,8 @@ def written(road: Road) -> Iterator[tuple[Path, str]]:
 def session_folders(road: Road) -> tuple[Path, Path]:
     """Where this Ray and the service's write; a session's name ends with the process that began it."""
     ours = Path(ray._private.worker._global_node.get_session_dir_path())
-    (of_service,) = ours.parent.glob(f"session_*_{road.service_pid}")
+    # Names begin with the time: a process of long ago may have had the same number.
+    *_, of_service = sorted(ours.parent.glob(f"session_*_{road.service_pid}"))
     return ours, of_service
 
 

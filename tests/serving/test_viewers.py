@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from features.pseudonyms import Pseudonymizer
-from models.ranker.features import CONTEXT_NUMBERS, KINDS, RECENT_TITLES, SHARES, VIEWER_NUMBERS
+from models.ranker.features import COMPLETED_TITLES, CONTEXT_NUMBERS, KINDS, RECENT_TITLES, SHARES, VIEWER_NUMBERS
 from serving.consent_gate import ConsentGate, Person
 from serving.online_store import OnlineStore, open_online_store
 from serving.reasons import Reason
@@ -27,7 +27,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnlineStore]:
 
 def test_what_is_read_is_all_that_the_ranker_knows_of_a_viewer_and_a_session() -> None:
     columns = {column for one in SELECTIONS.values() for column in one.columns.values() if "age_ms" not in column}
-    assert columns == {RECENT_TITLES, *SHARES.values(), *VIEWER_NUMBERS.values(), *CONTEXT_NUMBERS.values()}
+    titles = {RECENT_TITLES, COMPLETED_TITLES}
+    assert columns == {*titles, *SHARES.values(), *VIEWER_NUMBERS.values(), *CONTEXT_NUMBERS.values()}
     assert columns < KINDS.keys()
 
 
