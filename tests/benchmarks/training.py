@@ -39,8 +39,8 @@ SIZES: dict[str, dict[str, int]] = {
     "ranker": {"viewers": 3_000},
     "recommendation": {"viewers": 1_500, "titles": 400, "length": 80},
 }
-"""What the planted training set of a model is made with, so that an epoch takes a second or so: what the road adds to
-each is some hundredths of one, whatever the size. Of a model that is not here, as its tests make it."""
+"""What the planted training set of a model is made with, so that an epoch takes a second or two: of shorter ones the
+checkpoint's fixed time is most. Of a model that is not here, as its tests make it."""
 SCALED = ("accounts", "channels", "times", "viewers")
 ROUNDS_PER_EPOCH = 40  # of boosted trees, for the same reason
 LOOK_S = 0.01
