@@ -171,7 +171,7 @@ def _train_and_register(training: Training, run_id: str, report: StationReport) 
         best = outcome.curve[outcome.best_epoch - 1]
         tracking.log_epochs(run_id, {int(epoch["epoch"]): epoch for epoch in outcome.curve})
         tracking.log_metrics(run_id, {f"best_{name}": value for name, value in best.items()})
-        tracking.log_metrics(run_id, {"data_wait_share": outcome.data_wait_share})
+        tracking.log_metrics(run_id, {"data_wait_share": outcome.data_wait_share, "training_s": outcome.took_s})
         figure = learning_curve(outcome.curve, task.watched, task.baseline, outcome.best_epoch, task.loss)
         tracking.log_figure(run_id, figure, "plots/learning_curve.png")
         with last_checkpoint.as_directory() as checkpoint:

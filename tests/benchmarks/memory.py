@@ -39,15 +39,17 @@ class PeakMemory:
     def _watch(self) -> None:
         while not self._over.is_set():
             started = time.monotonic()
-            self._peak_bytes = max(self._peak_bytes, self._now())
+            self._peak_bytes = max(self._peak_bytes, held_bytes(self._root))
             self._over.wait(max(SAMPLE_S, WATCHED_PER_WATCHING * (time.monotonic() - started)))
 
-    def _now(self) -> int:
-        try:
-            processes = [self._root, *self._root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return 0
-        return sum(map(_pss, processes))
+
+def held_bytes(root: psutil.Process) -> int:
+    """What the tree of `root` holds now; 0 if it is gone."""
+    try:
+        processes = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    return sum(map(_pss, processes))
 
 
 def _pss(process: psutil.Process) -> int:

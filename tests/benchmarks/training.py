@@ -1,40 +1,36 @@
 """What Ray Train costs: seconds an epoch through it, against the same model's own loop with no Ray in the process.
 
-    python -m tests.benchmarks.training [--models recommendation churn] [--epochs 10] [--scale 1]
+    python -m tests.benchmarks.training [--models recommendation churn] [--epochs 40] [--scale 1]
 
-Every way is a process of its own, on the same rows with the same threads and seed, one after the other. The first half
-of the epochs does not count: libraries warm up, and Ray's own processes (its controller, the manager of data sets, some
-ten seconds of processor time in all) are still starting beside it. Both must come to the same figures, or nothing was
-compared. An epoch through Ray Train ends when its checkpoint is stored and recorded, so that this is what its road adds
-to learning. Peak memory is that of a way's whole process tree. The last line is one JSON object.
+Every way is a process of its own, on the same rows with the same threads and seed. The first half of the epochs does
+not count: libraries warm up, and Ray's own processes (its controller, the manager of data sets, some ten seconds of
+processor time in all) are still starting beside it. Nor does the last one, in which the model is written too. Of those
+between they take turns, an epoch each. All must come to the same figures, or nothing was compared. An epoch through
+Ray Train ends when its checkpoint is stored and recorded, so that this is what its road adds to learning. Peak memory
+is that of a way's whole process tree, seen between turns. The last line is one JSON object.
 """
 
 import argparse
 import importlib
-import itertools
 import json
 import logging
-import statistics
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from models.task import load_task, model_names
-from tests.benchmarks.memory import PeakMemory
+from pipelines.train_epochs import EPOCHS_FILE
+from tests.benchmarks.turns import Turns
 
 PLAIN, ONE, TWO = "plain", "1 worker", "2 workers"
 SIZES: dict[str, dict[str, int]] = {
     "anomaly": {"channels": 200},
-    "cdn": {"times": 40},
-    "churn": {"accounts": 25_000},
+    "cdn": {"times": 120},
+    "churn": {"accounts": 50_000},
     "content": {"viewers": 20_000},
     "ranker": {"viewers": 3_000},
     "recommendation": {"viewers": 1_500, "titles": 400, "length": 80},
@@ -42,8 +38,7 @@ SIZES: dict[str, dict[str, int]] = {
 """What the planted training set of a model is made with, so that an epoch takes a second or two: of shorter ones the
 checkpoint's fixed time is most. Of a model that is not here, as its tests make it."""
 SCALED = ("accounts", "channels", "times", "viewers")
-ROUNDS_PER_EPOCH = 40  # of boosted trees, for the same reason
-LOOK_S = 0.01
+ROUNDS_PER_EPOCH = 10  # of boosted trees
 ALIKE = 2e-3  # relative: both add up the same numbers in the same order
 ALIKE_BY_TWO = 0.15
 """Two workers add up in another order than one, and find other split points for trees in their halves. Thousands of
@@ -54,7 +49,7 @@ def main() -> None:
     """Run every way for every model and print what each took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(model_names()), choices=model_names())
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of rows")
     parser.add_argument("--way", help=argparse.SUPPRESS)  # one way, in a process of its own
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -75,20 +70,40 @@ def main() -> None:
 
 
 def measured(model: str, epochs: int, scale: float) -> dict[str, dict[str, Any]]:
-    """Seconds an epoch and peak memory of every way."""
-    found = {}
-    with tempfile.TemporaryDirectory(prefix="reel-training-") as name:
-        folder = Path(name)
+    """What every way took: `epoch_s`, the mean of the epochs that count, and what `take` says of it."""
+    with tempfile.TemporaryDirectory(prefix="reel-training-") as name, ExitStack() as stack:
         planted = importlib.import_module(f"tests.models.{model}.planted")
         size = {key: round(value * scale) if key in SCALED else value for key, value in _size(model)}
-        planted.write_training_set(folder / "set", **size)
-        # A machine's speed drifts by the minute: plainly before and after, so that both are of the same minutes.
-        for way in (PLAIN, ONE, PLAIN, TWO):
-            took = in_own_process(model, way, folder, epochs)
-            print(json.dumps({model: way, **{key: value for key, value in took.items() if key != "curve"}}), flush=True)
-            again = found.get(way, took)
-            found[way] = took | {"epoch_s": (again["epoch_s"] + took["epoch_s"]) / 2}
+        planted.write_training_set(Path(name) / "set", **size)
+        ways = {way: stack.enter_context(begun(model, way, Path(name), epochs)) for way in (PLAIN, ONE, TWO)}
+        middle = epochs // 2
+        for turns in ways.values():
+            turns.take(middle)
+        for end in range(middle + 1, epochs):
+            for turns in ways.values():
+                turns.take(end)
+        found = {way: taken(turns, middle) for way, turns in ways.items()}
+    for way, one in found.items():
+        print(json.dumps({model: way} | {name: value for name, value in one.items() if name != "curve"}), flush=True)
     require_alike(model, {way: one["curve"] for way, one in found.items()})
+    return found
+
+
+def begun(model: str, way: str, folder: Path, epochs: int) -> Turns:
+    """A process that trains in one of the ways, and has not got far."""
+    own = folder / way
+    own.mkdir()
+    command = [sys.executable, "-m", "tests.benchmarks.training", "--models", model, "--way", way]
+    return Turns([*command, "--folder", str(own), "--epochs", str(epochs)], own, EPOCHS_FILE)
+
+
+def taken(turns: Turns, middle: int) -> dict[str, Any]:
+    """What a way took, once it is over."""
+    found: dict[str, Any] = json.loads(turns.finish().strip().splitlines()[-1])
+    first, *_, last = counted = turns.ends_s[middle - 1 :]
+    found |= {"epoch_s": round((last - first) / (len(counted) - 1), 4), "peak_gb": round(turns.peak_bytes / 1e9, 2)}
+    if "waited_s" in found:  # before the first epoch
+        found["data_wait_share"] = round(found.pop("waited_s") / (found.pop("training_s") - turns.stopped_s), 4)
     return found
 
 
@@ -111,30 +126,18 @@ def require_alike(model: str, curves: dict[str, list[float]]) -> None:
         assert worst <= limit, f"{model}, {way}: the training loss is another one ({curve} and not {wanted})"
 
 
-def in_own_process(model: str, way: str, folder: Path, epochs: int) -> dict[str, Any]:
-    """What `take` returns, and the peak memory of the process that took it and all below."""
-    command = [sys.executable, "-m", "tests.benchmarks.training", "--models", model, "--way", way]
-    command += ["--folder", str(folder), "--epochs", str(epochs)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        memory = PeakMemory(process.pid)
-        said, errors = process.communicate()
-    if process.returncode:
-        raise RuntimeError(errors[-2000:])
-    found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
-    return {**found, "peak_gb": round(memory.take() / 1e9, 2)}
-
-
 def take(model: str, way: str, folder: Path, epochs: int) -> dict[str, Any]:
-    """One training: `epoch_s`, an epoch's seconds; `curve`, its training loss; through Ray, what it waited."""
+    """One training: `curve`, its training loss; through Ray, how many of its seconds it waited for rows."""
     wanted = {"epochs": epochs, "patience": epochs, "seed": 5, "rounds_per_epoch": ROUNDS_PER_EPOCH}
     known = load_task(model).configure({}).as_dict()
     configuration = {name: value for name, value in wanted.items() if name in known}
+    training_set = folder.parent / "set"
     if way == PLAIN:
-        return plainly(model, folder / "set", configuration)
-    return through_ray(model, folder, configuration, 1 if way == ONE else 2)
+        return plainly(model, training_set, folder, configuration)
+    return through_ray(model, training_set, folder, configuration, 1 if way == ONE else 2)
 
 
-def plainly(model: str, training_set: Path, configuration: dict[str, int]) -> dict[str, Any]:
+def plainly(model: str, training_set: Path, folder: Path, configuration: dict[str, int]) -> dict[str, Any]:
     """The model's own loop over epochs."""
     import torch
 
@@ -148,62 +151,36 @@ def plainly(model: str, training_set: Path, configuration: dict[str, int]) -> di
     train, validation = read_splits(task, training_set)
     manifest = read_manifest(training_set, task.needs)
     training = task.start(task.configure(configuration), manifest, train, validation, Place(threads=threads))
-    seconds = []
-    while not training.done:
-        started = time.perf_counter()
-        training.epoch()
-        seconds.append(time.perf_counter() - started)
-    return {"epoch_s": settled(seconds), "curve": [epoch["train_loss"] for epoch in training.curve]}
+    ends = folder / model
+    ends.mkdir()
+    with (ends / EPOCHS_FILE).open("w", buffering=1) as file:
+        while not training.done:
+            file.write(json.dumps(training.epoch()) + "\n")
+    return {"curve": [epoch["train_loss"] for epoch in training.curve]}
 
 
-def through_ray(model: str, folder: Path, configuration: dict[str, int], workers: int) -> dict[str, Any]:
+def through_ray(
+    model: str, training_set: Path, folder: Path, configuration: dict[str, int], workers: int
+) -> dict[str, Any]:
     """The same through `pipelines.train`."""
-    import ray
-
+    from pipelines.cluster import connected
+    from pipelines.settings import Settings
     from pipelines.tracking import Tracking
     from pipelines.train import train
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    own = folder / f"{workers} workers"
-    own.mkdir()
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    uri = f"sqlite:///{own / 'mlflow.db'}"
-    order = {"tracking_uri": uri, "storage": own, "configuration": configuration, "workers": workers}
-    with epoch_ends(own) as ends:
-        report = train(model, folder / "set", **order)
-    history = Tracking(uri).client.get_metric_history(str(report.wrote["run"]), "train_loss")
-    seconds = [after - before for before, after in itertools.pairwise(ends)]
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    order = {"tracking_uri": uri, "storage": folder, "configuration": configuration, "workers": workers}
+    with connected(Settings(), is_live=True):  # as `reel train` does
+        run = str(train(model, training_set, **order).wrote["run"])
+    client = Tracking(uri).client
+    history = client.get_metric_history(run, "train_loss")
+    metrics = client.get_run(run).data.metrics
     return {
-        "epoch_s": settled(seconds),
         "curve": [point.value for point in sorted(history, key=lambda point: point.step)],
-        "data_wait_share": round(float(report.did["share of time waiting for data"]), 4),
-        "whole_s": round(report.seconds, 2),
+        "waited_s": metrics["data_wait_share"] * metrics["training_s"],
+        "training_s": metrics["training_s"],
     }
-
-
-@contextmanager
-def epoch_ends(storage: Path) -> Iterator[list[float]]:
-    """When each epoch that is recorded under `storage` while the block runs was recorded, in seconds of one clock."""
-    ends: list[float] = []
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(LOOK_S):
-            lines = sum(path.read_bytes().count(b"\n") for path in storage.glob("*/epochs.jsonl"))
-            ends.extend([time.perf_counter()] * (lines - len(ends)))
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield ends
-    finally:
-        over.set()
-        watcher.join()
-
-
-def settled(seconds: list[float]) -> float:
-    """The median of the second half of epochs' seconds."""
-    return round(statistics.median(seconds[len(seconds) // 2 :]), 4)
 
 
 if __name__ == "__main__":
