@@ -208,7 +208,7 @@ def train(
     folder = training_set or latest_for(settings.work_dir, load_task(model))
     from pipelines.train import train as run  # MLflow and Ray Train: seconds that nobody waits whose set is missing
 
-    with _ray(settings), progress_bar("training", shown=not as_json) as bar:
+    with _ray(settings, is_live=True), progress_bar("training", shown=not as_json) as bar:
         work = partial(
             run,
             model,

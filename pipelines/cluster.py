@@ -39,10 +39,15 @@ _C_LIBRARY = ctypes.CDLL(None)  # the one that this process runs on
 PACKAGES = ("features", "models", "pipelines", "serving")
 # What processes of a Ray that is started here are told. Arrow's rows in memory of the C library: logs take a tenth less
 # time than with the allocator that Arrow brings, which keeps 70 MB more of each worker to itself. And no more
-# processes that only write what found no room to disk, and read it back, than that takes: each is 50 MB.
-LOCAL_WORKERS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "RAY_max_io_workers": "2"}
+# processes that only write what found no room to disk, and read it back, than that takes: each is 50 MB. Nor workers
+# before there is work: a training's are others, and each takes two seconds of processor time to start.
+LOCAL_WORKERS = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "RAY_max_io_workers": "2",
+    "RAY_prestart_worker_first_driver": "0",
+}
 # By default Ray has its workers stand back behind whatever else runs on the machine. A batch may; a stream that did was
-# twice as late on two cores as soon as something else was at work.
+# twice as late on two cores as soon as something else was at work, and training waits for Ray's own processes then.
 LIVE_WORKERS = {"RAY_worker_niceness": "0"}
 # What Ray sets for a job that is submitted to it: the cluster's address, and how it was submitted.
 RAY_ADDRESS, SUBMITTED_JOB = "RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -104,6 +109,8 @@ def join_cluster() -> None:
     settings, told = _wanted[-1]
     # Workers resolve the package in this environment; uv must not build another one for them.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    # By default Ray tells its makers of every cluster that is started.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Of several tasks that fail together one is told of, in one line; Ray would print the traces of the others.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     local: dict[str, Any] = {
