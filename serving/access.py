@@ -3,11 +3,11 @@
 import ipaddress
 import logging
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import Depends, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from serving.errors import ConfigurationError
@@ -41,9 +41,7 @@ class Access:
 
     def to(self, scope: Scope) -> Sequence[Any]:
         """Dependencies of endpoints that need `scope`: one, which gives the `Caller`."""
-        if self._verifier is None:
-            return [Depends(self._anybody)]
-        return [Depends(self._with_token(self._verifier, scope))]
+        return [Depends(_Anybody(self) if self._verifier is None else _Bearer(self, scope))]
 
     async def caller(self, token: str | None, scope: Scope) -> Caller:
         """Whose `token` it is, for whoever does not ask over HTTP.
@@ -51,18 +49,9 @@ class Access:
         Raises ProblemError if there is none, it is not accepted or not for `scope`, or its bearer asks too often.
         """
         if self._verifier is None:
-            return await self._anybody()
+            self._count(ANYBODY)
+            return ANYBODY
         return await self._checked(self._verifier, scope, token)
-
-    async def _anybody(self) -> Caller:
-        self._count(ANYBODY)
-        return ANYBODY
-
-    def _with_token(self, verifier: TokenVerifier, scope: Scope) -> Callable[..., Coroutine[Any, Any, Caller]]:
-        async def check(credentials: Credentials) -> Caller:
-            return await self._checked(verifier, scope, None if credentials is None else credentials.credentials)
-
-        return check
 
     async def _checked(self, verifier: TokenVerifier, scope: Scope, token: str | None) -> Caller:
         if token is None:
@@ -95,6 +84,34 @@ class Access:
                 f"too many requests of one caller; ask again in {wait_s:.2f} s",
                 headers={"Retry-After": str(math.ceil(wait_s))},
             )
+
+
+class _Anybody:
+    """The dependency where no token is asked for."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def __call__(self) -> Caller:
+        return await self._access.caller(None, Scope.FEATURES)
+
+    async def of_request(self, request: Request) -> Caller:
+        """See `query_route.Check`."""
+        return await self()
+
+
+class _Bearer:
+    """The dependency of endpoints that need a scope; FastAPI reads off it how a token is sent."""
+
+    def __init__(self, access: Access, scope: Scope) -> None:
+        self._access, self._scope = access, scope
+
+    async def __call__(self, credentials: Credentials) -> Caller:
+        return await self._access.caller(None if credentials is None else credentials.credentials, self._scope)
+
+    async def of_request(self, request: Request) -> Caller:
+        """See `query_route.Check`."""
+        return await self(await _bearer(request))
 
 
 def check_access(settings: ServingSettings) -> None:

@@ -32,6 +32,7 @@ from serving.hosting.questions import Accounts, ChurnScore
 from serving.parameters import Id, Market
 from serving.predicting import ExperimentArm, Logged, Predicted, Predicting
 from serving.problems import ProblemError, responses
+from serving.query_route import QueryRoute
 from serving.reasons import Reason
 from serving.settings import ChurnBands, ServingSettings
 from serving.store_reader import StoreReader
@@ -200,6 +201,7 @@ def _columns(rows: Sequence[Sequence[FeatureRow]]) -> Mapping[str, Sequence[Any]
 def churn_routes(scoring: ChurnScoring, settings: ServingSettings, access: Access) -> APIRouter:
     """The endpoints."""
     router = APIRouter(
+        route_class=QueryRoute,
         tags=["churn"],
         dependencies=access.to(Scope.CHURN),
         responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY, *access.problems),

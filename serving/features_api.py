@@ -15,6 +15,7 @@ from serving.access import Access
 from serving.feature_lookup import Entity, FeatureLookup, FeatureRow, is_degraded
 from serving.parameters import Id, Market
 from serving.problems import ProblemError, responses, unknown_name
+from serving.query_route import QueryRoute
 from serving.settings import ServingSettings
 from serving.tokens import Scope
 
@@ -52,6 +53,7 @@ class ManyKeysQuestion(BaseModel):
 def feature_routes(lookup: FeatureLookup, settings: ServingSettings, access: Access) -> APIRouter:
     """The endpoints."""
     router = APIRouter(
+        route_class=QueryRoute,
         tags=["features"],
         dependencies=access.to(Scope.FEATURES),
         responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY, *access.problems),

@@ -36,6 +36,7 @@ from serving.hosting.questions import Ranked, Titles
 from serving.parameters import Id, Market
 from serving.predicting import ExperimentArm, Logged, Predicted, Predicting
 from serving.problems import ProblemError, responses
+from serving.query_route import QueryRoute
 from serving.reasons import Reason
 from serving.settings import ServingSettings
 from serving.store_reader import StoreReader
@@ -187,6 +188,7 @@ class Recommending:
 def recommendation_routes(recommending: Recommending, settings: ServingSettings, access: Access) -> APIRouter:
     """The endpoint."""
     router = APIRouter(
+        route_class=QueryRoute,
         tags=["recommendations"],
         dependencies=access.to(Scope.RECOMMENDATIONS),
         responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY, *access.problems),
