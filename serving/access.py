@@ -41,7 +41,8 @@ class Access:
 
     def to(self, scope: Scope) -> Sequence[Any]:
         """Dependencies of endpoints that need `scope`: one, which gives the `Caller`."""
-        return [Depends(_Anybody(self) if self._verifier is None else _Bearer(self, scope))]
+        kind = _Anybody if self._verifier is None else _Bearer
+        return [Depends(kind(self, scope))]
 
     async def caller(self, token: str | None, scope: Scope) -> Caller:
         """Whose `token` it is, for whoever does not ask over HTTP.
@@ -89,11 +90,11 @@ class Access:
 class _Anybody:
     """The dependency where no token is asked for."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, access: Access, scope: Scope) -> None:
+        self._access, self._scope = access, scope
 
     async def __call__(self) -> Caller:
-        return await self._access.caller(None, Scope.FEATURES)
+        return await self._access.caller(None, self._scope)
 
     async def of_request(self, request: Request) -> Caller:
         """See `query_route.Check`."""

@@ -1,7 +1,7 @@
 """Endpoints that are asked by their query string alone: FastAPI describes them, one model reads what was asked.
 
-FastAPI itself looks at the type of each parameter again at every request. For one group of one key that was half of the
-time in this process.
+FastAPI itself looks at the type of each parameter again at every request. For one group of one key that was a third of
+the time in this process, and more.
 """
 
 import inspect
