@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AGAINST ?= HEAD~1
 WORKERS ?= 0
+SEEDS ?= 3
+# A station, a test or a worker of Ray imports thousands of modules: compiled once, not at every start.
+unexport PYTHONDONTWRITEBYTECODE
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 
 .PHONY: help demo test lint contract bench kafka kafka-stop clean lock faults rpc
@@ -17,8 +20,8 @@ help: ## List the commands
 demo: $(READY) ## Run the whole road on a small simulated platform and ask it two questions (KEEP=1 leaves it serving)
 	@$(BIN)/reel demo $(if $(KEEP),--keep)
 
-test: $(READY) ## Run all tests (WORKERS=2 for two at once, each with a Ray and a Kafka of its own)
-	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
+test: $(READY) ## Run all tests but the faults (WORKERS=2 for two at once, each with a Ray and a Kafka of its own)
+	@$(BIN)/python -m pytest -m "not fault" --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 lint: $(READY) ## Check style, types and layering
 	$(BIN)/ruff check .
@@ -34,8 +37,8 @@ contract: $(READY) ## Check that no event breaks what went before (AGAINST=origi
 bench: $(READY) ## Measure the whole road; one JSON line at the end
 	@$(BIN)/python -m tests.benchmarks.road
 
-faults: $(READY) ## Run every fault test on many seeds
-	@REEL_FAULT_SEEDS=50 $(BIN)/python -m pytest tests/faults
+faults: $(READY) ## Run the tests that kill, fill up and hold what Reel stands on, for minutes each (SEEDS=50 for many moments)
+	@REEL_FAULT_SEEDS=$(SEEDS) $(BIN)/python -m pytest -m fault
 
 rpc: $(READY) ## Write the gRPC messages anew from serving/rpc/features.proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. serving/rpc/features.proto
@@ -58,6 +61,6 @@ $(READY): requirements.lock pyproject.toml
 	@echo "Setting up $(VENV) from requirements.lock (once; a few minutes on a fresh machine)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

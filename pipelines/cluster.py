@@ -126,6 +126,12 @@ def join_cluster() -> None:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **joining)
 
 
+def is_our_own() -> bool:
+    """Whether the Ray of this process was started by it, and ends with it."""
+    node: Any = ray._private.worker._global_node  # Ray says it nowhere else
+    return node is not None and bool(node.is_head())
+
+
 def logs_folders() -> list[Path]:
     """Where Ray logs on this machine, and has logged: of every session that its temporary folder still has."""
     join_cluster()

@@ -22,7 +22,7 @@ import ray
 import ray.train
 
 from models.errors import ModelError
-from models.task import Library, Task, load_task
+from models.task import Task, load_task
 from models.training_set import Manifest, read_manifest
 from pipelines.cluster import join_cluster
 from pipelines.errors import ReelError
@@ -33,6 +33,7 @@ from pipelines.splits import require_splits
 from pipelines.tracking import Tracking
 from pipelines.train_epochs import RecordEpochs, recorded_epochs
 from pipelines.train_worker import MODEL_FOLDER, Outcome, train_worker
+from pipelines.trainers import mend_list_of_checkpoints, trainer_of
 from pipelines.version import code_version
 
 CHECKPOINTS_KEPT = 2
@@ -41,7 +42,6 @@ WORKER_RESTARTS = 3
 # workers: at 2 s, its default, waiting took longer than learning. Workers may take long to start on a busy machine.
 _RAY_TRAIN = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300"}
 _LOOK_S = 1.0  # between two looks at how far training has come
-_SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"  # Ray Train's own list of checkpoints
 _ENVIRONMENT = ("ray", "torch", "xgboost", "lightgbm", "numpy", "pyarrow", "mlflow")
 
 
@@ -217,7 +217,7 @@ def _fit(training: Training) -> tuple[Outcome, ray.train.Checkpoint]:
         TrainingFailedError: workers died again and again.
     """
     require_splits(training.task, training.manifest, training.training_set)
-    _mend(training.folder)
+    mend_list_of_checkpoints(training.folder)
     join_cluster()
     for name, value in _RAY_TRAIN.items():
         os.environ.setdefault(name, value)
@@ -226,7 +226,7 @@ def _fit(training: Training) -> tuple[Outcome, ray.train.Checkpoint]:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     callbacks: Any = [RecordEpochs(training.folder)]
     worker: Any = train_worker  # its type says that workers return nothing
-    trainer = _trainer_of(training.task.library)(
+    trainer = trainer_of(training.task.library)(
         worker,
         train_loop_config={
             "model": training.task.name,
@@ -258,21 +258,6 @@ def _fit(training: Training) -> tuple[Outcome, ray.train.Checkpoint]:
     return result.return_value, result.checkpoint
 
 
-def _trainer_of(library: Library) -> Any:
-    """Ray Train's trainer whose workers find each other as the library wants it: gloo or NCCL, Rabit, sockets."""
-    if library == "xgboost":
-        from ray.train.xgboost import XGBoostTrainer
-
-        return XGBoostTrainer
-    if library == "lightgbm":
-        from ray.train.lightgbm import LightGBMTrainer
-
-        return LightGBMTrainer
-    from ray.train.torch import TorchTrainer
-
-    return TorchTrainer
-
-
 def _share(training: Training) -> dict[str, float]:
     """What one worker reserves: at most one CPU."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -301,17 +286,6 @@ def _shown(training: Training, run_id: str) -> Iterator[None]:
     finally:
         over.set()
         watcher.join()
-
-
-def _mend(folder: Path) -> None:
-    """Takes away Ray Train's list of checkpoints if a kill cut its writing short; the checkpoints themselves stay."""
-    snapshot = folder / _SNAPSHOT_FILE
-    if not snapshot.exists():
-        return
-    try:
-        json.loads(snapshot.read_text())
-    except ValueError:
-        snapshot.unlink()
 
 
 @contextmanager

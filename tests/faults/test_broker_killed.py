@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.road import PATIENCE_S, SEEDS, TRIED_AGAIN, ended, wait_for_moment, wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.fault, pytest.mark.timeout(3600)]
 OTHER_LINES = re.compile(r"batch  |follow  |  |reel: stopping after this batch|reel: null in every event: geo")
 
 

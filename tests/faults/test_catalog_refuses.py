@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.road import Road, ended, wait_for_moment
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.kafka, pytest.mark.fault, pytest.mark.timeout(1200)]
 
 
 def refuse_commits(catalog: sqlite3.Connection) -> Callable[[], None]:

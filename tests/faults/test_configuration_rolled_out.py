@@ -24,7 +24,7 @@ from tests.faults.road import PATIENCE_S, wait_until
 from tests.serving import platform
 from tests.serving.service_process import PROJECT, processes_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(900)]
 
 SECRET = "0123456789abcdef" * 2
 RATE_PER_S = 10

@@ -14,7 +14,7 @@ from tests.faults.disk import Disk, small_disk
 from tests.faults.road import PATIENCE_S, SEEDS, Road, ended, wait_until
 from tests.joined import session_ray
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.fault, pytest.mark.timeout(3600)]
 ENOUGH_KIB = 1 << 20
 
 

@@ -18,7 +18,7 @@ from tests.faults.road import SEEDS, Road, ended, kill, wait_for_moment
 from tests.pipelines.privacy.bytes_scan import files_with, online_keys
 from tests.platform import DAY, HOUR, T0, Platform, consent, described, hashed, looked_around, title, watched
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(7200)]
 KAFKA = ("log.db", "salt", "said-")
 NOT_COMPARED = ("privacy.tombstones", "privacy.erasures", "privacy.audit")
 

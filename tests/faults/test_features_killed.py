@@ -19,7 +19,7 @@ from serving.online_store import open_online_store
 from tests.benchmarks.silver_rows import Platform
 from tests.faults.road import PATIENCE_S, SEEDS, Road, ended, kill, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(7200)]
 TARGETS = [Target(group, entity) for group in GROUPS for entity in group.entities]
 ROWS_BEFORE_TILES = [one.name for one in TARGETS if one.has_boundaries]
 EVENTS, DAYS = 4_000, 2

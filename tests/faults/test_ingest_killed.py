@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.road import SEEDS, ended, kill, wait_for_moment
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.kafka, pytest.mark.fault, pytest.mark.timeout(7200)]
 INGEST = ("ingest",)
 FOLLOW = ("ingest", "--follow", "--until-idle", "1")  # which also cleans
 

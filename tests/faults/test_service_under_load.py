@@ -24,7 +24,7 @@ from tests.serving import platform, registry
 from tests.serving.own_redis import OwnRedis
 from tests.serving.service_process import ServiceProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
 RATE_PER_S = 15
 RIGHT_WITHIN_S = 10

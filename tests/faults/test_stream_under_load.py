@@ -31,7 +31,7 @@ from tests.platform import DAY, HOUR, MINUTE, SALT, T0, consent, described, look
 from tests.serving.service_process import ServiceProcess
 from tests.stored import served, stored, tiles_of
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.fault, pytest.mark.timeout(600)]
 
 RATE_PER_S = 15
 RIGHT_WITHIN_S = 10

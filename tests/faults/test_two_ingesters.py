@@ -4,7 +4,7 @@ import pytest
 
 from tests.faults.road import PATIENCE_S, SEEDS, ended
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.fault, pytest.mark.timeout(3600)]
 ROUNDS = max(1, SEEDS // 5)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.road import SEEDS, ended, wait_for_moment, wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.fault, pytest.mark.timeout(3600)]
 
 
 def workers(doing: str) -> list[psutil.Process]:

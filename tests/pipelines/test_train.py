@@ -25,6 +25,7 @@ from models.errors import (
     ConfigurationError,
     DivergedError,
     EmptyTrainingSetError,
+    ModelError,
     TrainingSetError,
     UnknownModelError,
 )
@@ -32,7 +33,8 @@ from models.recommendation.recommender import Recommender
 from pipelines.report import StationReport
 from pipelines.tracking import Tracking
 from pipelines.train import PurposeMismatchError, TrainingRunsError, train
-from pipelines.train_worker import train_worker
+from pipelines.train_worker import Outcome, train_worker
+from pipelines.trainers import mend_list_of_checkpoints
 from tests.models.recommendation.planted import edit_manifest, write_training_set
 from tests.pipelines.ray_processes import kill_a_train_worker, wait_for_the_end_of_session
 from tests.pipelines.registry import empty_mlflow
@@ -74,6 +76,11 @@ class Shop:
             configuration={**QUICK, **changes},
             workers=workers,
         )
+
+    def checkpoints(self) -> list[str]:
+        """Of its one training, the newest first."""
+        (folder,) = _folders(self.storage)
+        return [str(path) for path in sorted(folder.glob("checkpoint_*"), reverse=True)]
 
     @property
     def client(self) -> MlflowClient:
@@ -145,6 +152,7 @@ def test_the_same_training_again_is_found_not_repeated(trained: tuple[Shop, Stat
     assert shop.versions == 1
 
 
+@pytest.mark.fault
 def test_two_workers_of_whom_one_is_killed_learn_from_the_same_batches_as_one(
     trained: tuple[Shop, StationReport], tmp_path: Path
 ) -> None:
@@ -185,24 +193,47 @@ def test_a_diverged_training_registers_nothing(trained: tuple[Shop, StationRepor
 
 def test_takes_no_checkpoint_of_another_training(trained: tuple[Shop, StationReport], tmp_path: Path) -> None:
     shop, _ = trained
-    (folder,) = _folders(shop.storage)
-    checkpoints = [str(path) for path in sorted(folder.glob("checkpoint_*"))]
-    assert checkpoints
+    error = _in_this_process(shop, shop.checkpoints(), tmp_path, lr=0.5)
+    assert isinstance(error, CheckpointMismatchError)
+    assert "lr" in str(error)
+
+
+def test_goes_on_from_the_newest_checkpoint_that_is_whole(trained: tuple[Shop, StationReport], tmp_path: Path) -> None:
+    """As if a kill had cut short the writing of Ray's list of checkpoints, and of the last one."""
+    shop, _ = trained
+    shutil.copytree(shop.storage, tmp_path / "left behind")
+    (folder,) = _folders(tmp_path / "left behind")
+    (snapshot,) = folder.glob("checkpoint_manager_snapshot.json")
+    mend_list_of_checkpoints(folder)
+    assert snapshot.exists(), "a whole one stays"
+    snapshot.write_text(snapshot.read_text()[:100])
+    mend_list_of_checkpoints(folder)
+    assert not snapshot.exists()
+    newest, before = sorted(folder.glob("checkpoint_*"), reverse=True)
+    state = newest / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    outcome = _in_this_process(shop, [str(newest), str(before)], tmp_path)
+    assert isinstance(outcome, Outcome)
+    assert outcome.resumed_from_epoch == 2
+    assert [epoch["epoch"] for epoch in outcome.curve] == [1, 2, 3]
+
+
+def _in_this_process(shop: Shop, checkpoints: list[str], storage: Path, **changes: object) -> Outcome | ModelError:
+    """What a worker comes to that finds these checkpoints, newest first."""
     order = {
         "model": "recommendation",
-        "configuration": {**QUICK, "lr": 0.5},
+        "configuration": {**QUICK, **changes},
         "training_set": str(shop.training_set),
         "older_checkpoints": checkpoints,
     }
-    in_this_process = TorchTrainer(
+    trainer = TorchTrainer(
         train_worker,
         train_loop_config=order,
         scaling_config=ray.train.ScalingConfig(num_workers=0),
-        run_config=ray.train.RunConfig(storage_path=str(tmp_path)),
+        run_config=ray.train.RunConfig(storage_path=str(storage)),
     )
-    error = in_this_process.fit().return_value
-    assert isinstance(error, CheckpointMismatchError)
-    assert "lr" in str(error)
+    came_to: Outcome | ModelError = trainer.fit().return_value
+    return came_to
 
 
 def test_refuses_what_cannot_be_trained_on(shop: Shop, tmp_path: Path) -> None:
@@ -269,7 +300,7 @@ def _wait_for_epochs(storage: Path, epochs: int, timeout_s: float = 240) -> None
     raise TimeoutError(f"no {epochs} epochs under {storage} in {timeout_s} s")
 
 
-@pytest.mark.slow
+@pytest.mark.fault
 def test_killed_in_the_middle_it_goes_on(shop: Shop, ray_session: None, tmp_path: Path, project_root: Path) -> None:
     order = tmp_path / "order.json"
     order.write_text(
@@ -289,25 +320,7 @@ def test_killed_in_the_middle_it_goes_on(shop: Shop, ray_session: None, tmp_path
     _wait_for_epochs(shop.storage, 2)
     first.kill()
     assert first.wait() == -signal.SIGKILL
-    assert shop.versions == 0
     wait_for_the_end_of_session(first.pid)
-
-    left_behind, store = tmp_path / "left behind", Path(shop.tracking_uri.removeprefix("sqlite:///"))
-    shutil.copytree(shop.storage, left_behind / "trainings")
-    shutil.copy(store, left_behind / "mlflow.db")
-    _goes_on(shop)
-
-    # Once more from where it was killed, as if the kill had also cut short the writing of Ray's list of checkpoints.
-    shutil.rmtree(shop.storage)
-    shutil.copytree(left_behind / "trainings", shop.storage)
-    shutil.copy(left_behind / "mlflow.db", store)
-    (snapshot,) = shop.storage.glob("*/checkpoint_manager_snapshot.json")
-    snapshot.write_text(snapshot.read_text()[:100])
-    _goes_on(shop)
-
-
-def _goes_on(shop: Shop) -> None:
-    """The training that was killed, run again in another process, comes to its end from where it was."""
     assert shop.versions == 0
     did = shop.train(**LONG).did
     assert 2 <= int(did["resumed from epoch"]) < EPOCHS

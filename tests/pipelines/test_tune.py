@@ -90,7 +90,7 @@ def test_tries_logs_and_writes_the_best_down(ray_session: None, tmp_path: Path) 
         workshop.tune()
 
 
-@pytest.mark.slow
+@pytest.mark.fault
 def test_killed_in_the_middle_it_goes_on(ray_session: None, tmp_path: Path, project_root: Path) -> None:
     workshop, configuration = Workshop(tmp_path), {**QUICK, "epochs": 40, "patience": 40}
     order = {

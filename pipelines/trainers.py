@@ -1,0 +1,58 @@
+"""Ray Train as Reel needs it: its trainers, without the processes that a training of Reel's has no work for.
+
+Ray Train gives every training one that hands out Ray's data sets, while Reel's workers read the splits themselves; and
+one that gives back the room of a training whose controller died, which a Ray that ends with this process does by
+ending. Each takes seconds of a processor to start, and 1 % of one from then on, for which workers on all processors
+wait.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+
+from models.task import Library
+from pipelines.cluster import is_our_own
+
+_SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"  # Ray Train's own list of checkpoints
+
+
+def trainer_of(library: Library) -> Any:
+    """The trainer whose workers find each other as the library wants it: gloo or NCCL, Rabit, sockets."""
+    idle = (DatasetsCallback, PlacementGroupCleanerCallback) if is_our_own() else (DatasetsCallback,)
+    trainer = _theirs(library)
+
+    class Trainer(trainer):  # type: ignore[misc]  # which of three is known when it is asked for
+        """Theirs, with less around it."""
+
+        def _create_default_callbacks(self) -> list[Any]:
+            return [one for one in super()._create_default_callbacks() if not isinstance(one, idle)]
+
+    return Trainer
+
+
+def _theirs(library: Library) -> Any:
+    if library == "xgboost":
+        from ray.train.xgboost import XGBoostTrainer
+
+        return XGBoostTrainer
+    if library == "lightgbm":
+        from ray.train.lightgbm import LightGBMTrainer
+
+        return LightGBMTrainer
+    from ray.train.torch import TorchTrainer
+
+    return TorchTrainer
+
+
+def mend_list_of_checkpoints(folder: Path) -> None:
+    """Takes away Ray Train's list of checkpoints if a kill cut its writing short; the checkpoints themselves stay."""
+    snapshot = folder / _SNAPSHOT_FILE
+    if not snapshot.exists():
+        return
+    try:
+        json.loads(snapshot.read_text())
+    except ValueError:
+        snapshot.unlink()
