@@ -40,9 +40,11 @@ PACKAGES = ("features", "models", "pipelines", "serving")
 # What processes of a Ray that is started here are told. Arrow's rows in memory of the C library: logs take a tenth less
 # time than with the allocator that Arrow brings, which keeps 70 MB more of each worker to itself. And no more
 # processes that only write what found no room to disk, and read it back, than that takes: each is 50 MB. Nor workers
-# before there is work: a training's are others, and each takes two seconds of processor time to start.
+# before there is work: a training's are others, and each takes two seconds of processor time to start. Nor figures of
+# every process every 5 s, for a dashboard that is not there: whoever uses all processors waits for those who make them.
 LOCAL_WORKERS = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "REPORTER_UPDATE_INTERVAL_MS": "60000",
     "RAY_max_io_workers": "2",
     "RAY_prestart_worker_first_driver": "0",
 }

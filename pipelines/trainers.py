@@ -24,7 +24,7 @@ def trainer_of(library: Library) -> Any:
     idle = (DatasetsCallback, PlacementGroupCleanerCallback) if is_our_own() else (DatasetsCallback,)
     trainer = _theirs(library)
 
-    class Trainer(trainer):  # type: ignore[misc]  # which of three is known when it is asked for
+    class Trainer(trainer):  # type: ignore[misc, valid-type]  # which of three is known when it is asked for
         """Theirs, with less around it."""
 
         def _create_default_callbacks(self) -> list[Any]:
