@@ -30,6 +30,7 @@ from pipelines.settings import Settings
 DEFAULT_TIMEOUT_S = 10.0
 KEY_COLUMNS = ("profile_id", "user_id", "content_id")  # the first that is there: a viewer's events keep their order
 _LEADER_POLL_S = 0.1
+_LEADER_ATTEMPT_S = 2.0  # several short ones: one of 10 s has been seen to end without having found a leader
 
 
 class _Log(Protocol):
@@ -181,7 +182,7 @@ def _wait_for_leaders(admin: AdminClient, partitions: Sequence[TopicPartition], 
     deadline = time.monotonic() + timeout_s
     while partitions:
         wanted = {partition: OffsetSpec.latest() for partition in partitions}  # type: ignore[no-untyped-call]
-        answers = admin.list_offsets(wanted, request_timeout=timeout_s)
+        answers = admin.list_offsets(wanted, request_timeout=min(timeout_s, _LEADER_ATTEMPT_S))
         failures = [error for answer in answers.values() if (error := answer.exception(timeout=timeout_s))]
         if not failures:
             return
