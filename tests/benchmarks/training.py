@@ -3,7 +3,7 @@
     python -m tests.benchmarks.training [--models recommendation churn] [--epochs 24] [--scale 1]
 
 Every way is a process of its own, on the same rows with the same threads and seed. The first half of the epochs does
-not count: libraries warm up, and Ray's own processes (its controller, the manager of data sets, some ten seconds of
+not count: libraries warm up, and Ray's own processes (its controller and what that starts, some seconds of
 processor time in all) are still starting beside it. Nor does the last one, in which the model is written too. Of those
 between, plainly and through Ray with one worker take turns, an epoch each; two workers go after them, for a connection
 of LightGBM's does not outlive being stopped. All must come to the same figures, or nothing was compared. An epoch
