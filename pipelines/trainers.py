@@ -1,9 +1,9 @@
-"""Ray Train as Reel needs it: its trainers, without the processes that a training of Reel's has no work for.
+"""Ray Train as Reel needs it: its list of checkpoints whole, its trainers without processes that have no work.
 
-Ray Train gives every training one that hands out Ray's data sets, while Reel's workers read the splits themselves; and
-one that gives back the room of a training whose controller died, which a Ray that ends with this process does by
-ending. Each takes seconds of a processor to start, and 1 % of one from then on, for which workers on all processors
-wait.
+Ray Train gives every training a process that hands out Ray's data sets, while Reel's workers read the splits
+themselves; and one that gives back the room of a training whose controller died, which a Ray that ends with this
+process does by ending. Each takes seconds of a processor to start, and 1 % of one from then on, for which workers on
+all processors wait.
 """
 
 import json

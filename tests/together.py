@@ -21,9 +21,8 @@ TOGETHER = (
 )
 # What takes minutes, the longest first.
 LONG = (
-    "tests/faults/",
-    "tests/pipelines/test_train.py",
     "tests/end_to_end/test_road.py",
+    "tests/faults/",
 )
 
 

@@ -320,7 +320,25 @@ def test_killed_in_the_middle_it_goes_on(shop: Shop, ray_session: None, tmp_path
     _wait_for_epochs(shop.storage, 2)
     first.kill()
     assert first.wait() == -signal.SIGKILL
+    assert shop.versions == 0
     wait_for_the_end_of_session(first.pid)
+
+    left_behind, store = tmp_path / "left behind", Path(shop.tracking_uri.removeprefix("sqlite:///"))
+    shutil.copytree(shop.storage, left_behind / "trainings")
+    shutil.copy(store, left_behind / "mlflow.db")
+    _goes_on(shop)
+
+    # Once more from where it was killed, as if the kill had also cut short the writing of Ray's list of checkpoints.
+    shutil.rmtree(shop.storage)
+    shutil.copytree(left_behind / "trainings", shop.storage)
+    shutil.copy(left_behind / "mlflow.db", store)
+    (snapshot,) = shop.storage.glob("*/checkpoint_manager_snapshot.json")
+    snapshot.write_text(snapshot.read_text()[:100])
+    _goes_on(shop)
+
+
+def _goes_on(shop: Shop) -> None:
+    """The training that was killed, run again in another process, comes to its end from where it was."""
     assert shop.versions == 0
     did = shop.train(**LONG).did
     assert 2 <= int(did["resumed from epoch"]) < EPOCHS
