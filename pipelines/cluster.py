@@ -126,20 +126,26 @@ def join_cluster() -> None:
         os.environ.setdefault(name, chosen)
     with not_counted(), _as_cluster_errors(settings), _own_signals_kept():
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **joining)
+    if is_our_own():
+        _node().kill_log_monitor()  # it reads all logs again and again to hand on what is new: nobody asked it to
 
 
 def is_our_own() -> bool:
     """Whether the Ray of this process was started by it, and ends with it."""
-    node: Any = ray._private.worker._global_node  # Ray says it nowhere else
+    node = _node()
     return node is not None and bool(node.is_head())
 
 
 def logs_folders() -> list[Path]:
     """Where Ray logs on this machine, and has logged: of every session that its temporary folder still has."""
     join_cluster()
-    node: Any = ray._private.worker._global_node  # Ray says it nowhere else
     # The one named "latest" is a link to another.
-    return sorted({folder.resolve() for folder in Path(node.get_temp_dir_path()).glob("session_*/logs")})
+    return sorted({folder.resolve() for folder in Path(_node().get_temp_dir_path()).glob("session_*/logs")})
+
+
+def _node() -> Any:
+    """Ray's own account of its processes on this machine, which it gives nowhere else; None before there are any."""
+    return ray._private.worker._global_node
 
 
 def travelling_code() -> dict[str, Any]:

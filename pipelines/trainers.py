@@ -1,9 +1,9 @@
 """Ray Train as Reel needs it: its list of checkpoints whole, its trainers without processes that have no work.
 
 Ray Train gives every training a process that hands out Ray's data sets, while Reel's workers read the splits
-themselves; and one that gives back the room of a training whose controller died, which a Ray that ends with this
-process does by ending. Each takes seconds of a processor to start, and 1 % of one from then on, for which workers on
-all processors wait.
+themselves; one that gives back the room of a training whose controller died, which a Ray that ends with this process
+does by ending; and one that asks for more nodes, of which such a Ray has none to give. Each takes seconds of a
+processor to start, and 1 % of one from then on, for which workers on all processors wait.
 """
 
 import json
@@ -12,6 +12,8 @@ from typing import Any
 
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.context import TrainRunContext
+from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
 
 from models.task import Library
 from pipelines.cluster import is_our_own
@@ -21,7 +23,8 @@ _SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"  # Ray Train's own list of c
 
 def trainer_of(library: Library) -> Any:
     """The trainer whose workers find each other as the library wants it: gloo or NCCL, Rabit, sockets."""
-    idle = (DatasetsCallback, PlacementGroupCleanerCallback) if is_our_own() else (DatasetsCallback,)
+    cannot_grow = is_our_own()
+    idle = (DatasetsCallback, PlacementGroupCleanerCallback) if cannot_grow else (DatasetsCallback,)
     trainer = _theirs(library)
 
     class Trainer(trainer):  # type: ignore[misc, valid-type]  # which of three is known when it is asked for
@@ -30,7 +33,22 @@ def trainer_of(library: Library) -> Any:
         def _create_default_callbacks(self) -> list[Any]:
             return [one for one in super()._create_default_callbacks() if not isinstance(one, idle)]
 
+        def _initialize_and_run_controller(self, **given: Any) -> Any:
+            if cannot_grow:
+                given["scaling_policy"] = TheseNodes(self.scaling_config)
+            return super()._initialize_and_run_controller(**given)
+
     return Trainer
+
+
+class TheseNodes(FixedScalingPolicy):
+    """As many workers as were asked for, and nobody is asked for nodes to put them on."""
+
+    def after_controller_start(self, train_run_context: TrainRunContext) -> None:
+        """Theirs begins to ask."""
+
+    def _maybe_send_resource_request(self) -> None:
+        """Theirs asks."""
 
 
 def _theirs(library: Library) -> Any:

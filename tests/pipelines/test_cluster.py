@@ -190,7 +190,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once(project_root: Path, free_po
 
 
 IDLE = """
-import ray
+import psutil, ray
 from pipelines.cluster import connected, run_tasks
 from pipelines.settings import Settings
 with connected(Settings()):
@@ -198,6 +198,8 @@ with connected(Settings()):
     assert not ray.is_initialized()
     assert list(run_tasks(str, [1])) == ["1"]
     assert ray.is_initialized()
+    running = " ".join(part for one in psutil.Process().children(recursive=True) for part in one.cmdline())
+    assert "raylet" in running and "log_monitor" not in running
 assert not ray.is_initialized()
 """
 
