@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.training [--models recommendation churn] [--epochs 24] [--scale 1]
 
-Every way is a process of its own, on the same rows with the same threads and seed. The first half of the epochs does
+Every way is a process of its own, on the same rows with the same threads and seed. The first third of the epochs does
 not count: libraries warm up, and Ray's own processes (its controller and what that starts, some seconds of
 processor time in all) are still starting beside it. Nor does the last one, in which the model is written too. Of those
 between, plainly and through Ray with one worker take turns, an epoch each; two workers go after them, for a connection
@@ -31,7 +31,7 @@ PLAIN, ONE, TWO = "plain", "1 worker", "2 workers"
 SIZES: dict[str, dict[str, int]] = {
     "anomaly": {"channels": 200},
     "cdn": {"times": 60},
-    "churn": {"accounts": 25_000},
+    "churn": {"accounts": 60_000},
     "content": {"viewers": 20_000},
     "ranker": {"viewers": 3_000},
     "recommendation": {"viewers": 1_500, "titles": 400, "length": 80},
@@ -77,12 +77,12 @@ def measured(model: str, epochs: int, scale: float) -> dict[str, dict[str, Any]]
         size = {key: round(value * scale) if key in SCALED else value for key, value in _size(model)}
         planted.write_training_set(Path(name) / "set", **size)
         ways = {way: stack.enter_context(begun(model, way, Path(name), epochs)) for way in (PLAIN, ONE, TWO)}
-        middle = epochs // 2
-        for end in (middle, *range(middle + 1, epochs)):
+        warm = epochs // 3
+        for end in range(warm, epochs):
             for way in (PLAIN, ONE):
                 ways[way].take(end)
         ways[TWO].take(epochs)
-        found = {way: taken(turns, middle, epochs) for way, turns in ways.items()}
+        found = {way: taken(turns, warm, epochs) for way, turns in ways.items()}
     for way, one in found.items():
         print(json.dumps({model: way} | {name: value for name, value in one.items() if name != "curve"}), flush=True)
     require_alike(model, {way: one["curve"] for way, one in found.items()})
@@ -97,10 +97,10 @@ def begun(model: str, way: str, folder: Path, epochs: int) -> Turns:
     return Turns([*command, "--folder", str(own), "--epochs", str(epochs)], own, EPOCHS_FILE)
 
 
-def taken(turns: Turns, middle: int, epochs: int) -> dict[str, Any]:
+def taken(turns: Turns, warm: int, epochs: int) -> dict[str, Any]:
     """What a way took, once it is over."""
     found: dict[str, Any] = json.loads(turns.finish().strip().splitlines()[-1])
-    first, *_, last = counted = turns.ends_s[middle - 1 : epochs - 1]
+    first, *_, last = counted = turns.ends_s[warm - 1 : epochs - 1]
     found |= {"epoch_s": round((last - first) / (len(counted) - 1), 4), "peak_gb": round(turns.peak_bytes / 1e9, 2)}
     if "waited_s" in found:  # before the first epoch
         found["data_wait_share"] = round(found.pop("waited_s") / (found.pop("training_s") - turns.stopped_s), 4)
