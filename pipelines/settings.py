@@ -163,6 +163,12 @@ class StreamSettings(Section):
     folder: ProjectPath | None = Field(
         default=None, description="where checkpoints lie; null means work_dir/stream; all actors must see it"
     )
+    traces_url: str | None = Field(
+        default=None, description="who collects traces (OTLP over HTTP), as http://host:4318/v1/traces; null: nobody"
+    )
+    traced: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.001, description="the share of traces, chosen by their ids, whose messages' spans are sent there"
+    )
 
 
 class TableMapping(Section):

@@ -34,6 +34,7 @@ from pipelines.stream.files import RowFile, write_rows
 from pipelines.stream.heard import Hearing, put_people
 from pipelines.stream.known import Known
 from pipelines.stream.scores import EVENT
+from pipelines.stream.spans import Traced
 from pipelines.stream.tails import Tail, open_tail
 from pipelines.stream.targets import (
     DECLARED,
@@ -272,7 +273,9 @@ class Running:
         wait_ms = self._settings.privacy.undescribed_profile_ms
         admitting = Admitting(self._decoder, known.hasher, EVENTS, self._schemas, PURPOSES_OF, self._firsts, wait_ms)
         store = self._settings.online_store_url
-        setup = Setup(self._log, known, admitting, since_ms, self._told_ms, store, rows, waiting)
+        url, share = self._settings.stream.traces_url, self._settings.stream.traced
+        traced = None if url is None else Traced(url, share)
+        setup = Setup(self._log, known, admitting, since_ms, self._told_ms, store, rows, waiting, traced)
         self._producer = open_producer(self._settings, self._contract, [self._contract.event(EVENT).topic])
         self._actors.start(self._settings.stream.actors, setup, first)
 

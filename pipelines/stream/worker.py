@@ -49,6 +49,7 @@ from pipelines.stream.finishing import PLAYBACK, Finishing
 from pipelines.stream.known import PURPOSE, TITLES, Known, Tables
 from pipelines.stream.scores import session_scores
 from pipelines.stream.shelves import LogChange, Shelf, ShelfName, Theirs, shelves
+from pipelines.stream.spans import MessageSpans, Traced
 from pipelines.stream.tails import Tail, open_tail
 from pipelines.stream.targets import SHELVES, TARGETS, USED_FOR
 from pipelines.stream.tile_books import LogPart, TileBook
@@ -74,6 +75,7 @@ class Setup:
     store_url: str
     rows: Rows  # of a shelf's table, of everybody
     waiting: Mapping[str, pa.Table]  # rows that wait for their profile, by event
+    traced: Traced | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class Worker:
         """Take up the rows there are, and make of them what follows from them; the id of this process."""
         self._tail: Tail = open_tail(self._setup.log, self._positions)
         self._store = open_online_store(self._setup.store_url)
+        self._spans = MessageSpans(self._setup.traced)
         if self._place == 0:
             events = {event.fullname: event for event in self._known.contract.events}
             for fullname, held in self._setup.waiting.items():
@@ -155,6 +158,7 @@ class Worker:
     def fetch(self, most: int, wait_s: float) -> Fetched:
         """Read what has come."""
         self._fetched = self._tail.fetch(most, wait_s)
+        self._spans.begin(self._fetched)
         return Fetched(self._tail.positions, sum(map(len, self._fetched)))
 
     def admit(self, news: Tables, now_ms: int) -> "Routed | list[Routed]":
@@ -176,6 +180,7 @@ class Worker:
                     parts = cut_by(wanted, self._owner(hashes(wanted[name.together])), self._actors)
                     for into, part in zip(routed, parts, strict=True):
                         into.setdefault(name, {})[table] = part
+        self._spans.note("admitted")
         return _returned(routed)
 
     def log(self, *routed: Routed) -> tuple[Affected, *tuple[LogRows, ...]]:
@@ -199,6 +204,7 @@ class Worker:
         self._note(affected, changes, added)
         self._theirs, self._titles = None, pa.array([], pa.string())
         self._owe(affected)
+        self._spans.note("logged")
         return affected, *self._cut({name: pa.concat_tables(some) for name, some in added.items()})
 
     def owed(self) -> Affected:
@@ -244,6 +250,7 @@ class Worker:
                 until_ms=NEVER_MS if target.entity in _PERSONAL else until_ms,
             )
             values += book.apply(part, self._store)
+        self._spans.end()
         since_ms = [at_ms for book in self._books.values() if (at_ms := book.waits_since_ms) is not None]
         waits_ms = min(since_ms, default=NEVER_MS)
         return Published(values, self._counts, self._admitting.newest_ms, self._tail.behind(), waits_ms)
@@ -280,9 +287,10 @@ class Worker:
             book.advance(since_ms)
 
     def close(self) -> None:
-        """Let go of Kafka and of the store."""
+        """Let go of Kafka, of the store, and of whoever collects spans."""
         self._tail.close()
         self._store.close()
+        self._spans.close()
 
     @property
     def _shared(self) -> dict[str, pa.Table]:

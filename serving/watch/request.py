@@ -105,7 +105,7 @@ class Watcher:
     def _write(self, watched: Watched, seconds: float) -> None:
         is_remarkable = watched.said.degraded or watched.status >= 429
         # By the trace, so that the requests that are kept are kept by every service on the way.
-        if not is_remarkable and int(watched.trace.trace_id[:8], 16) >= self._logged_share * 2**32:
+        if not (is_remarkable or watched.trace.is_among(self._logged_share)):
             return
         level = logging.ERROR if watched.status >= 500 else logging.WARNING if is_remarkable else logging.INFO
         _log.log(level, "request", extra={"fields": _fields(watched, seconds)})

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from opentelemetry import trace as otel
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -36,16 +37,25 @@ class Trace:
     parent_id: str | None = None
     flags: int = 1
 
+    def is_among(self, share: float) -> bool:
+        """Whether it is one of a share of all, by its id: whoever chooses alike keeps the same ones."""
+        return int(self.trace_id[:8], 16) < share * 2**32
+
 
 def of(headers: Mapping[str, str]) -> Trace:
     """The trace that `headers` (names in small letters) say, else a new one."""
+    return named_in(headers) or Trace(os.urandom(16).hex())
+
+
+def named_in(headers: Mapping[str, str]) -> Trace | None:
+    """The trace that `headers` (names in small letters) say."""
     parent = _PARENT.fullmatch(headers.get("traceparent", ""))
     if parent is not None and not parent[0].startswith("ff-") and int(parent[1], 16) and int(parent[2], 16):
         return Trace(parent[1], parent[2], int(parent[3], 16) & 1)
     carried = headers.get("trace_id", "").replace("-", "").lower()
     if _TRACE_ID.fullmatch(carried) and int(carried, 16):
         return Trace(carried)
-    return Trace(os.urandom(16).hex())
+    return None
 
 
 def export_to(url: str | None) -> None:
@@ -54,9 +64,25 @@ def export_to(url: str | None) -> None:
     if url is None:
         _tracer = None
         return
-    provider = TracerProvider(resource=Resource.create({"service.name": "reel-serving"}), id_generator=_IdsOfRequests())
+    _tracer = provider_to(url, "reel-serving").get_tracer("reel.serving")
+
+
+def provider_to(url: str, service: str) -> TracerProvider:
+    """Spans of a service, sent to `url` every second; one that is begun under `context_of` a trace belongs to it."""
+    provider = TracerProvider(resource=Resource.create({"service.name": service}), id_generator=_IdsOfRequests())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=url), schedule_delay_millis=1000))
-    _tracer = provider.get_tracer("reel.serving")
+    return provider
+
+
+def context_of(trace: Trace) -> Context:
+    """In which this task's next span is begun: under the caller's span, or as the first one of the trace."""
+    if trace.parent_id is None:
+        _root_id.set(int(trace.trace_id, 16))
+        return otel.set_span_in_context(otel.INVALID_SPAN)
+    parent = SpanContext(
+        int(trace.trace_id, 16), int(trace.parent_id, 16), is_remote=True, trace_flags=TraceFlags(trace.flags)
+    )
+    return otel.set_span_in_context(NonRecordingSpan(parent))
 
 
 @contextmanager
@@ -65,15 +91,7 @@ def request_span(trace: Trace, name: str) -> Iterator[Span]:
     if _tracer is None:
         yield otel.INVALID_SPAN
         return
-    context = None
-    if trace.parent_id is None:
-        _root_id.set(int(trace.trace_id, 16))
-    else:
-        parent = SpanContext(
-            int(trace.trace_id, 16), int(trace.parent_id, 16), is_remote=True, trace_flags=TraceFlags(trace.flags)
-        )
-        context = otel.set_span_in_context(NonRecordingSpan(parent))
-    with _tracer.start_as_current_span(name, context, SpanKind.SERVER, record_exception=False) as span:
+    with _tracer.start_as_current_span(name, context_of(trace), SpanKind.SERVER, record_exception=False) as span:
         yield span
 
 

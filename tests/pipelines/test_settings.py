@@ -68,6 +68,8 @@ EVERY_KEY = {
     "stream.batch_messages": ("1000", 1000),
     "stream.checkpoint_seconds": ("2.5", 2.5),
     "stream.folder": ("/shared/stream", Path("/shared/stream")),
+    "stream.traces_url": ("http://collector:4318/v1/traces", "http://collector:4318/v1/traces"),
+    "stream.traced": ("0.25", 0.25),
     "sources": (
         "{shop: {catalog: rest, uri: 'http://rest', tables: {raw.events: {columns: {user_id: who.id, ip: null}}}}}",
         {
@@ -155,6 +157,7 @@ NULLABLE = [
     "privacy.principal",
     "privacy.audit_heads_file",
     "stream.folder",
+    "stream.traces_url",
     "enrichment.city_database",
     "enrichment.isp_database",
     "lineage.openlineage_url",

@@ -80,7 +80,7 @@ def evening(person, chance, at_ms):
 class Together:
     """Some workers on one log, batch after batch, as the stream drives them."""
 
-    def __init__(self, platform, folder, actors, since_ms=T0 - DAY):
+    def __init__(self, platform, folder, actors, since_ms=T0 - DAY, traced=None):
         self.url = f"lmdb://{folder}"
         hasher = Pseudonymizer((SALT,))
         decoder = MessageDecoder(platform.settings.registry_location, str(platform.settings.schemas))
@@ -101,7 +101,7 @@ class Together:
                 mine.setdefault(topic, {})[partition] = 0
             admitting = Admitting(decoder, hasher, EVENTS, schemas, PURPOSES_OF, {}, HOUR_24)
             rows = lambda shelf, table: schemas[table].empty_table()  # noqa: E731
-            setup = Setup(platform.log, known(), admitting, since_ms, since_ms, self.url, rows, {})
+            setup = Setup(platform.log, known(), admitting, since_ms, since_ms, self.url, rows, {}, traced)
             self.workers.append(Worker(place, actors, setup, mine))
         for worker in self.workers:
             worker.begin()

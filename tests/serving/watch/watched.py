@@ -8,17 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import jwt
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.tokens import Scope
+from tests.collector import Collector
 from tests.serving import platform, registry
 from tests.serving.service_process import ServiceProcess
 
@@ -88,37 +86,6 @@ def _close(one: socket.socket) -> None:
     with suppress(OSError):  # it was closed before
         one.shutdown(socket.SHUT_RDWR)
     one.close()
-
-
-class Collector:
-    """Takes spans as an OpenTelemetry collector does (OTLP over HTTP)."""
-
-    def __init__(self) -> None:
-        self._spans: list[Span] = []
-        spans = self._spans
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                    spans.extend(span for scope in resource.scope_spans for span in scope.spans)
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1/traces"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def of(self, trace_id: str) -> list[Span]:
-        return [span for span in list(self._spans) if span.trace_id.hex() == trace_id]
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @dataclass(frozen=True)
