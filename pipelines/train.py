@@ -230,7 +230,7 @@ def _fit(training: Training) -> tuple[Outcome, ray.train.Checkpoint]:
     callbacks: Any = [RecordEpochs(training.folder)]
     worker: Any = train_worker  # its type says that workers return nothing
     run_config: Any = ray.train.RunConfig  # to mypy it is the first API's
-    trainer = trainer_of(training.task.library)(
+    trainer = trainer_of(training.task.library, training.workers)(
         worker,
         train_loop_config={
             "model": training.task.name,

@@ -1,5 +1,7 @@
 """Ray Train as Reel needs it: its list of checkpoints whole, its trainers without processes that have no work.
 
+A worker who is alone needs nobody to find others by: gloo's thread looks a hundred times a second whether one came.
+
 Ray Train gives every training a process that hands out Ray's data sets, while Reel's workers read the splits
 themselves; one that gives back the room of a training whose controller died, which a Ray that ends with this process
 does by ending; and one that asks for more nodes, of which such a Ray has none to give. Each takes seconds of a
@@ -14,6 +16,7 @@ from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.context import TrainRunContext
 from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from models.task import Library
 from pipelines.cluster import is_our_own
@@ -21,13 +24,13 @@ from pipelines.cluster import is_our_own
 _SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"  # Ray Train's own list of checkpoints
 
 
-def trainer_of(library: Library) -> Any:
-    """The trainer whose workers find each other as the library wants it: gloo or NCCL, Rabit, sockets."""
+def trainer_of(library: Library, workers: int) -> Any:
+    """The trainer whose workers, if several, find each other as the library wants it: gloo or NCCL, Rabit, sockets."""
     cannot_grow = is_our_own()
     idle = (DatasetsCallback, PlacementGroupCleanerCallback) if cannot_grow else (DatasetsCallback,)
-    trainer = _theirs(library)
+    trainer = DataParallelTrainer if workers == 1 else _theirs(library)
 
-    class Trainer(trainer):  # type: ignore[misc, valid-type]  # which of three is known when it is asked for
+    class Trainer(trainer):  # type: ignore[misc, valid-type]  # which is known when it is asked for
         """Theirs, with less around it."""
 
         def _create_default_callbacks(self) -> list[Any]:

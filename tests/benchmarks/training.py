@@ -1,6 +1,6 @@
 """What Ray Train costs: seconds an epoch through it, against the same model's own loop with no Ray in the process.
 
-    python -m tests.benchmarks.training [--models recommendation churn] [--epochs 24] [--scale 1]
+    python -m tests.benchmarks.training [--models recommendation churn] [--epochs 18] [--scale 1]
 
 Every way is a process of its own, on the same rows with the same threads and seed. The first third of the epochs does
 not count: libraries warm up, and Ray's own processes (its controller and what that starts, some seconds of
@@ -50,7 +50,7 @@ def main() -> None:
     """Run every way for every model and print what each took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(model_names()), choices=model_names())
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=18)
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of rows")
     parser.add_argument("--way", help=argparse.SUPPRESS)  # one way, in a process of its own
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
