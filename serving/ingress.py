@@ -31,7 +31,7 @@ _INNER_PORTS = (
 
 Ingress = Literal["haproxy", "python"]
 HAPROXY_THREADS = 4
-PROXY_START_S, PROXY_LOOK_S = 60, 1
+PROXY_START_S, PROXY_LOOK_S = 60, 0.5
 
 _WRAPPER = """#!{python} -IS
 import ctypes, os, sys
