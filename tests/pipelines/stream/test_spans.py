@@ -85,6 +85,7 @@ def test_what_is_no_trace_or_is_not_chosen_has_no_span(collector):
 def test_without_a_collector_nothing_is_kept():
     spans = MessageSpans(None)
     spans.begin([messages(header(TRACE))])
+    assert spans._open == []
     spans.note("admitted")
     spans.end()
     spans.close()
