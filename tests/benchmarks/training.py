@@ -8,7 +8,8 @@ processor time in all) are still starting beside it. Nor does the last one, in w
 between, plainly and through Ray with one worker take turns, an epoch each; two workers go after them, for a connection
 of LightGBM's does not outlive being stopped. All must come to the same figures, or nothing was compared. An epoch
 through Ray Train ends when its checkpoint is stored and recorded, so that this is what its road adds to learning. Peak
-memory is that of a way's whole process tree, seen when it is stopped. The last line is one JSON object.
+memory is that of a way's whole process tree, seen when it is stopped. The last line is one JSON object; its
+`ray_vs_plain_95` are the ends of the ratios' 95 % intervals, over pairs of turns.
 """
 
 import argparse
@@ -21,8 +22,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
+from models.intervals import bootstrap
 from models.task import load_task, model_names
 from pipelines.train_epochs import EPOCHS_FILE
 from tests.benchmarks.turns import Turns
@@ -63,6 +66,7 @@ def main() -> None:
     ways = [way for by_way in found.values() for way in by_way.values()]
     result = {
         "ray_vs_plain": {model: ratio(by_way[ONE], by_way[PLAIN]) for model, by_way in found.items()},
+        "ray_vs_plain_95": {model: ratio_95(by_way[ONE], by_way[PLAIN]) for model, by_way in found.items()},
         "two_workers_speedup": {model: ratio(by_way[ONE], by_way[TWO]) for model, by_way in found.items()},
         "data_wait_share": round(max(way.get("data_wait_share", 0.0) for way in ways), 4),
         "peak_gb": round(max(way["peak_gb"] for way in ways), 2),
@@ -79,12 +83,13 @@ def measured(model: str, epochs: int, scale: float) -> dict[str, dict[str, Any]]
         ways = {way: stack.enter_context(begun(model, way, Path(name), epochs)) for way in (PLAIN, ONE, TWO)}
         warm = epochs // 3
         for end in range(warm, epochs):
-            for way in (PLAIN, ONE):
+            for way in (PLAIN, ONE) if end % 2 else (ONE, PLAIN):
                 ways[way].take(end)
         ways[TWO].take(epochs)
         found = {way: taken(turns, warm, epochs) for way, turns in ways.items()}
     for way, one in found.items():
-        print(json.dumps({model: way} | {name: value for name, value in one.items() if name != "curve"}), flush=True)
+        said = {name: value for name, value in one.items() if name not in ("curve", "turns_s")}
+        print(json.dumps({model: way} | said), flush=True)
     require_alike(model, {way: one["curve"] for way, one in found.items()})
     return found
 
@@ -100,8 +105,8 @@ def begun(model: str, way: str, folder: Path, epochs: int) -> Turns:
 def taken(turns: Turns, warm: int, epochs: int) -> dict[str, Any]:
     """What a way took, once it is over."""
     found: dict[str, Any] = json.loads(turns.finish().strip().splitlines()[-1])
-    first, *_, last = counted = turns.ends_s[warm - 1 : epochs - 1]
-    found |= {"epoch_s": round((last - first) / (len(counted) - 1), 4), "peak_gb": round(turns.peak_bytes / 1e9, 2)}
+    turns_s = np.diff(turns.ends_s[warm - 1 : epochs - 1])
+    found |= {"turns_s": turns_s, "epoch_s": round(turns_s.mean(), 4), "peak_gb": round(turns.peak_bytes / 1e9, 2)}
     if "waited_s" in found:  # before the first epoch
         found["data_wait_share"] = round(found.pop("waited_s") / (found.pop("training_s") - turns.stopped_s), 4)
     return found
@@ -114,6 +119,13 @@ def _size(model: str) -> list[tuple[str, int]]:
 def ratio(one: dict[str, Any], other: dict[str, Any]) -> float:
     """Seconds an epoch of the one over those of the other."""
     return round(one["epoch_s"] / other["epoch_s"], 3)
+
+
+def ratio_95(one: dict[str, Any], other: dict[str, Any]) -> list[float]:
+    """The ends of the interval of `ratio`: pairs of turns are drawn, for a pair shares its minutes."""
+    ours, theirs = one["turns_s"], other["turns_s"]
+    (interval,) = bootstrap(lambda drawn: np.array([drawn @ ours / (drawn @ theirs)]), np.arange(len(ours)), seed=1)
+    return [round(interval.low, 3), round(interval.high, 3)]
 
 
 def require_alike(model: str, curves: dict[str, list[float]]) -> None:
