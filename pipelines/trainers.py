@@ -20,6 +20,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from models.task import Library
 from pipelines.cluster import is_our_own
+from pipelines.train_looks import RareLooks
 
 _SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"  # Ray Train's own list of checkpoints
 
@@ -34,7 +35,8 @@ def trainer_of(library: Library, workers: int) -> Any:
         """Theirs, with less around it."""
 
         def _create_default_callbacks(self) -> list[Any]:
-            return [one for one in super()._create_default_callbacks() if not isinstance(one, idle)]
+            wanted = [one for one in super()._create_default_callbacks() if not isinstance(one, idle)]
+            return [*wanted, RareLooks()]
 
         def _initialize_and_run_controller(self, **given: Any) -> Any:
             if cannot_grow:

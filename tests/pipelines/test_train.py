@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow.pyfunc
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -61,6 +63,7 @@ class Shop:
     training_set: Path
     tracking_uri: str
     storage: Path
+    on_progress: Callable[[int, int], None] = lambda done, total: None
 
     @classmethod
     def at(cls, folder: Path) -> "Shop":
@@ -75,6 +78,7 @@ class Shop:
             storage=self.storage,
             configuration={**QUICK, **changes},
             workers=workers,
+            on_progress=self.on_progress,
         )
 
     def checkpoints(self) -> list[str]:
@@ -178,6 +182,20 @@ def _kill_a_worker_after_two_epochs(storage: str) -> bool:
     """Waits for two epochs, then kills one of the processes that train; whether there was one."""
     _wait_for_epochs(Path(storage), 2)
     return kill_a_train_worker()
+
+
+def test_on_one_machine_no_process_without_work_runs_beside_a_training(shop: Shop, ray_session: None) -> None:
+    """Ray Train starts others by default, for which a worker on all processors waits (`pipelines.trainers`)."""
+    seen: set[str] = set()
+
+    def look(done: int, total: int) -> None:
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                seen.add(process.name())
+
+    replace(shop, on_progress=look).train(**LONG)
+    actors = {name for name in seen if name.startswith("ray::") and not name.endswith("Agent")} - {"ray::IDLE"}
+    assert {name[:15] for name in actors} == {"ray::TrainContr", "ray::Synchroniz", "ray::RayTrainWo"}
 
 
 def test_a_diverged_training_registers_nothing(trained: tuple[Shop, StationReport], tmp_path: Path) -> None:
