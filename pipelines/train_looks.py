@@ -2,7 +2,8 @@
 
 An epoch's report waits for the controller's next look, so looks must be frequent; but each costs the controller and
 the worker some milliseconds, for which whatever runs on all processors waits: five a second were 1 % of an epoch.
-An epoch takes about as long as the one before it, so the controller sleeps for half of what should be left.
+An epoch takes about as long as the shortest before it, so the controller sleeps for half of what should be left. (Of
+the last one it may not know: a process that was stopped for a while counts that too.)
 """
 
 import time
@@ -22,15 +23,20 @@ class RareLooks(WorkerGroupCallback):
 
     def __init__(self) -> None:
         self._reported_s: float | None = None
-        self._epoch_s = 0.0
+        self._shortest_s: float | None = None
 
     def after_worker_group_poll_status(self, worker_group_status: WorkerGroupPollStatus) -> None:
         """Called by the controller, in its process, after every look."""
         now_s = time.monotonic()
         statuses = worker_group_status.worker_statuses.values()
         if any(one.training_report is not None for one in statuses):
-            self._epoch_s = 0.0 if self._reported_s is None else now_s - self._reported_s
+            if self._reported_s is not None:
+                took_s = now_s - self._reported_s
+                self._shortest_s = took_s if self._shortest_s is None else min(took_s, self._shortest_s)
             self._reported_s = now_s
-        elif self._reported_s is not None and all(one.running and one.error is None for one in statuses):
-            left_s = self._reported_s + self._epoch_s - now_s
+            return
+        if self._reported_s is None or self._shortest_s is None:
+            return
+        if all(one.running and one.error is None for one in statuses):
+            left_s = self._reported_s + self._shortest_s - now_s
             time.sleep(min(max(left_s / 2, 0.0), LONGEST_SLEEP_S))

@@ -51,6 +51,16 @@ def test_sleeps_for_half_of_what_is_left_of_an_epoch(clock: Clock) -> None:
     assert clock.slept_s[-1] == 0
 
 
+def test_an_epoch_that_seemed_longer_is_not_waited_for(clock: Clock) -> None:
+    """Of 2 s and of 6 s, in which the process may have stood still, the next one is expected after 2."""
+    looks = RareLooks()
+    for took_s in (0, 2, 6):
+        clock.now_s += max(took_s - LOOK_S, 0)
+        look(looks, clock, training_report=object())
+    look(looks, clock)
+    assert clock.slept_s == [(2 - LOOK_S) / 2]
+
+
 def test_never_sleeps_longer_than_a_death_may_go_unnoticed(clock: Clock) -> None:
     looks = RareLooks()
     look(looks, clock, training_report=object())
