@@ -1,9 +1,11 @@
 """When Ray Train's controller looks at its workers: ever sooner while an epoch comes to its end.
 
 An epoch's report waits for the controller's next look, so looks must be frequent; but each costs the controller and
-the worker some milliseconds, for which whatever runs on all processors waits: five a second were 1 % of an epoch.
-An epoch takes about as long as the shortest before it, so the controller sleeps for half of what should be left. (Of
-the last one it may not know: a process that was stopped for a while counts that too.)
+the worker some milliseconds, for which whatever runs on all processors waits: with five a second the controller took
+a third more processor time than with one.
+
+An epoch takes about as long as the shortest before it, so the controller sleeps for half of what should be left. (The
+one before it may seem longer than it was: a process that was stopped for a while counts that too.)
 """
 
 import time
