@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from features.chronicle import milliseconds
+from features.columns import milliseconds
 from features.consent import ANSWERED, NO, NOT_SAID, YES, ConsentHistory, answers_of, market_default, opt_out
 from features.distinct import codes_of, encoded, is_one_of
 from features.errors import FeatureError
@@ -110,10 +110,16 @@ class Decision:
 
 @dataclass(frozen=True)
 class Resolved:
-    """Events with their three consent columns filled in, and how often what was said had to be read strictly."""
+    """Events with their three consent columns filled in, and of which what was said had to be read strictly."""
 
     events: pa.Table
-    counts: dict[str, int] = field(default_factory=dict)
+    read_strictly: dict[str, Flags] = field(default_factory=dict)  # how -> which events, shape (n,)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many events were read strictly, by how."""
+        counts = {how: int(flags.sum()) for how, flags in self.read_strictly.items()}
+        return {how: count for how, count in counts.items() if count}
 
 
 def required_consents(purpose: Purpose) -> tuple[Purpose, ...]:
@@ -142,32 +148,29 @@ def resolve(events: pa.Table, history: ConsentHistory, people: Pseudonyms | None
     is_half = is_asked & (own == NOT_SAID).any(axis=1)
     said = np.where(is_half[:, np.newaxis] & (own == NOT_SAID), NO, own)
     looked_up = ~is_asked | history.may_refuse(people)
-    contradicts = 0
+    contradicts = np.zeros(events.num_rows, dtype=bool)
     if looked_up.any():
         instants_ms = milliseconds(events["event_timestamp"])[looked_up]
         known = history.latest(people.filter(looked_up), instants_ms)
         was_said = said[looked_up]
-        contradicts = int(((was_said == YES) & (known == NO)).any(axis=1).sum())
+        contradicts[looked_up] = ((was_said == YES) & (known == NO)).any(axis=1)
         said[looked_up] = np.where(was_said == NOT_SAID, known, np.where(known == NO, NO, was_said))
     if (said == NOT_SAID).any():
         said = np.where(said == NOT_SAID, opt_out(events["market"])[:, np.newaxis], said)
-    counts = {"consent_half_filled": int(is_half.sum()), "consent_contradicted": contradicts}
-    if contradicts or not is_asked.all() or is_half.any():
+    if contradicts.any() or not is_asked.all() or is_half.any():
         for place, column in enumerate(CONSENT_COLUMNS.values()):
             allowed = pa.array(said[:, place] == YES)
             events = events.set_column(events.column_names.index(column), pa.field(column, pa.bool_()), allowed)
-    return Resolved(events, {name: count for name, count in counts.items() if count})
+    return Resolved(events, {"consent_half_filled": is_half, "consent_contradicted": contradicts})
 
 
-def may_be_stored(events: pa.Table, is_essential: bool) -> Flags:
-    """Which events (as `resolve` left them, all of one name) may be kept, shape (n,).
+def may_be_stored(events: pa.Table, is_essential: Flags) -> Flags:
+    """Which events (as `resolve` left them, some of them essential) may be kept, shape (n,).
 
     Of somebody who refuses analytics only essential events are. Events of the catalogue and of machines are nobody's;
     a client's are somebody's, logged in or not.
     """
-    if is_essential:
-        return np.ones(events.num_rows, dtype=bool)
-    kept: Flags = ~concerns_somebody(events) | _booleans(events["consent_analytics"], missing=False)
+    kept: Flags = is_essential | ~concerns_somebody(events) | _booleans(events["consent_analytics"], missing=False)
     return kept
 
 

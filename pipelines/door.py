@@ -8,17 +8,18 @@ output  rows that may be stored, rows to set aside with a reason, and counts of 
 
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from features.chronicle import milliseconds
-from features.decision import Registries, concerns_somebody, may_be_stored, resolve
+from features.columns import milliseconds
+from features.decision import CONSENT_COLUMNS, Registries, concerns_somebody, may_be_stored, resolve
 from features.distinct import codes_of, encoded, spread
 from features.profiles import strip_kids
 from features.pseudonyms import Pseudonymizer, Pseudonyms
@@ -26,6 +27,7 @@ from features.redaction import redact
 from pipelines.contract.events import EventSchema
 from pipelines.enrichment import Enricher
 from pipelines.erased import NOBODY, Tombstones
+from pipelines.event_batch import ENVELOPE
 from pipelines.sanity import faults
 
 Flags = NDArray[np.bool_]
@@ -44,7 +46,12 @@ class Admission:
     kept: NDArray[np.int64]
     rejected: Mapping[str, NDArray[np.int64]]  # reason -> indices to set aside
     dropped: Mapping[str, int]  # reason -> events that may not be stored at all
-    restricted: Mapping[str, int] = field(default_factory=dict)  # restriction -> kept events that are under it
+    read_strictly: Mapping[str, int] = field(default_factory=dict)  # how -> events whose consent was read so
+
+    @cached_property
+    def restricted(self) -> Mapping[str, int]:
+        """Kept events by what they are under: a restriction, or a strict reading of what was said."""
+        return {**_restricted(self.rows), **self.read_strictly}
 
 
 @dataclass(frozen=True)
@@ -58,47 +65,82 @@ class Door:
 
     def admit(self, schema: EventSchema, events: pa.Table) -> Admission:
         """Apply every rule to `events` (the flat columns of `schema`)."""
-        rejected = faults(schema, events)
-        kept = np.ones(events.num_rows, dtype=bool)
-        for indices in rejected.values():
-            kept[indices] = False
+        (admission,) = self.admit_each([(schema, events)])
+        return admission
 
-        dropped: dict[str, int] = {}
-        erased = self.erased.among(events, self.pseudonymizer)
-        if erased is not None:  # whatever is wrong with their events, none is kept, not even sealed
-            rejected = {reason: left for reason, at in rejected.items() if len(left := at[~erased[at]])}
-            kept &= ~erased
-            dropped["erased"] = int(erased.sum())
+    def admit_each(self, parts: Sequence[tuple[EventSchema, pa.Table]]) -> list[Admission]:
+        """The same of events of several schemas: what is asked of the envelope is asked once, of all of them.
+
+        No dictionary holds a value that no row of any of them has.
+        """
+        if not parts:
+            return []
+        sizes = [events.num_rows for _, events in parts]
+        edges = np.cumsum([0, *sizes]).tolist()
+        rejected = [faults(*part) for part in parts]
+        events = pa.concat_tables([events.select(ENVELOPE.names) for _, events in parts])
+        events = events.combine_chunks() if len(parts) > 1 else events
+        is_sound = np.ones(events.num_rows, dtype=bool)
+        for first, of_part in zip(edges, rejected, strict=False):
+            for indices in of_part.values():
+                is_sound[first + indices] = False
+
         users = self.pseudonymizer.pseudonyms(events["user_id"])
         profiles = self.pseudonymizer.pseudonyms(events["profile_id"])
-        read_strictly: Mapping[str, int] = {}
-        # An event that concerns nobody may name somebody all the same, and is then theirs.
-        if schema.consent_category != "none" or concerns_somebody(events).any():
-            resolved = resolve(events, self.known.consents, self.known.profiles.with_owners(users, profiles))
-            events, read_strictly = resolved.events, resolved.counts
-            refused = kept & ~may_be_stored(events, schema.name in self.known.essential_events)
-            dropped |= {"analytics_refused": int(refused.sum())} if refused.any() else {}
-            kept &= ~refused
-
+        events, may_be_kept, read_strictly = self._resolve(parts, events, users, profiles)
+        erased = self.erased.among(events, self.pseudonymizer)
+        judged = _Judged(
+            is_sound, np.zeros(len(is_sound), bool) if erased is None else erased, may_be_kept, read_strictly
+        )
+        kept = judged.kept
         if not kept.all():
             events, users, profiles = events.filter(pa.array(kept)), users.filter(kept), profiles.filter(kept)
-        rows = self._protect(schema, events, users, profiles)
-        return Admission(rows, np.flatnonzero(kept), rejected, dropped, {**_restricted(rows), **read_strictly})
+        which = np.repeat(np.arange(len(parts), dtype=np.int32), sizes)[kept]
+        names = spread(pa.array([schema.name for schema, _ in parts]), which)
+        rows, starts = (
+            self._protect(names, events, users, profiles),
+            np.searchsorted(which, np.arange(len(parts))).tolist(),
+        )
+        return [
+            _admission(schema, own, rows.slice(first), of_part, judged.between(start, end))
+            for (schema, own), of_part, first, (start, end) in zip(
+                parts, rejected, starts, pairwise(edges), strict=True
+            )
+        ]
 
-    def _protect(self, schema: EventSchema, events: pa.Table, users: Pseudonyms, profiles: Pseudonyms) -> pa.Table:
-        """Hash ids, strip kids' ones, enrich, truncate addresses, replace personal data in free text."""
+    def _resolve(
+        self, parts: Sequence[tuple[EventSchema, pa.Table]], events: pa.Table, users: Pseudonyms, profiles: Pseudonyms
+    ) -> tuple[pa.Table, Flags, Mapping[str, Flags]]:
+        """All parts' events with what their people allowed; which may be stored; and which were read strictly, how."""
+        sizes = [own.num_rows for _, own in parts]
+        somebodys = np.split(concerns_somebody(events), np.cumsum(sizes)[:-1])
+        # An event that concerns nobody may name somebody all the same, and is then theirs.
+        asked = [
+            schema.consent_category != "none" or bool(any_.any())
+            for (schema, _), any_ in zip(parts, somebodys, strict=True)
+        ]
+        is_asked = np.repeat(asked, sizes)
+        if not is_asked.any():
+            return events, np.ones(events.num_rows, dtype=bool), {}
+        resolved = resolve(events, self.known.consents, self.known.profiles.with_owners(users, profiles))
+        events = resolved.events if all(asked) else _where(is_asked, resolved.events, events)
+        is_essential = np.repeat([schema.name in self.known.essential_events for schema, _ in parts], sizes)
+        strictly = {how: flags & is_asked for how, flags in resolved.read_strictly.items()}
+        return events, ~is_asked | may_be_stored(events, is_essential), strictly
+
+    def _protect(
+        self, names: pa.DictionaryArray, events: pa.Table, users: Pseudonyms, profiles: Pseudonyms
+    ) -> pa.Table:
+        """Hash ids, strip kids' ones, enrich, truncate addresses."""
         is_kids, described = self.known.profiles.describe_each(profiles, milliseconds(events["event_timestamp"]))
         columns = dict(zip(events.column_names, events.columns, strict=True))
         columns |= {
-            "event_name": spread(pa.array([schema.name]), np.zeros(events.num_rows, np.int32)),
+            "event_name": names,
             "user_id": users.column,
             "profile_id": profiles.column,
             "session_id": self.pseudonymizer.hash_encoded(events["session_id"]),
             "device_id": self.pseudonymizer.hash_encoded(events["device_id"]),
             "ip": truncate_addresses(events["ip"]),
-        }
-        columns |= {
-            column.name: redact(events[column.name]) for column in schema.columns if column.personal == "free_text"
         }
         columns |= self.enricher.columns(events, is_kids)
         has_profile = profiles.codes >= 0
@@ -106,6 +148,62 @@ class Door:
         columns["profile_described"] = pa.array(described, mask=~has_profile)
         del columns["user_agent"]
         return strip_kids(pa.table(columns), is_kids, self.pseudonymizer)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What is to become of some events; each flag has the shape (n,)."""
+
+    is_sound: Flags
+    erased: Flags
+    may_be_kept: Flags
+    read_strictly: Mapping[str, Flags]
+
+    @property
+    def kept(self) -> Flags:
+        """Which come in."""
+        return self.is_sound & ~self.erased & self.may_be_kept
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many may not be stored at all, by reason."""
+        refused = self.is_sound & ~self.erased & ~self.may_be_kept
+        counts = {"erased": int(self.erased.sum()), "analytics_refused": int(refused.sum())}
+        return {reason: count for reason, count in counts.items() if count}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many were read strictly, by how."""
+        counts = {how: int(flags.sum()) for how, flags in self.read_strictly.items()}
+        return {how: count for how, count in counts.items() if count}
+
+    def between(self, start: int, end: int) -> "_Judged":
+        """Of some of the events."""
+        strictly = {how: flags[start:end] for how, flags in self.read_strictly.items()}
+        return _Judged(self.is_sound[start:end], self.erased[start:end], self.may_be_kept[start:end], strictly)
+
+
+def _where(flags: Flags, events: pa.Table, otherwise: pa.Table) -> pa.Table:
+    """The rows of `events` where the flag holds, else those of `otherwise`: consent is all they may differ in."""
+    for name in CONSENT_COLUMNS.values():
+        chosen = pc.if_else(pa.array(flags), events[name], otherwise[name])
+        events = events.set_column(events.column_names.index(name), name, chosen)
+    return events
+
+
+def _admission(
+    schema: EventSchema, own: pa.Table, rows: pa.Table, rejected: Mapping[str, NDArray[np.int64]], judged: "_Judged"
+) -> Admission:
+    """Of one event: its properties, and `rows`, which begin with what became of its envelope."""
+    kept = judged.kept
+    own, rows = own if kept.all() else own.filter(pa.array(kept)), rows.slice(0, int(kept.sum()))
+    columns = dict(zip(own.column_names, own.columns, strict=True))
+    del columns["user_agent"]
+    columns |= {column.name: redact(own[column.name]) for column in schema.columns if column.personal == "free_text"}
+    columns |= dict(zip(rows.column_names, rows.columns, strict=True))
+    # Whatever is wrong with events of the erased, none is kept, not even sealed.
+    rejected = {reason: left for reason, at in rejected.items() if len(left := at[~judged.erased[at]])}
+    return Admission(pa.table(columns), np.flatnonzero(kept), rejected, judged.dropped, judged.counts)
 
 
 def truncate_addresses(addresses: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:

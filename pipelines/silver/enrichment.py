@@ -16,11 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.columns import milliseconds
 from features.distinct import codes_of, encoded, spread
 from pipelines.lakehouse import tables
 from pipelines.silver.histories import History
-from pipelines.silver.rules import clock_reliable, milliseconds
+from pipelines.silver.rules import clock_reliable
 
+ASKED = (
+    "event_timestamp", "client_timestamp", "content_id", "content_type", "channel_id", "user_id", "subscription_tier"
+)  # fmt: skip
+"""What `Knowledge` asks of rows, where they have it."""
 _LIVE = "live"
 
 

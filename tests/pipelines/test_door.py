@@ -1,5 +1,6 @@
 """The door: who comes in, who is turned away and why, and what an event may still say about a person inside."""
 
+import dataclasses
 import hashlib
 import ipaddress
 from collections import Counter
@@ -18,6 +19,7 @@ from features.pseudonyms import Pseudonymizer
 from pipelines.contract.essential import essential_events
 from pipelines.contract.events import load_contract
 from pipelines.door import Door, truncate_addresses
+from pipelines.erased import Tombstones
 from pipelines.lakehouse import tables
 from pipelines.settings_section import PROJECT_ROOT
 from tests.pipelines.event_rows import example_row, flat_rows, table_of
@@ -334,3 +336,44 @@ def test_every_event_has_exactly_one_fate(data, event):
         == len(together) + fates.count("analytics_refused")
         == len(rows)
     )
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_events_of_several_schemas_are_admitted_at_once_as_they_are_one_by_one(data):
+    names = st.sampled_from([None, "eve", "ada", "bob"])
+    changes = st.fixed_dictionaries(
+        {
+            "user_id": names,
+            "profile_id": names,
+            "session_id": st.sampled_from([None, "one", "two"]),
+            "event_id": st.sampled_from(["", "an id"]),
+            "market": st.sampled_from(["GB", "DE", "US"]),
+            **dict.fromkeys(CONSENTS, st.sampled_from([None, True, False])),
+        }
+    )
+    parts = [
+        (event, table_of(event, [row(event, **one) for one in data.draw(st.lists(changes, max_size=4))]))
+        for event in data.draw(st.lists(st.sampled_from(EVENTS), max_size=5))
+    ]
+    before = MIDNIGHT - timedelta(days=1)
+    knowing = door(
+        consents=[("eve", False, before), ("ada", True, before)],
+        profiles=[("bob", True, before), ("ada", False, before)],
+    )
+    mark = bytes.fromhex(Tombstones(b"key").mark("user", "ada"))
+    erased = Tombstones(b"key", {"user": frozenset({mark})})
+    knowing = dataclasses.replace(knowing, erased=data.draw(st.sampled_from([knowing.erased, erased])))
+    together = knowing.admit_each(parts)
+    assert len(together) == len(parts)
+    for (event, events), found in zip(parts, together, strict=True):
+        alone = knowing.admit(event, events)
+        assert {**found.dropped} == {**alone.dropped}
+        assert {**found.restricted} == {**alone.restricted}
+        assert found.kept.tolist() == alone.kept.tolist()
+        assert {why: at.tolist() for why, at in found.rejected.items()} == {
+            why: at.tolist() for why, at in alone.rejected.items()
+        }
+        missing = set(found.rows.column_names) - set(alone.rows.column_names)
+        assert all(found.rows[name].null_count == found.rows.num_rows for name in missing)
+        assert found.rows.select(alone.rows.column_names).to_pylist() == alone.rows.to_pylist()
