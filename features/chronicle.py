@@ -74,12 +74,6 @@ class Chronicle:
         return np.where(places < 0, -1, self.starts[places])
 
 
-def milliseconds(instants: pa.Array | pa.ChunkedArray) -> Rows:
-    """Timestamps of any unit as milliseconds since the epoch, shape (n,); nulls are not allowed."""
-    ms: Rows = instants.cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()).to_numpy()
-    return ms
-
-
 def _fixed_width(texts: pa.Array) -> NDArray[np.bytes_]:
     """Texts as bytes of one width, which compare as the texts' UTF-8 does; nulls are not allowed."""
     if not len(texts):

@@ -23,8 +23,11 @@ def require_columns(table: pa.Table, names: Iterable[str], what: str) -> None:
 def as_declared(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
     """The schema's columns in its types: stores give microseconds and large strings. Else `LogError`."""
     require_columns(table, schema.names, what)
+    table = table.select(schema.names)
+    if table.schema.equals(schema):
+        return table
     try:
-        return table.select(schema.names).cast(schema)
+        return table.cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise LogError(f"{what} does not fit its declaration: {error}") from None
 
@@ -39,8 +42,10 @@ def milliseconds(column: pa.Array | pa.ChunkedArray, what: str = "a time column"
     array = flat(column)
     if array.null_count:
         raise LogError(f"{what} has {array.null_count:,} null(s); give each row its time, or leave it out")
-    instants = np.asarray(array.cast(pa.int64()), dtype=np.int64)
-    if not pa.types.is_timestamp(array.type) or array.type.unit == "ms":
+    if not pa.types.is_timestamp(array.type):
+        return np.asarray(array.cast(pa.int64()), dtype=np.int64)
+    instants = np.asarray(array.view(pa.int64()), dtype=np.int64)
+    if array.type.unit == "ms":
         return instants
     if array.type.unit == "s":
         return instants * 1000
@@ -49,7 +54,7 @@ def milliseconds(column: pa.Array | pa.ChunkedArray, what: str = "a time column"
 
 def timestamps(instants_ms: Int64s) -> pa.Array:
     """int64 milliseconds as `timestamp[ms, UTC]`."""
-    return pa.array(instants_ms, pa.int64()).cast(TIMESTAMP)
+    return pa.array(instants_ms, pa.int64()).view(TIMESTAMP)
 
 
 def flags(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
@@ -80,6 +85,13 @@ def encode(values: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, Int64s]:
     rank = np.full(len(order) + 1, -1, dtype=np.int64)  # the place before the first is that of null
     rank[order] = np.arange(len(order))
     return encoded.dictionary.take(pa.array(order)), rank[codes]
+
+
+def rows_at(table: pa.Table, places: Int64s) -> pa.Table:
+    """The rows at the places; the table itself where they are all of its rows, in their order."""
+    if len(places) == table.num_rows and (places == np.arange(len(places))).all():
+        return table
+    return table.take(pa.array(places))
 
 
 def take(array: pa.Array, places: Int64s) -> pa.Array:

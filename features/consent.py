@@ -11,7 +11,8 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from features.chronicle import Chronicle, milliseconds
+from features.chronicle import Chronicle
+from features.columns import milliseconds
 from features.distinct import is_one_of
 from features.pseudonyms import Pseudonyms
 from features.purposes import Purpose

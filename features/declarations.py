@@ -145,8 +145,14 @@ class FeatureGroup:
 
     def tile_schema(self, entity: str) -> pa.Schema:
         """Columns of the group's tiles: a tile holds the states of its length, the others are null."""
-        keys = [(entity, pa.string()), (TILE_LENGTH, pa.int64()), (TILE_START, TIMESTAMP), (LAST_EVENT, TIMESTAMP)]
-        return pa.schema(keys + [(state.name, state.arrow_type) for state in self.states])
+        self.check_entity(entity)
+        return self._tile_schemas[entity]
+
+    @cached_property
+    def _tile_schemas(self) -> dict[str, pa.Schema]:
+        times = [(TILE_LENGTH, pa.int64()), (TILE_START, TIMESTAMP), (LAST_EVENT, TIMESTAMP)]
+        states = [(state.name, state.arrow_type) for state in self.states]
+        return {entity: pa.schema([(entity, pa.string()), *times, *states]) for entity in self.entities}
 
     def row_schema(self, entity: str) -> pa.Schema:
         """Columns of the group's values at cadence boundaries."""

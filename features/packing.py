@@ -21,7 +21,7 @@ import msgpack
 import numpy as np
 import pyarrow as pa
 
-from features.columns import as_declared, encode, flat, milliseconds, require_columns, timestamps
+from features.columns import as_declared, encode, flat, milliseconds, require_columns, rows_at, timestamps
 from features.declarations import CREATED, LAST_EVENT, TILE_LENGTH, TILE_START, FeatureGroup
 from features.errors import PackedValueError
 from features.packed_heads import HEAD_BYTES, ROWS, find, head_of, read_heads
@@ -62,9 +62,9 @@ def pack(
     rows = as_declared(rows, schema, f"the table of {group.name} to pack")
     is_tiled = group.cadence is Cadence.EVENT
     order = np.lexsort((milliseconds(rows[TILE_START if is_tiled else EVENT_TIME]), owners))
-    rows, owners = rows.take(pa.array(order)), owners[order]
+    rows, owners = rows_at(rows, order), owners[order]
     kept = reachable(group, rows, owners) if is_tiled else run_ends(owners)
-    stored, owners = rows.take(pa.array(kept)).combine_chunks(), owners[kept]
+    stored, owners = rows_at(rows, kept).combine_chunks(), owners[kept]
     if is_tiled:
         values = _pack_tiles(group, len(names), owners, stored, valued_from_ms)
     else:
@@ -183,7 +183,7 @@ def _pack_tiles(
     fresh, theirs = np.flatnonzero(is_fresh), np.flatnonzero(is_fresh[owners])
     places = np.arange(len(fresh))
     owners_of_theirs = (np.cumsum(is_fresh) - 1)[owners[theirs]]
-    timeline = timeline_of_tiles(group, pa.array(places), owners_of_theirs, tiles.take(pa.array(theirs)))
+    timeline = timeline_of_tiles(group, pa.array(places), owners_of_theirs, rows_at(tiles, theirs))
     bounds_ms = np.full((size, ROWS + 1), NEVER_MS)
     bounds_ms[:, 0] = from_ms
     bounds_ms[fresh] = stretches(timeline, places, from_ms[fresh], ROWS)

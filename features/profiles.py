@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from features.chronicle import Chronicle, Rows, milliseconds
+from features.chronicle import Chronicle, Rows
+from features.columns import milliseconds
 from features.distinct import codes_of, encoded, spread
 from features.pseudonyms import Pseudonymizer, Pseudonyms
 

@@ -6,13 +6,12 @@ reads it from. Tiles of different batches of events, in any number and order, me
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.columns import as_declared, encode, flat, milliseconds, timestamps
+from features.columns import as_declared, encode, flat, milliseconds, rows_at, timestamps
 from features.declarations import LAST_EVENT, TILE_LENGTH, TILE_START, FeatureGroup
 from features.errors import LogError
 from features.runs import run_starts
@@ -71,7 +70,7 @@ def timeline_of_tiles(group: FeatureGroup, entities: pa.Array, owners: Int64s, t
     for tile_ms, states in group.states_of_tile.items():
         rows = np.flatnonzero(lengths_ms == tile_ms)
         rows = rows[np.lexsort((starts_ms[rows], owners[rows]))]
-        lines[tile_ms] = _merged_line(tiled.take(pa.array(rows)), owners[rows], starts_ms[rows], states)
+        lines[tile_ms] = _merged_line(rows_at(tiled, rows), owners[rows], starts_ms[rows], states)
     return Timeline(group, entities, lines)
 
 
@@ -91,7 +90,7 @@ def timeline_of_whole_tiles(
         rows = np.flatnonzero(lengths_ms == tile_ms)
         rows = rows[np.lexsort((starts_ms[rows], owners[rows]))]
         # A window reads what is before its end, so a tile that stands at its last millisecond is read when it is over.
-        lines[tile_ms] = _merged_line(tiled.take(pa.array(rows)), owners[rows], starts_ms[rows] + (tile_ms - 1), states)
+        lines[tile_ms] = _merged_line(rows_at(tiled, rows), owners[rows], starts_ms[rows] + (tile_ms - 1), states)
     return Timeline(group, entities, lines)
 
 
@@ -117,20 +116,27 @@ def _merged_line(table: pa.Table, owners: Int64s, starts_ms: Int64s, states: Seq
 
 
 def _table_of_lines(group: FeatureGroup, entity: str, entities: pa.Array, lines: dict[int, Line]) -> pa.Table:
+    """Tiles of some entities, in ascending order, as a table in (entity, tile_ms, tile_start) order."""
     schema = group.tile_schema(entity)
     parts = []
     for tile_ms, line in lines.items():
         size = len(line.owners)
-        keys: dict[str, Any] = {
-            entity: entities.take(pa.array(line.owners)),
-            TILE_LENGTH: pa.array(np.full(size, tile_ms)),
-            TILE_START: timestamps(line.times_ms),
-            LAST_EVENT: timestamps(line.last_events_ms),
-        }
-        states = {
-            state.name: line.bundles[state].to_arrow() if state in line.bundles else pa.nulls(size, state.arrow_type)
+        keys = [
+            entities.take(pa.array(line.owners)),
+            pa.array(np.full(size, tile_ms)),
+            timestamps(line.times_ms),
+            timestamps(line.last_events_ms),
+        ]
+        states = [
+            line.bundles[state].to_arrow() if state in line.bundles else pa.nulls(size, state.arrow_type)
             for state in group.states
-        }
-        parts.append(pa.table(keys | states).select(schema.names).cast(schema))
-    table = pa.concat_tables(parts).combine_chunks()
-    return table.sort_by([(entity, "ascending"), (TILE_LENGTH, "ascending"), (TILE_START, "ascending")])
+        ]
+        parts.append(pa.Table.from_arrays(keys + states, schema=schema))
+    if len(parts) == 1:
+        return parts[0]
+    lengths_ms = np.repeat(list(lines), [len(line.owners) for line in lines.values()])
+    starts_ms, owners = (
+        np.concatenate([getattr(line, name) for line in lines.values()]) for name in ("times_ms", "owners")
+    )
+    order = np.lexsort((starts_ms, lengths_ms, owners))
+    return pa.concat_tables(parts).combine_chunks().take(pa.array(order))

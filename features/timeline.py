@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from features.aggregates import Reading, Span
-from features.columns import as_declared, codes_in, encode, flat, milliseconds, take
+from features.columns import as_declared, codes_in, encode, flat, milliseconds, rows_at, take
 from features.declarations import Feature, FeatureGroup
 from features.errors import LogError
 from features.runs import SortedRows, bounds, concatenate, order_by, run_ends, run_of_row, run_starts
@@ -92,7 +92,7 @@ def line_of_log(group: FeatureGroup, entity: str, log: pa.Table) -> tuple[pa.Arr
     entities, owners = encode(log[entity])
     times_ms = milliseconds(log[EVENT_TIME], EVENT_TIME)
     order = order_by(owners, times_ms, flat(log[EVENT_ID]))
-    log, owners, times_ms = log.take(pa.array(order)), owners[order], times_ms[order]
+    log, owners, times_ms = rows_at(log, order), owners[order], times_ms[order]
     bundles = {state: state.lift(log) for state in group.states}
     return entities, Line(owners, times_ms, times_ms, bundles)
 

@@ -28,7 +28,8 @@ Hashes = NDArray[np.uint64]
 def hashes(column: pa.Array | pa.ChunkedArray) -> Hashes:
     """A hash of each text, [n]; 0 for null."""
     texts = encoded(column)
-    values = pl.Series(values=texts.dictionary.cast(pa.string()), dtype=pl.String).hash(_SEED).to_numpy()
+    distinct = pl.Series(values=texts.dictionary.cast(pa.string()), dtype=pl.String)
+    values = distinct.to_frame().hash_rows(_SEED).to_numpy()  # those of `Series.hash`, which plans a query for it
     return np.append(values, np.uint64(_NONE))[codes_of(texts)]
 
 

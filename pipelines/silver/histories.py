@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from features.columns import milliseconds
 from features.distinct import codes_of, encoded
-from pipelines.silver.rules import milliseconds
 
 Rows = NDArray[np.int64]
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from features.columns import milliseconds
 from features.distinct import codes_of, encoded
 from pipelines.contract.events import Column, EventSchema
 
@@ -74,12 +75,6 @@ def clock_reliable(rows: pa.Table) -> pa.Array:
         return pa.nulls(rows.num_rows, pa.bool_())
     skew_ms = np.abs(milliseconds(told.fill_null(0)) - milliseconds(rows["event_timestamp"]))
     return pa.array(skew_ms <= _CLIENT_CLOCK_TOLERANCE_MS, mask=np.asarray(pc.is_null(told)))
-
-
-def milliseconds(instants: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
-    """Instants of a table as milliseconds since the epoch, shape (n,); nulls are not allowed."""
-    ms: NDArray[np.int64] = np.asarray(instants.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())) // 1000
-    return ms
 
 
 def _is_required_id(column: Column) -> bool:

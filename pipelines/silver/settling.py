@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from features.columns import milliseconds
 from features.decision import Registries
 from features.late_children import LateChildren
 from features.pseudonyms import Pseudonymizer
-from pipelines.silver.rules import milliseconds
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.manifest import DataFile
 
+from features.columns import milliseconds
 from pipelines.lakehouse import tables
 from pipelines.lakehouse.files import TableFiles, write_files
 from pipelines.lakehouse.scans import read_files
 from pipelines.report import summed
 from pipelines.silver.enrichment import Knowledge
 from pipelines.silver.ids import Hashes, IdRange, Ids, among, may_hold, repeated
-from pipelines.silver.rules import VALID, milliseconds
+from pipelines.silver.rules import VALID
 from pipelines.silver.settling import Settling
 from pipelines.silver.sources import Part
 from pipelines.silver.titles import announce

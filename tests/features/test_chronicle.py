@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.chronicle import Chronicle, milliseconds
+from features.chronicle import Chronicle
 
 KEYS = st.text(alphabet="abé", max_size=3)
 ROWS = st.lists(st.tuples(KEYS, st.integers(-4, 4)), unique=True, max_size=25)
@@ -64,9 +64,3 @@ def test_nothing_known():
 def test_it_travels_to_other_processes():
     chronicle, _ = chronicle_of([("a", 1), ("b", 2)])
     assert pickle.loads(pickle.dumps(chronicle)).find(pa.array(["b"])).tolist() == [1]
-
-
-@pytest.mark.parametrize("unit", ["ms", "us"])
-def test_instants_in_milliseconds(unit):
-    instants = pa.chunked_array([pa.array([-1, 0, 1_767_225_600_123], pa.timestamp("ms", "UTC"))])
-    assert milliseconds(instants.cast(pa.timestamp(unit, "UTC"))).tolist() == [-1, 0, 1_767_225_600_123]

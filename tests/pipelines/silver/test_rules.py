@@ -9,7 +9,7 @@ import pytest
 from pipelines.contract.events import load_contract
 from pipelines.lakehouse.tables import stored_type
 from pipelines.settings import Settings
-from pipelines.silver.rules import Rules, clock_reliable, milliseconds
+from pipelines.silver.rules import Rules, clock_reliable
 from tests.pipelines.silver.bronze_rows import table_of
 from tests.platform import MINUTE, T0
 
@@ -103,9 +103,3 @@ def test_a_clock_is_reliable_within_five_minutes(skew_ms, reliable):
     other = {"event_timestamp": T0, "client_timestamp": T0}
     assert clock_reliable(table_of([told], schema)).to_pylist() == [reliable]
     assert clock_reliable(table_of([told, other], schema)).to_pylist() == [reliable, True]
-
-
-def test_milliseconds_of_any_unit():
-    for unit, factor in (("ms", 1), ("us", 1000), ("ns", 1_000_000)):
-        instants = pa.chunked_array([pa.array([T0 * factor, -factor], pa.timestamp(unit, tz="UTC"))])
-        assert milliseconds(instants).tolist() == [T0, -1]
