@@ -68,34 +68,37 @@ class TileBook:
         """The tiles of a whole log."""
         self._append(self._tiles(log))
 
-    def apply(self, part: LogPart, store: OnlineStore) -> int:
-        """Take the changes in and write the values of whom they are about; how many values."""
+    def apply(self, part: LogPart, store: OnlineStore) -> list[tuple[str, bytes]]:
+        """Take the changes in; the values of whom they are about, to be written. Who has none left is deleted."""
         group, entity = self.target.group, self.target.entity
         anew_ms = floor_ms(part.changed_since_ms, max(group.states_of_tile))
+        is_lost = bool(len(part.changed) or len(part.forgotten))
 
         def is_anew(log: pa.Table) -> Flags:
+            if not is_lost:
+                return np.zeros(log.num_rows, dtype=np.bool_)
             is_later = milliseconds(log[EVENT_TIME]) >= anew_ms
             return (is_later & is_in(log[entity], part.changed)) | is_in(log[entity], part.forgotten)
 
         known = pa.concat_tables([self._waiting, part.added])
-        rest, anew = known.filter(pa.array(~is_anew(known))), part.left.filter(pa.array(is_anew(part.left)))
+        rest, anew = _rows(known, ~is_anew(known)), _rows(part.left, is_anew(part.left))
         (rest, later), (anew, anew_later) = (_cut_at(rows, part.until_ms) for rows in (rest, anew))
         self._waiting = pa.concat_tables([later, anew_later])
         made = self._tiles(rest)
         touched = pa.concat_arrays([part.changed, part.forgotten, *made[entity].chunks]).unique()
         if not len(touched):
-            return 0
+            return []
         self._load(touched, part.forgotten, store)
-        if len(part.changed) or len(part.forgotten):
+        if is_lost:
             self._begin_anew(part.changed, anew_ms, part.forgotten)
             self._append(self._tiles(anew))
         self._append(made)
         _, read = self.tiled.take(np.unique(hashes(touched)), self._reachable)
         whole = merge_tiles(group, entity, [read])
-        written = store.put_many(group.stored_as(entity), pack(group, entity, whole))
-        lost = touched.filter(pa.array(~is_in(touched, flat(whole[entity]).unique())))
-        store.delete_many(group.stored_as(entity), lost.to_pylist())
-        return written
+        if is_lost:
+            gone = touched.filter(pa.array(~is_in(touched, flat(whole[entity]).unique())))
+            store.delete_many(group.stored_as(entity), gone.to_pylist())
+        return list(pack(group, entity, whole))
 
     def advance(self, since_ms: int) -> None:
         """From now on, what is before `since_ms` is as the store has it; whoever is not active is let go."""
@@ -133,7 +136,7 @@ class TileBook:
         return places[reachable(self.target.group, told, owners)]
 
     def _tiles(self, log: pa.Table) -> pa.Table:
-        log = log.filter(pa.array(milliseconds(log[EVENT_TIME]) >= self.since_ms))
+        log = _rows(log, milliseconds(log[EVENT_TIME]) >= self.since_ms)
         return tiles(self.target.group, self.target.entity, log)
 
     def _append(self, tiled: pa.Table) -> None:
@@ -147,4 +150,11 @@ class TileBook:
 def _cut_at(log: pa.Table, until_ms: int) -> tuple[pa.Table, pa.Table]:
     """The rows before an instant, and the others."""
     is_before = milliseconds(log[EVENT_TIME]) < until_ms
-    return log.filter(pa.array(is_before)), log.filter(pa.array(~is_before))
+    return _rows(log, is_before), _rows(log, ~is_before)
+
+
+def _rows(log: pa.Table, wanted: Flags) -> pa.Table:
+    """The rows that are wanted; of a small table nearly always all or none, which costs nothing."""
+    if wanted.all():
+        return log
+    return log.filter(pa.array(wanted)) if wanted.any() else log.schema.empty_table()

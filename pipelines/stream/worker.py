@@ -59,6 +59,8 @@ Routed = dict[ShelfName, dict[str, pa.Table]]
 LogRows = dict[tuple[str, str], pa.Table]  # of a source's log, for the keys of an entity
 Part = TypeVar("Part")
 Rows = Callable[[ShelfName, str], pa.Table]
+_MOST_VALUES = 10_000
+"""Of all groups together in memory; as many are written at once, and made durable once."""
 _MOST_FILES = 40
 """Of one shelf's table in a checkpoint; then they are written anew as one."""
 
@@ -238,6 +240,7 @@ class Worker:
             for name in set(group.entities) & set(forgotten):
                 self._store.delete_many(group.stored_as(name), forgotten[name].to_pylist())
         values = 0
+        made: list[tuple[str, list[tuple[str, bytes]]]] = []
         for target, book in self._books.items():
             where = (target.group.source.name, target.entity)
             changed = affected.changed.get(where, Changed(_NOBODY, 0))
@@ -249,7 +252,11 @@ class Worker:
                 forgotten=forgotten.get(target.entity, _NOBODY),
                 until_ms=NEVER_MS if target.entity in _PERSONAL else until_ms,
             )
-            values += book.apply(part, self._store)
+            made.append((target.group.stored_as(target.entity), book.apply(part, self._store)))
+            if sum(len(rows) for _, rows in made) >= _MOST_VALUES:
+                values += self._store.put_groups(made)
+                made.clear()
+        values += self._store.put_groups(made)
         self._spans.end()
         since_ms = [at_ms for book in self._books.values() if (at_ms := book.waits_since_ms) is not None]
         waits_ms = min(since_ms, default=NEVER_MS)

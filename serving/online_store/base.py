@@ -28,6 +28,13 @@ class OnlineStore(ABC):
         Raises StoreKeyError for a group or an entity that cannot be a key; batches before it stay written.
         """
 
+    @abstractmethod
+    def put_groups(self, rows: Sequence[tuple[str, Sequence[tuple[str, bytes]]]]) -> int:
+        """`put_many` of each (group, rows), in one write, which is seen whole or not; how many were written.
+
+        Everything is in memory at once: for some ten thousand rows. Raises StoreKeyError, and then nothing is written.
+        """
+
     def get_many(self, group: str, entities: Sequence[str]) -> list[bytes | None]:
         """The value of each entity, in the order asked; None where there is none."""
         return self.get_groups([(group, entities)])[0]

@@ -143,6 +143,14 @@ class LmdbStore(OnlineStore):
             written += len(items)
         return written
 
+    def put_groups(self, rows: Sequence[tuple[str, Sequence[tuple[str, bytes]]]]) -> int:
+        """See OnlineStore; one transaction."""
+        prefixed = [(_prefix(group), of_group) for group, of_group in rows]
+        items = [(prefix + _name(check_entity(entity)), value) for prefix, some in prefixed for entity, value in some]
+        if items:
+            self._run(partial(_put, items=items), write=True)
+        return len(items)
+
     def get_groups(self, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[list[bytes | None]]:
         """See OnlineStore; everything is read from one snapshot."""
         names = {entity: _name(entity) for _, entities in wanted for entity in entities if is_entity(entity)}

@@ -66,6 +66,20 @@ class RedisStore(OnlineStore):
             written += len(batch)
         return written
 
+    def put_groups(self, rows: Sequence[tuple[str, Sequence[tuple[str, bytes]]]]) -> int:
+        """See OnlineStore; one MULTI."""
+        self._check_writable()
+        filled = [(group, _prefix(group), of_group) for group, of_group in rows if of_group]
+        if not filled:
+            return 0
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.sadd(GROUPS_KEY, *(group for group, _, _ in filled))
+        pipeline.mset(
+            {prefix + check_entity(entity).encode(): value for _, prefix, some in filled for entity, value in some}
+        )
+        self._run(pipeline.execute)
+        return sum(len(some) for _, _, some in filled)
+
     def get_groups(self, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[list[bytes | None]]:
         """See OnlineStore; one MGET, each key in it once."""
         keys = [

@@ -67,6 +67,20 @@ def test_several_groups_are_read_at_once_each_in_the_order_asked(store: OnlineSt
         store.get_groups([("titles", ["a"]), ("Titles", ["a"])])
 
 
+def test_several_groups_are_written_at_once_all_of_them_or_none(store: OnlineStore) -> None:
+    written = [("titles", [("a", b"1"), ("b", b"2")]), ("profiles", [("a", b"3")]), ("nothing", [])]
+    assert store.put_groups(written) == 3
+    assert store.get_groups([("titles", ["a", "b"]), ("profiles", ["a", "b"])]) == [[b"1", b"2"], [b"3", None]]
+    assert store.put_groups([("titles", [("a", b"4")]), ("titles", [("b", b"5")])]) == 2
+    assert store.get_many("titles", ["a", "b"]) == [b"4", b"5"]
+    assert store.put_groups([]) == store.put_groups([("titles", [])]) == 0
+    for wrong in (("titles", [("", b"6")]), ("Titles", [("a", b"6")])):
+        with pytest.raises(StoreKeyError):
+            store.put_groups([("profiles", [("a", b"6")]), wrong])
+    assert store.get_many("profiles", ["a"]) == [b"3"]
+    assert store.delete_entity("a") == 2
+
+
 def test_a_later_value_replaces_an_earlier_one(store: OnlineStore) -> None:
     store.put_many("titles", [("a", b"1")])
     store.put_many("titles", [("a", b"first"), ("a", b"last")])

@@ -57,7 +57,8 @@ def test_what_is_stored_is_what_came_before_the_instant(target, seed, steps):
             left = rows.filter(pc.is_in(rows[target.entity], value_set=changed))
             changed_ms = int(milliseconds(gone["event_timestamp"]).min()) if gone.num_rows else 0
             added = log.take(pa.array(part))
-            book.apply(LogPart(added, changed, changed_ms, left, NOBODY, until_ms), store)
+            made = book.apply(LogPart(added, changed, changed_ms, left, NOBODY, until_ms), store)
+            store.put_many(target.group.stored_as(target.entity), made)
             waiting_ms = times_ms[there][times_ms[there] >= until_ms]
             assert book.waits_since_ms == (int(waiting_ms.min()) if len(waiting_ms) else None)
             settled = rows.filter(pa.array(milliseconds(rows["event_timestamp"]) < until_ms))
