@@ -1,6 +1,8 @@
 """Buffers that hold one decoded column of many messages until it becomes an Arrow array."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -23,22 +25,13 @@ class ColumnBuffer(ABC):
         """Nothing was put."""
         return not self._valid.any()
 
+    def nulls(self) -> pa.Array:
+        """The column of a buffer in which nothing was put."""
+        return pa.nulls(len(self._valid), self._column.arrow)
+
     @abstractmethod
     def put(self, rows: Rows, values: Array | float, lengths: Array | int = 0) -> None:
         """Store values for `rows`: numbers, enum indices, item counts, or where texts begin (with `lengths`)."""
-
-    @abstractmethod
-    def to_arrow(self, cursor: Cursor) -> pa.Array:
-        """The column; marks messages whose text is not UTF-8 as bad."""
-
-
-def new_buffer(column: Column, rows: int) -> ColumnBuffer:
-    """The buffer for `column`'s type."""
-    if column.symbols:
-        return _Symbols(column, rows)
-    if pa.types.is_string(column.arrow):
-        return _Texts(column, rows)
-    return TextLists(column, rows) if pa.types.is_list(column.arrow) else _Numbers(column, rows)
 
 
 class _Numbers(ColumnBuffer):
@@ -51,7 +44,8 @@ class _Numbers(ColumnBuffer):
         self._valid[rows] = True
 
     def to_arrow(self, cursor: Cursor) -> pa.Array:
-        return pa.array(self._values, mask=~self._valid).cast(self._column.arrow)
+        values = pa.array(self._values, mask=~self._valid)
+        return values if values.type == self._column.arrow else values.cast(self._column.arrow)
 
 
 class _Symbols(ColumnBuffer):
@@ -74,13 +68,15 @@ class _Texts(ColumnBuffer):
         self._starts = np.zeros(rows, np.int64)
         self._lengths = np.zeros(rows, np.int64)
 
+    @property
+    def parts(self) -> tuple[Array, Array, Array]:
+        """Where each text begins, its length, and whether it is there."""
+        return self._starts, self._lengths, self._valid
+
     def put(self, rows: Rows, values: Array | float, lengths: Array | int = 0) -> None:
         self._starts[rows] = values
         self._lengths[rows] = lengths
         self._valid[rows] = True
-
-    def to_arrow(self, cursor: Cursor) -> pa.Array:
-        return _strings(cursor, self._starts, self._lengths, self._valid, np.arange(len(self._valid)))
 
 
 class TextLists(ColumnBuffer):
@@ -108,6 +104,44 @@ class TextLists(ColumnBuffer):
         counts = np.bincount(rows, minlength=len(self._valid))
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), items, mask=pa.array(~self._valid))
+
+
+Buffer: TypeAlias = _Numbers | _Symbols | _Texts | TextLists
+
+
+def new_buffer(column: Column, rows: int) -> Buffer:
+    """The buffer for `column`'s type."""
+    if column.symbols:
+        return _Symbols(column, rows)
+    if pa.types.is_string(column.arrow):
+        return _Texts(column, rows)
+    return TextLists(column, rows) if pa.types.is_list(column.arrow) else _Numbers(column, rows)
+
+
+def columns_of(cursor: Cursor, buffers: Sequence[Buffer]) -> list[pa.Array]:
+    """All columns of some messages, in their order; marks messages whose text is not UTF-8 as bad.
+
+    Texts are made of all columns at once, for of a few messages making arrays is most of the work.
+    """
+    texts = [buffer for buffer in buffers if isinstance(buffer, _Texts) and not buffer.is_null]
+    made = iter(_texts(cursor, texts))
+    columns = []
+    for buffer in buffers:
+        if buffer.is_null:
+            columns.append(buffer.nulls())
+        else:
+            columns.append(next(made) if isinstance(buffer, _Texts) else buffer.to_arrow(cursor))
+    return columns
+
+
+def _texts(cursor: Cursor, buffers: Sequence[_Texts]) -> list[pa.Array]:
+    """The columns, as slices of one array."""
+    if not buffers:
+        return []
+    size = len(cursor)
+    starts, lengths, valid = (np.concatenate(parts) for parts in zip(*(one.parts for one in buffers), strict=True))
+    whole = _strings(cursor, starts, lengths, valid, np.tile(np.arange(size), len(buffers)))
+    return [whole.slice(number * size, size) for number in range(len(buffers))]
 
 
 def _strings(cursor: Cursor, starts: Array, lengths: Array, valid: Array, rows: Array) -> pa.Array:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from pipelines.contract.avro_columns import ColumnBuffer, TextLists, new_buffer
+from pipelines.contract.avro_columns import ColumnBuffer, TextLists, columns_of, new_buffer
 from pipelines.contract.avro_cursor import ALL, END_MS, FIRST_MS, Array, BadReason, Cursor, Rows
 from pipelines.contract.avro_schema import Avro, expand, name_of
 from pipelines.contract.events import EventSchema
@@ -117,10 +117,7 @@ class _Plan:
         buffers = {column.name: new_buffer(column, len(cursor)) for column in self._event.columns}
         self._step(cursor, buffers, ALL)
         cursor.finish()
-        arrays = [
-            pa.nulls(len(cursor), column.arrow) if buffer.is_null else buffer.to_arrow(cursor)
-            for column, buffer in zip(self._event.columns, buffers.values(), strict=True)
-        ]
+        arrays = columns_of(cursor, list(buffers.values()))
         # Bad rows leave holes in required columns; the caller takes them out, so the schema is set, not checked.
         return pa.Table.from_arrays(arrays, schema=self._event.arrow)
 
