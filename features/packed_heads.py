@@ -21,7 +21,7 @@ from features.windows import Cadence, Int64s, valued_at_ms
 ROWS = 4
 """Most rows of a value."""
 
-_NAME, _VERSION = b"REEL", b"\x02"
+_NAME, _VERSION = b"REEL", b"\x03"
 _MAGIC = _NAME + _VERSION
 _FEW = 24  # values from which on arrays are faster
 

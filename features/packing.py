@@ -2,8 +2,8 @@
 
     head      which declaration, how many bytes, the last event, and from when to when each of the rows holds
     rows      up to 4 lists of the features' values, in MessagePack, one after the other in time
-    body      of an event group its tiles: their size in 4 bytes, then, compressed (LZ4), an Arrow record batch without
-              its schema, which the declaration gives; of an hourly or daily group when its last row was published
+    body      of an event group its tiles (`features/packed_tiles.py`); of an hourly or daily group when its last row
+              was published
 
 What is read of tiles changes only where an edge of a window passes one of them (`features/stretches.py`), so a row
 holds for minutes to days. The answer at an instant within that time is the row: one copy, and all rows of a batch are
@@ -14,7 +14,6 @@ whose TTL had passed before anybody could ask there is no row, only the tiles th
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import msgpack
@@ -25,15 +24,13 @@ from features.columns import as_declared, encode, flat, milliseconds, require_co
 from features.declarations import CREATED, LAST_EVENT, TILE_LENGTH, TILE_START, FeatureGroup
 from features.errors import PackedValueError
 from features.packed_heads import HEAD_BYTES, ROWS, find, head_of, read_heads
+from features.packed_tiles import tiles_from_bytes, tiles_to_bytes
 from features.plain import arrow_column, python_values
 from features.runs import bounds, run_ends, run_of_row, run_starts
 from features.source import EVENT_TIME
 from features.stretches import NEVER_MS, stretches
 from features.tiles import timeline_of_tiles
 from features.windows import Cadence, Int64s, valued_at_ms
-
-_CODEC, _SIZE_BYTES = "lz4_raw", 4
-_MOST_TIMES_SMALLER = 255  # what the format of LZ4's blocks allows
 
 
 @dataclass(frozen=True)
@@ -192,13 +189,12 @@ def _pack_tiles(
     _, _, columns = timeline.read(np.repeat(places, ROWS)[of_fresh.ravel()], bounds_ms[fresh, :ROWS][of_fresh])
     rows = iter(_encoded(columns))
     per_entity = zip(
-        is_valued.sum(axis=1).tolist(), bounds_ms.tolist(), last_events_ms.tolist(),
-        _cut_apart(tiles.to_batches()[0], firsts.tolist()),
+        is_valued.sum(axis=1).tolist(), bounds_ms.tolist(), last_events_ms.tolist(), tiles_to_bytes(tiles, firsts),
         strict=True,
     )  # fmt: skip
-    for count, edges_ms, last_event_ms, theirs in per_entity:
+    for count, edges_ms, last_event_ms, body in per_entity:
         held = _distinct(edges_ms, [next(rows) for _ in range(count)])
-        yield _value(group, last_event_ms, held, _compressed(theirs))
+        yield _value(group, last_event_ms, held, body)
 
 
 def _distinct(bounds_ms: Sequence[int], rows: Sequence[bytes]) -> list[tuple[int, bytes]]:
@@ -259,41 +255,10 @@ def _bodies(values: Sequence[bytes], heads: Any) -> list[bytes]:
 
 def _tiles(group: FeatureGroup, values: Sequence[bytes], heads: Any) -> tuple[pa.Table, list[int]]:
     """All tiles of packed values, and how many each has."""
-    schema = _stored_schema(group)
-    batches = [_batch(group, schema, body) for body in _bodies(values, heads)]
-    return pa.Table.from_batches(batches, schema).combine_chunks(), [batch.num_rows for batch in batches]
-
-
-def _cut_apart(batch: pa.RecordBatch, edges: Sequence[int]) -> Iterator[pa.RecordBatch]:
-    """The rows between each edge and the next, which hold nothing else when they are written.
-
-    Of a slice whose lists are all empty Arrow writes the offsets of all texts in the lists of the whole batch.
-    """
-    nested = [(place, field) for place, field in enumerate(batch.schema) if pa.types.is_nested(field.type)]
-    for start, end in pairwise(edges):
-        rows = batch.slice(start, end - start)
-        for place, field in nested:
-            rows = rows.set_column(place, field, pa.concat_arrays([rows.column(place)]))
-        yield rows
-
-
-def _compressed(batch: pa.RecordBatch) -> bytes:
-    """A few microseconds make two thirds of the bytes go: what Arrow puts between small columns is mostly zeros."""
-    body = batch.serialize()
-    compressed: bytes = pa.compress(body, codec=_CODEC, asbytes=True)
-    return int(body.size).to_bytes(_SIZE_BYTES, "little") + compressed
-
-
-def _batch(group: FeatureGroup, schema: pa.Schema, body: bytes) -> pa.RecordBatch:
-    size, compressed = int.from_bytes(body[:_SIZE_BYTES], "little"), body[_SIZE_BYTES:]
     try:
-        if size > _MOST_TIMES_SMALLER * len(compressed):
-            raise pa.ArrowInvalid(f"{len(compressed):,} bytes cannot become {size:,}")
-        batch = pa.ipc.read_record_batch(pa.decompress(compressed, size, codec=_CODEC), schema)
-        batch.validate(full=True)
-    except (pa.ArrowInvalid, OSError) as error:
+        return tiles_from_bytes(_stored_schema(group), _bodies(values, heads))
+    except ValueError as error:
         raise PackedValueError(f"a packed value of {group.name} is damaged: {error}") from None
-    return batch
 
 
 def _valued_tiles(group: FeatureGroup, values: Sequence[bytes], asked_ms: Sequence[int]) -> pa.Table:
