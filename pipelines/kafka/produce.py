@@ -86,7 +86,7 @@ class Producer:
             rows = table.slice(row, len(bodies))
             timestamps = rows["event_timestamp"].cast(TIMESTAMP).cast(pa.int64()).to_pylist()
             carried = None if headers is None else headers[row : row + len(bodies)]
-            self._log.append(event.topic, _keys(rows), wire_format(schema_id, bodies), timestamps, carried)
+            self._log.append(event.topic, keys_of(rows), wire_format(schema_id, bodies), timestamps, carried)
             row += len(bodies)
 
     def produce_rubbish(self, rubbish: RubbishMessage) -> None:
@@ -191,7 +191,8 @@ def _wait_for_leaders(admin: AdminClient, partitions: Sequence[TopicPartition], 
         time.sleep(_LEADER_POLL_S)
 
 
-def _keys(table: pa.Table) -> list[bytes | None]:
+def keys_of(table: pa.Table) -> list[bytes | None]:
+    """The key of each event's message: of `KEY_COLUMNS` the first that has a value."""
     columns = [table[name].cast(pa.string()) for name in KEY_COLUMNS if name in table.column_names]
     if not columns:
         return [None] * table.num_rows

@@ -1,8 +1,9 @@
 """Freshness: from an event in Kafka to a value that can be read, at several rates of events.
 
 A real broker, `reel stream` in a process of its own, the platform's mix of client events sent at a steady rate by a
-third process. Beside them probes: twenty times a second a viewer whom nobody else is finishes a title; a probe has
-arrived when the online store holds their viewing history. Its time runs from before it is handed to the producer.
+third process, which has made them before it begins. Beside them probes: twenty times a second a viewer whom nobody
+else is finishes a title; a probe has arrived when the online store holds their viewing history. Its time runs from
+before it is handed to the producer.
 
 Each rate begins with the stream caught up. At the end the stream is stopped, a backlog is sent, and it catches up:
 `max_events_per_s`. Every probe must arrive with the title it sent, else the benchmark fails.
@@ -25,10 +26,12 @@ import pyarrow as pa
 from features.groups.user_viewing_history import USER_VIEWING_HISTORY
 from features.packing import unpack_values
 from features.pseudonyms import Pseudonymizer
+from pipelines.contract.codec import encode_in_chunks, wire_format
 from pipelines.contract.events import Contract, load_contract
 from pipelines.contract.registry import open_registry
 from pipelines.kafka.offsets import available, client_configuration
-from pipelines.kafka.produce import Producer, ensure_topics
+from pipelines.kafka.produce import Producer, ensure_topics, keys_of
+from pipelines.kafka.write import KafkaWriter
 from pipelines.settings import Settings
 from pipelines.traffic import Traffic, TrafficConfig
 from pipelines.traffic.mix import RATE_PER_S
@@ -38,6 +41,8 @@ from tests.platform import event
 
 PROBES_PER_S, EVENTS_A_PERSON = 20, 2
 LONGEST_WAIT_S = 120
+MADE_PER_S = 4_000
+"""As many events are surely made a second, before they are sent."""
 LOOK_S = 0.01
 """Between two looks for probes, each of which reads values and takes them apart."""
 GROUP = USER_VIEWING_HISTORY.stored_as("profile_id")
@@ -51,8 +56,8 @@ def traffic(rate: float, seconds: float, start_ms: int, people: int) -> TrafficC
     )  # fmt: skip
 
 
-def feed(settings: Settings, config: TrafficConfig, *, at_once: bool, with_prologue: bool) -> float:
-    """Send traffic, each batch when it is due; events a second as they were sent."""
+def send(settings: Settings, config: TrafficConfig, *, with_prologue: bool) -> None:
+    """Send traffic, all at once."""
     contract = load_contract(settings.schemas)
     with producer_of(settings, contract) as producer:
         batches = iter(Traffic(config, contract))
@@ -61,16 +66,56 @@ def feed(settings: Settings, config: TrafficConfig, *, at_once: bool, with_prolo
             for schema, table in prologue.tables:
                 producer.produce(schema, table)
             producer.flush()
-        sent, began = 0, time.monotonic()
         for batch in batches:
-            due = began + sent / (config.rate * RATE_PER_S)
-            if not at_once and (early := due - time.monotonic()) > 0:
-                time.sleep(early)
             for schema, table in batch.tables:
                 producer.produce(schema, table)
-            sent += batch.messages
-        producer.flush()
-        return sent / (time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class Due:
+    """Messages of one batch as they go to Kafka, by topic, and when: seconds after the first ones."""
+
+    after_s: float
+    messages: list[tuple[str, list[bytes | None], list[bytes]]]
+
+
+def made(settings: Settings, config: TrafficConfig) -> list[Due]:
+    """Traffic as messages, made before any is sent: whoever makes them takes more of a core than whoever sends them."""
+    contract, registry = load_contract(settings.schemas), open_registry(settings.registry_location)
+    batches = iter(Traffic(config, contract))
+    next(batches)  # who there is has been told
+    found, count = [], 0
+    for batch in batches:
+        messages = []
+        for schema, table in batch.tables:
+            schema_id = registry.register(schema.subject, schema.avro_json)
+            bodies = [body for chunk in encode_in_chunks(schema, table) for body in chunk]
+            messages.append((schema.topic, list(keys_of(table)), wire_format(schema_id, bodies)))
+        found.append(Due(count / (config.rate * RATE_PER_S), messages))
+        count += batch.messages
+    return found
+
+
+def feed(settings: Settings, rate: float, seconds: float, people: int) -> float:
+    """Send traffic at a rate, each batch when it is due; events a second as they were sent. Says when it begins."""
+    start_ms = int(time.time() * 1000 + 2_000 + rate * seconds / MADE_PER_S * 1000)
+    traffic_made = made(settings, traffic(rate, seconds, start_ms, people))
+    bootstrap = settings.kafka.bootstrap_servers
+    assert bootstrap is not None
+    writer = KafkaWriter({"bootstrap.servers": bootstrap}, settings.kafka.timeout_s)
+    time.sleep(max(0.0, start_ms / 1000 - time.time()))
+    print("begins", flush=True)
+    sent, began = 0, time.monotonic()
+    for due in traffic_made:
+        time.sleep(max(0.0, began + due.after_s - time.monotonic()))
+        now_ms = int(time.time() * 1000)
+        for topic, keys, values in due.messages:
+            writer.append(topic, keys, values, [now_ms] * len(values))
+            sent += len(values)
+    writer.flush()
+    taken_s = time.monotonic() - began
+    writer.close()
+    return sent / taken_s
 
 
 def producer_of(settings: Settings, contract: Contract) -> Producer:
@@ -210,7 +255,7 @@ def measure(bench: Bench, rates: Sequence[int], seconds: float, backlog: int, pe
     probes = Probes(settings, contract, Pseudonymizer((SALT,)))
     probes.describe(int((seconds + 1) * PROBES_PER_S * (len(rates) + 1)))
     hour_ago = int(time.time() * 1000) - 3_600_000
-    feed(settings, traffic(1000, EVENTS_A_PERSON * people / 1000, hour_ago, people), at_once=True, with_prologue=True)
+    send(settings, traffic(1000, EVENTS_A_PERSON * people / 1000, hour_ago, people), with_prologue=True)
     print(f"{people:,} people, {EVENTS_A_PERSON * people:,} events of before", flush=True)
     for station in ("ingest", "clean", "features"):
         print(f"{station}: {bench.reel(station).seconds:.1f} s", flush=True)
@@ -227,7 +272,8 @@ def measure(bench: Bench, rates: Sequence[int], seconds: float, backlog: int, pe
                 stdout=subprocess.PIPE, text=True,
             )  # fmt: skip
             assert feeder.stdout is not None
-            feeder.stdout.readline()  # it begins
+            if feeder.stdout.readline() != "begins\n":
+                raise RuntimeError("the traffic could not be made: see above")
             found = probes.run(seconds, store)
             sent = float(feeder.communicate()[0].split()[-1])
             p50, p99 = np.percentile(found, [50, 99])
@@ -239,9 +285,7 @@ def measure(bench: Bench, rates: Sequence[int], seconds: float, backlog: int, pe
             )
             stream.wait_until_caught_up()
     before = stream.consumed()
-    feed(
-        settings, traffic(20_000, backlog / 20_000, int(time.time() * 1000), people), at_once=True, with_prologue=False
-    )
+    send(settings, traffic(20_000, backlog / 20_000, int(time.time() * 1000), people), with_prologue=False)
     with running(bench):
         while stream.consumed() == before:
             time.sleep(0.005)
@@ -270,9 +314,7 @@ def main() -> None:
         from pipelines.settings import load_settings
 
         settings = load_settings(Path(options.feed), {})
-        print("begins", flush=True)
-        config = traffic(options.rates[0], options.seconds, int(time.time() * 1000), options.people)
-        print(feed(settings, config, at_once=False, with_prologue=False))
+        print(feed(settings, options.rates[0], options.seconds, options.people))
         return
     with own_bench(lakehouse={"event_partition": "month"}, stream={"actors": options.actors}) as bench:
         print(json.dumps(measure(bench, options.rates, options.seconds, options.backlog, options.people)))
