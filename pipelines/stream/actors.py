@@ -10,6 +10,9 @@ from pipelines.cluster import WorkersLostError, as_list, join_cluster, result_of
 from pipelines.kafka.offsets import Offsets
 from pipelines.stream.worker import Setup, Worker
 
+# A batch's tables are small: Polars' threads would wait for each other, and actors that share a machine for its cores.
+_WORKER = {"env_vars": {"POLARS_MAX_THREADS": "1"}}
+
 
 class Actors:
     """As many as are asked for, each with its share of the partitions; `process_ids`: of those at work."""
@@ -33,7 +36,7 @@ class Actors:
             mine: Offsets = {}
             for topic, one in share_of(wheres, place, count):
                 mine.setdefault(topic, {})[one] = first[topic][one]
-            self._workers.append(ray.remote(Worker).remote(place, count, shared, mine))
+            self._workers.append(ray.remote(Worker).options(runtime_env=_WORKER).remote(place, count, shared, mine))
         self.process_ids = self.of_all("begin")
         logs = self.in_parts("first_logs")
         results([worker.fill.remote(*(some[place] for some in logs)) for place, worker in enumerate(self._workers)])
