@@ -71,7 +71,7 @@ class Door:
     def admit_each(self, parts: Sequence[tuple[EventSchema, pa.Table]]) -> list[Admission]:
         """The same of events of several schemas: what is asked of the envelope is asked once, of all of them.
 
-        No dictionary holds a value that no row of any of them has.
+        A dictionary holds values of all of them: rows whose dictionaries are written to a file are admitted by `admit`.
         """
         if not parts:
             return []
@@ -89,23 +89,18 @@ class Door:
         profiles = self.pseudonymizer.pseudonyms(events["profile_id"])
         events, may_be_kept, read_strictly = self._resolve(parts, events, users, profiles)
         erased = self.erased.among(events, self.pseudonymizer)
-        judged = _Judged(
-            is_sound, np.zeros(len(is_sound), bool) if erased is None else erased, may_be_kept, read_strictly
-        )
+        erased = np.zeros(events.num_rows, dtype=bool) if erased is None else erased
+        judged = _Judged(is_sound, erased, may_be_kept, read_strictly)
         kept = judged.kept
         if not kept.all():
             events, users, profiles = events.filter(pa.array(kept)), users.filter(kept), profiles.filter(kept)
         which = np.repeat(np.arange(len(parts), dtype=np.int32), sizes)[kept]
         names = spread(pa.array([schema.name for schema, _ in parts]), which)
-        rows, starts = (
-            self._protect(names, events, users, profiles),
-            np.searchsorted(which, np.arange(len(parts))).tolist(),
-        )
+        rows = self._protect(names, events, users, profiles)
+        firsts = np.searchsorted(which, np.arange(len(parts))).tolist()
         return [
-            _admission(schema, own, rows.slice(first), of_part, judged.between(start, end))
-            for (schema, own), of_part, first, (start, end) in zip(
-                parts, rejected, starts, pairwise(edges), strict=True
-            )
+            _admission(*part, rows.slice(first), of_part, judged.between(start, end))
+            for part, of_part, first, (start, end) in zip(parts, rejected, firsts, pairwise(edges), strict=True)
         ]
 
     def _resolve(
@@ -192,7 +187,7 @@ def _where(flags: Flags, events: pa.Table, otherwise: pa.Table) -> pa.Table:
 
 
 def _admission(
-    schema: EventSchema, own: pa.Table, rows: pa.Table, rejected: Mapping[str, NDArray[np.int64]], judged: "_Judged"
+    schema: EventSchema, own: pa.Table, rows: pa.Table, rejected: Mapping[str, NDArray[np.int64]], judged: _Judged
 ) -> Admission:
     """Of one event: its properties, and `rows`, which begin with what became of its envelope."""
     kept = judged.kept
