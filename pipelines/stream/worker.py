@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -179,8 +179,7 @@ class Worker:
                 found = rows.get(name.purpose, {}).get(table)
                 if found is not None and found.num_rows:
                     wanted = shelf.wanted(table, found)
-                    parts = cut_by(wanted, self._owner(hashes(wanted[name.together])), self._actors)
-                    for into, part in zip(routed, parts, strict=True):
+                    for into, part in zip(routed, self._by_owner(wanted, name.together), strict=True):
                         into.setdefault(name, {})[table] = part
         self._spans.note("admitted")
         return _returned(routed)
@@ -261,6 +260,12 @@ class Worker:
         since_ms = [at_ms for book in self._books.values() if (at_ms := book.waits_since_ms) is not None]
         waits_ms = min(since_ms, default=NEVER_MS)
         return Published(values, self._counts, self._admitting.newest_ms, self._tail.behind(), waits_ms)
+
+    def process(self, news: Tables, now_ms: int, until_ms: int) -> Published:
+        """`admit`, `log`, `left` and `publish` of an only actor: nothing travels."""
+        affected, *logs = self.log(cast(Routed, self.admit(news, now_ms)))
+        left = [] if affected.is_nobody else [cast(LogRows, self.left(affected))]
+        return self.publish(affected, until_ms, *logs, *left)
 
     def finish(self, until_ms: int) -> Finished:
         """Put online what playbacks came to that are over by `until_ms`; how good those are that were not told yet."""
@@ -362,11 +367,18 @@ class Worker:
         return found
 
     def _by_key(self, log: pa.Table, entity: str) -> list[pa.Table]:
-        log = log.filter(log[entity].is_valid())
-        return cut_by(log, self._owner(hashes(log[entity])), self._actors)
+        return self._by_owner(log.filter(log[entity].is_valid()) if log[entity].null_count else log, entity)
+
+    def _by_owner(self, rows: pa.Table, column: str) -> list[pa.Table]:
+        """The rows of each actor: the one that a column's key is of."""
+        if self._actors == 1:
+            return [rows]
+        return cut_by(rows, self._owner(hashes(rows[column])), self._actors)
 
     def _mine(self, keys: pa.Array) -> pa.Array:
-        return keys.filter(pa.array(self._owner(hashes(keys)) == self._place)) if len(keys) else keys
+        if self._actors == 1 or not len(keys):
+            return keys
+        return keys.filter(pa.array(self._owner(hashes(keys)) == self._place))
 
     def _owner(self, keys: Hashes) -> np.ndarray:
         return (keys % np.uint64(self._actors)).astype(np.int64)
