@@ -78,7 +78,7 @@ class Admitting:
         found: dict[Purpose, dict[str, pa.Table]] = {}
         for name, some in settled.items():
             wanted = self.schemas[name]
-            rows = pa.concat_tables(some, promote_options="default").combine_chunks()
+            rows = pa.concat_tables(some, promote_options="permissive").combine_chunks()
             rows = known.knowledge.enrich(rows, {*wanted.names, *_content_asked_for(wanted)})
             shaped = _shaped(with_plain_texts(rows), wanted)
             for purpose in self.purposes[name]:
