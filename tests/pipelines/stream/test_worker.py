@@ -332,3 +332,23 @@ def test_files_of_a_shelf_hold_each_row_once(platform, tmp_path):
                 [shelf.schema(table).empty_table(), *(read_rows(tmp_path / name) for name in named)]
             )
             assert sorted(saved["event_id"].to_pylist()) == sorted(segments.rows["event_id"].to_pylist())
+
+
+def test_rows_that_waited_in_bronze_meet_other_events_of_their_table(tmp_path):
+    """Instants in bronze are in microseconds, those from the door in milliseconds."""
+    platform = Platform(tmp_path)
+    platform.send(*[one for one in watched("ann", "vod-1", T0, 95.0) if one["event_name"] == "playback.started"])
+    one = Together(platform, tmp_path / "online", 1)
+    one.batch(1000, T0 + HOUR)
+    admitting = one.workers[0]._admitting
+    ((event_name, rows),) = admitting.waiting.items()
+    micro = pa.timestamp("us", tz="UTC")
+    for place, column in enumerate(rows.schema):
+        if pa.types.is_timestamp(column.type):
+            rows = rows.set_column(place, pa.field(column.name, micro), rows[column.name].cast(micro))
+    admitting.waiting = {event_name: rows}
+    platform.send(*watched("ann", "vod-1", T0, 95.0)[1:], described("ann"), consent("ann", T0 - DAY))
+    one.batch(1000, T0 + HOUR)
+    assert not admitting.waiting
+    with open_online_store(one.url) as store:
+        assert store.get_many("user_viewing_history_by_profile_id", [hashed("ann-p")]) != [None]
