@@ -19,7 +19,7 @@ The rules in force, in the order in which a row meets them; the first that refus
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
@@ -113,13 +113,13 @@ class Resolved:
     """Events with their three consent columns filled in, and of which what was said had to be read strictly."""
 
     events: pa.Table
-    read_strictly: dict[str, Flags] = field(default_factory=dict)  # how -> which events, shape (n,)
+    read_strictly: Mapping[str, Flags]  # how -> which events, shape (n,)
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many events were read strictly, by how."""
-        counts = {how: int(flags.sum()) for how, flags in self.read_strictly.items()}
-        return {how: count for how, count in counts.items() if count}
+
+def counted(flags: Mapping[str, Flags]) -> dict[str, int]:
+    """How many rows each flag, shape (n,), is set for, by its name; without those that are set for none."""
+    counts = {name: int(each.sum()) for name, each in flags.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
 def required_consents(purpose: Purpose) -> tuple[Purpose, ...]:

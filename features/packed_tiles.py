@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.plain import python_values
+from features.runs import prefix_sums
 from features.windows import Int64s
 
 Leaf = tuple[list[Any], list[int]]
@@ -56,14 +57,8 @@ def _leaves(column: pa.Array, edges: Int64s) -> Iterator[Leaf]:
         offsets = np.asarray(present.offsets, dtype=np.int64)
         lengths = np.zeros(len(column), dtype=np.int64)
         lengths[is_there] = np.diff(offsets)
-        told = lengths.tolist()
-        yield (
-            told
-            if is_there.all()
-            else [n if there else None for n, there in zip(told, is_there.tolist(), strict=True)],
-            edges.tolist(),
-        )
-        ends = _ends(lengths)[edges]
+        yield python_values(pa.array(lengths, mask=~is_there)), edges.tolist()
+        ends = prefix_sums(lengths)[edges]
         children = [present.values] if pa.types.is_list(kind) else [present.keys, present.items]
         for child in children:
             yield from _leaves(child.slice(offsets[0], offsets[-1] - offsets[0]), ends)
@@ -103,17 +98,10 @@ def _column(kind: pa.DataType, leaves: Iterator[Sequence[list[Any]]], counts: In
     lengths = np.array([length or 0 for length in values], dtype=np.int64)
     if (lengths < 0).any():
         raise ValueError("a length below 0")
-    edges = _ends(lengths)
+    edges = prefix_sums(lengths)
     offsets = pa.array(edges.astype(np.int32), mask=np.array([*(one is None for one in values), False]))
-    of_entities = np.diff(edges[_ends(counts)])
+    of_entities = np.diff(edges[prefix_sums(counts)])
     if pa.types.is_list(kind):
         return pa.ListArray.from_arrays(offsets, _column(kind.value_type, leaves, of_entities), type=kind)
     keys, items = (_column(one, leaves, of_entities) for one in (kind.key_type, kind.item_type))
     return pa.MapArray.from_arrays(offsets, keys, items, type=kind)
-
-
-def _ends(lengths: Int64s) -> Int64s:
-    """Where each of some lists begins in all their elements, and the last one's end."""
-    ends = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=ends[1:])
-    return ends

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from features.columns import milliseconds
-from features.decision import CONSENT_COLUMNS, Registries, concerns_somebody, may_be_stored, resolve
+from features.decision import CONSENT_COLUMNS, Registries, concerns_somebody, counted, may_be_stored, resolve
 from features.distinct import codes_of, encoded, spread
 from features.profiles import strip_kids
 from features.pseudonyms import Pseudonymizer, Pseudonyms
@@ -163,14 +163,7 @@ class _Judged:
     def dropped(self) -> dict[str, int]:
         """How many may not be stored at all, by reason."""
         refused = self.is_sound & ~self.erased & ~self.may_be_kept
-        counts = {"erased": int(self.erased.sum()), "analytics_refused": int(refused.sum())}
-        return {reason: count for reason, count in counts.items() if count}
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many were read strictly, by how."""
-        counts = {how: int(flags.sum()) for how, flags in self.read_strictly.items()}
-        return {how: count for how, count in counts.items() if count}
+        return counted({"erased": self.erased, "analytics_refused": refused})
 
     def between(self, start: int, end: int) -> "_Judged":
         """Of some of the events."""
@@ -198,7 +191,7 @@ def _admission(
     columns |= dict(zip(rows.column_names, rows.columns, strict=True))
     # Whatever is wrong with events of the erased, none is kept, not even sealed.
     rejected = {reason: left for reason, at in rejected.items() if len(left := at[~judged.erased[at]])}
-    return Admission(pa.table(columns), np.flatnonzero(kept), rejected, judged.dropped, judged.counts)
+    return Admission(pa.table(columns), np.flatnonzero(kept), rejected, judged.dropped, counted(judged.read_strictly))
 
 
 def truncate_addresses(addresses: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:

@@ -7,6 +7,7 @@ from features.consent import ConsentHistory
 from features.decision import (
     Registries,
     consent_refusal,
+    counted,
     decide,
     decide_for_aggregates,
     decided_otherwise,
@@ -158,7 +159,7 @@ def test_the_first_reason_is_told_and_each_row_has_its_own():
 def resolved(changes, consents=()):
     found = resolve(table(changes), known(consents).consents)
     (row,) = found.events.select(["consent_analytics", "consent_personalization", "consent_ad_targeting"]).to_pylist()
-    return [*row.values()], found.counts
+    return [*row.values()], counted(found.read_strictly)
 
 
 def test_an_object_that_answers_only_some_questions_refuses_the_others():

@@ -114,7 +114,8 @@ def test_what_one_lacks_is_not_taken_from_another():
 def test_any_bytes_are_tiles_or_refused(body, cut):
     for bytes_ in (body, some()[:cut] + body, some()[:cut]):
         try:
-            found, _ = tiles_from_bytes(SCHEMA, [bytes_])
+            found, counts = tiles_from_bytes(SCHEMA, [bytes_])
         except ValueError:
             continue
         found.validate(full=True)
+        assert counts == [found.num_rows]
