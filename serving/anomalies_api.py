@@ -138,7 +138,9 @@ class Detecting:
         channel, newest = asked.segment.channel, asked.values[-1]
         name = CHANNEL_LOAD.stored_as("channel_id")
         try:
-            packed = await self.store.read(lambda store: store.get_many(name, [channel] if channel else []))
+            packed = await self.store.read(
+                lambda store: store.get_many(name, [channel] if channel else []), is_short=True
+            )
             found = online.columns(CHANNEL_LOAD, packed, _ms(newest.at) + CHANNEL_LOAD.delay)
         except StoreUnavailableError:
             return None

@@ -16,7 +16,7 @@ from ray.serve import Application
 from ray.serve.grpc_util import RayServegRPCContext
 from ray.serve.handle import DeploymentHandle
 
-from serving import api_page, problems
+from serving import api_page, garbage, problems
 from serving.access import Access
 from serving.anomalies_api import Detecting, anomaly_routes
 from serving.body_limit import BodyLimit
@@ -114,6 +114,7 @@ class Ingress:
         api.include_router(recommendation_routes(recommending, self._settings, access))
         self._add_models(api, lookup, access)
         api.include_router(health_routes(self._condition, self._replicas))
+        garbage.keep_all()
         return api
 
     @asynccontextmanager

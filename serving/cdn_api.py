@@ -198,7 +198,7 @@ class Routing:
     async def _known(self, asked: RouteQuestion) -> _Known:
         nothing = [dict.fromkeys(_SIGNALS)] * len(asked.cdns)
         try:
-            found = await self.store.read(partial(self._look_up, asked))
+            found = await self.store.read(partial(self._look_up, asked), is_short=True)
             packed = [*found.networks, found.person]
             rows = await asyncio.to_thread(online.value, QOE_SIGNALS, packed, found.as_of_ms or 0)
         except StoreUnavailableError as error:

@@ -23,6 +23,7 @@ from serving.reasons import Reason
 from serving.store_reader import read_groups
 
 PROFILES, CONSENTS = "profiles", "consents"
+_ALLOWS = {purpose: f"allows_{purpose}" for purpose in CONSENT_COLUMNS}  # as records have it
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _refusals(
         () if reason or person.profile is None else person.user or _owners(known)
         for person, known, reason in zip(people, profiles, refused, strict=True)
     ]
-    (of_owners,) = _all_records(store, [(CONSENTS, owners)])
+    (of_owners,) = _all_records(store, [(CONSENTS, owners)]) if any(owners) else (owners,)
     known_consents = [theirs or owners for theirs, owners in zip(consents, of_owners, strict=True)]
     return [
         (reason or _consent_refusal(known, purposes, market)) if is_asked else Reason.PURPOSE_NOT_PERMITTED
@@ -140,12 +141,15 @@ def _owners(profiles: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _consent_refusal(known: Sequence[Any], purposes: Collection[Purpose], market: str | None) -> Reason | None:
-    answers = {one: _stricter([consent.get(f"allows_{one}") for consent in known]) for one in CONSENT_COLUMNS}
+    answers = {one: _stricter([consent.get(name) for consent in known]) for one, name in _ALLOWS.items()}
     refusal = consent_refusal(answers, purposes, market)
     return None if refusal is None else Reason(refusal)
 
 
 def _stricter(answers: Sequence[Any]) -> bool | None:
-    if any(answer is False for answer in answers):
-        return False
-    return True if any(answer is True for answer in answers) else None
+    is_allowed = None
+    for answer in answers:
+        if answer is False:
+            return False
+        is_allowed = is_allowed or answer is True or None
+    return is_allowed

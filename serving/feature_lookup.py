@@ -28,8 +28,8 @@ Entity = Literal["user_id", "profile_id", "content_id", "channel_id", "platform"
 """What can be asked about. Of a session nobody can tell here whose it is, so it cannot be asked for consent."""
 
 
-_VALUED_AT_ONCE = 32
-"""Values of one request that are worked out on the event loop; more than that, in a thread."""
+_MOST_AT_ONCE = 32
+"""Values of one request that are read and worked out on the event loop; more than that, in a thread."""
 
 
 class FeatureRow(BaseModel):
@@ -134,8 +134,9 @@ class FeatureLookup:
         """The instant of the values, and for each question what is found for its groups; in one look-up."""
         drawn = [self._log.drawn(len(one.keys)) if self._log is not None else () for one in questions]
         is_logged = any(len(places) for places in drawn)
+        is_short = sum(len(one.groups) * len(one.keys) for one in questions) <= _MOST_AT_ONCE
         try:
-            read = await self._store.read(partial(self._read, questions, purpose, market, is_logged))
+            read = await self._store.read(partial(self._read, questions, purpose, market, is_logged), is_short=is_short)
         except StoreUnavailableError as error:
             reason = Reason.of(error)
             nothing = [[_nothing(group, one.keys, reason) for group in one.groups] for one in questions]
@@ -145,8 +146,7 @@ class FeatureLookup:
         # Valuing is arithmetic and has no part in the store's budget. What is long must not stop the event loop, and
         # what is short is over before a thread has begun.
         value = partial(_valued, questions, packed, as_of_ms or 0)
-        is_long = sum(len(one.groups) * len(one.keys) for one in questions) > _VALUED_AT_ONCE
-        answers = await asyncio.to_thread(value) if is_long else value()
+        answers = value() if is_short else await asyncio.to_thread(value)
         for one, of_groups in zip(questions, answers, strict=True):
             for group, found in zip(one.groups, of_groups, strict=True):
                 measures.served(group.name, found.values)

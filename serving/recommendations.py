@@ -96,7 +96,9 @@ class Recommending:
         deadline_s = self._now_s() + deadline.shortened(self._deadline_ms / 1000)
         names = list(SELECTIONS) if self._may_have_cascade() else [HISTORY]
         try:
-            found = await self._store.read(partial(self._viewers.look_up, viewer, session_id, market, names))
+            found = await self._store.read(
+                partial(self._viewers.look_up, viewer, session_id, market, names), is_short=True
+            )
         except StoreUnavailableError as error:
             # Nobody can say now whether it is a child who asks.
             return self._popular_answer(Reason.of(error), "kids", self._popular.remembered("kids", k), None)
@@ -145,7 +147,7 @@ class Recommending:
 
     async def _most_watched(self, reason: Reason, audience: Audience, k: int, as_of_ms: int | None) -> Recommendations:
         try:
-            items = await self._store.read(lambda store: self._popular.read(store, audience, k))
+            items = await self._store.read(lambda store: self._popular.read(store, audience, k), is_short=True)
         except StoreUnavailableError:
             items = self._popular.remembered(audience, k)
         return self._popular_answer(reason, audience, items, as_of_ms)
@@ -153,7 +155,7 @@ class Recommending:
     async def _from_model(self, predicted: Predicted, reason: Reason | None, as_of_ms: int | None) -> Recommendations:
         ranked: Ranked = predicted.answer
         try:
-            items = await self._store.read(lambda store: with_titles(store, ranked.titles))
+            items = await self._store.read(lambda store: with_titles(store, ranked.titles), is_short=True)
         except StoreUnavailableError:
             items = without_titles(ranked.titles)  # the ids are the answer; names are missing from it
         return Recommendations(

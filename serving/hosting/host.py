@@ -14,6 +14,7 @@ from typing import Any, get_args
 from ray import serve
 
 from models.cdn.degradation import Watches
+from serving import garbage
 from serving.hosting.followed import FollowedModel
 from serving.hosting.questions import Answered, Arm, Asked, ServedVersion, Standing, Unavailable
 from serving.hosting.registry import Registry
@@ -45,6 +46,7 @@ class ModelHost:
         self._titles: dict[Arm, TitleNumbers] = {arm: TitleNumbers(settings) for arm in get_args(Arm)}
         self._refresh_s = settings.model_refresh_s
         self._refresh()
+        garbage.keep_all()
         threading.Thread(target=self._follow, name="models", daemon=True).start()
 
     @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=0)

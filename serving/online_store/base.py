@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from serving.errors import StoreKeyError
 
@@ -20,6 +20,9 @@ class OnlineStore(ABC):
     A group's name is lower_snake_case of at most 64 letters; an entity is text of 1 to 400 bytes of UTF-8.
     Every method raises StoreUnavailableError when the store cannot be used.
     """
+
+    is_embedded: ClassVar[bool] = False
+    """Whether values are read from this process's own memory, and waited for only where a page is still on disk."""
 
     @abstractmethod
     def put_many(self, group: str, rows: Iterable[tuple[str, bytes]]) -> int:

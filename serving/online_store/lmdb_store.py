@@ -108,6 +108,8 @@ _opening = threading.Lock()
 class LmdbStore(OnlineStore):
     """The online store in a folder of this machine."""
 
+    is_embedded = True
+
     @classmethod
     def at(cls, url: str, *, readonly: bool) -> Self:
         """The store of an `lmdb:///absolute/path` address."""
@@ -258,7 +260,7 @@ class LmdbStore(OnlineStore):
 def _identity(folder: Path) -> Identity | None:
     """Which data file lies in the folder: (device, inode); None if there is none."""
     try:
-        status = os.stat(folder / "data.mdb")
+        status = os.stat(f"{folder}/data.mdb")  # at every read: no new Path for it
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino

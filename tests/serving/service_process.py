@@ -17,6 +17,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 STARTS_WITHIN_S = 600
 
 
+# Set by Feast for the workers of its own server, in whatever process imports it: metrics would lie in files.
+_OF_FEAST = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
+
+
 class ServiceProcess:
     """Runs until `stop`; `address` is where it says that it answers."""
 
@@ -36,7 +40,7 @@ class ServiceProcess:
         self._process = subprocess.Popen(
             [*before, sys.executable, "-m", module, "--config", str(config)],
             cwd=PROJECT,
-            env=os.environ | {"RAY_TMPDIR": str(self.ray_folder)} | environment,
+            env=_own_environment() | {"RAY_TMPDIR": str(self.ray_folder)} | environment,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
@@ -103,3 +107,7 @@ def processes_of(ray_folder: Path) -> list[bytes]:
         if str(ray_folder).encode() in command:
             commands.append(command)
     return commands
+
+
+def _own_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _OF_FEAST}
