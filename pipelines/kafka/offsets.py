@@ -4,11 +4,12 @@ What a table has consumed is recorded with its own data, so a stale or replaced 
 line, and never as events silently skipped (apache/iceberg#16360, #17551).
 """
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition, Uuid
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition, Uuid
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its documented place
 
 from pipelines.errors import ReelError, UsageError
@@ -16,6 +17,15 @@ from pipelines.settings import Settings
 
 Offsets = dict[str, dict[int, int]]  # topic -> partition -> next offset to read
 NO_IDS: Mapping[str, str] = {}
+_LEADS_NOTHING_YET = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+    }
+)
+_ASK_AGAIN_S = 0.1
 EARLIEST, LATEST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
@@ -156,13 +166,22 @@ def offsets_at(
     admin: AdminClient, wheres: Collection[tuple[str, int]], place: OffsetSpec, timeout_s: float
 ) -> dict[tuple[str, int], int]:
     """Where some partitions begin (`EARLIEST`) or end (`LATEST`: what a transaction has not committed is not there
-    yet), asked for at once. Raises KafkaException.
+    yet), asked for at once, and again while a broker that has just started does not know yet what it leads.
+
+    Raises KafkaException.
     """
     if not wheres:
         return {}
     asked = {TopicPartition(*where): place for where in wheres}
-    told = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout_s)
-    return {(where.topic, where.partition): answer.result().offset for where, answer in told.items()}
+    until_s = time.monotonic() + timeout_s
+    while True:
+        told = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout_s)
+        try:
+            return {(where.topic, where.partition): answer.result().offset for where, answer in told.items()}
+        except KafkaException as error:
+            if error.args[0].code() not in _LEADS_NOTHING_YET or time.monotonic() > until_s:
+                raise
+            time.sleep(_ASK_AGAIN_S)
 
 
 def _topic_ids(admin: AdminClient, topics: Sequence[str], timeout_s: float) -> dict[str, str]:

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,6 +25,7 @@ from pipelines.kafka.broker import LocalBroker
 from pipelines.kafka.produce import ensure_topics
 from pipelines.stream.checkpoint import FILE as CHECKPOINT
 from pipelines.stream.targets import TARGETS
+from tests.conftest import start_or_skip
 from tests.faults.load import Answer, Load
 from tests.faults.processes import processes_below
 from tests.faults.road import PATIENCE_S, Road, ended, wait_until
@@ -107,9 +109,29 @@ def title_at(place: int) -> str:
     return f"vod-{place}"
 
 
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-actor", "two-actors"])
+def actors(request: pytest.FixtureRequest) -> int:
+    """How many share the partitions and the people."""
+    count: int = request.param
+    return count
+
+
+@pytest.fixture(scope="module")
+def local_broker(actors: int, kafka_libs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """A broker for each number of actors: nothing has happened in it yet."""
+    broker = LocalBroker(tmp_path_factory.mktemp("kafka"), kafka_libs)
+    start_or_skip(broker)
+    yield broker
+    broker.stop()
+
+
 @pytest.fixture(scope="module")
 def world(
-    ray_session: None, local_broker: LocalBroker, own_broker: str, tmp_path_factory: pytest.TempPathFactory
+    ray_session: None,
+    actors: int,
+    local_broker: LocalBroker,
+    own_broker: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("stream-under-load")
     # What is installed is compiled once. Where it may not be, every process would do it again, for seconds.
@@ -121,6 +143,7 @@ def world(
         "REEL_LAKEHOUSE_EVENT_PARTITION": "month",
         "REEL_LAKEHOUSE_BUCKETS": "2",
         "REEL_STREAM_CHECKPOINT_SECONDS": "2",
+        "REEL_STREAM_ACTORS": str(actors),
         "REEL_RAY_NUM_CPUS": "2",
     }
     road, batch = (Road(folder / name, variables) for name in ("road", "batch"))
@@ -168,15 +191,17 @@ def require_steady(answers: Sequence[Answer], known_before: int, world: World) -
         assert taken_back == []
 
 
-def test_a_killed_actor_is_replaced_before_anybody_misses_it(world: World) -> None:
+def test_killed_actors_are_replaced_before_anybody_misses_them(world: World, actors: int) -> None:
     known, told = world.rounds, world.times_tried_again()
     with world.load() as load:
         load.until(world.go_on(), PATIENCE_S)
         # Before the first there is nothing to go on from, and all would be read again.
         wait_until((world.road.settings.stream_folder / CHECKPOINT).exists, world.stream)
-        (actor,) = world.actors()
+        at_work = world.actors()
+        assert len(at_work) == actors
         killed_s = time.monotonic()
-        actor.kill()
+        for actor in at_work:
+            actor.kill()
         took_s = right_after_s(world, load, killed_s)
         answers = load.stop()
     assert world.times_tried_again() > told, "the stream has not noticed"

@@ -5,14 +5,17 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.kafka.log import KafkaLog
 from pipelines.kafka.offsets import (
+    LATEST,
     Available,
     BrokerUnreachableError,
     ClusterChangedError,
@@ -22,6 +25,7 @@ from pipelines.kafka.offsets import (
     UnknownTopicError,
     available,
     client_configuration,
+    offsets_at,
     plan,
 )
 from pipelines.settings import KafkaSettings, Settings
@@ -195,6 +199,51 @@ def test_what_a_broker_has(kafka_bootstrap: str, make_topic: Callable[..., str])
     assert now.cluster_id
     assert kafka_log(kafka_bootstrap).available([]).cluster_id == now.cluster_id
     assert plan(TABLE, NOTHING, now) == [OffsetRange(topic, 1, 0, 5)]
+
+
+class Starting(AdminClient):
+    """The client of a broker that has just started: the first answers are that it does not know what it leads.
+
+    When that happens cannot be chosen with a real one.
+    """
+
+    def __init__(self, bootstrap: str, code: int, times: int) -> None:
+        super().__init__({"bootstrap.servers": bootstrap})
+        self.code, self.left = code, times
+
+    def list_offsets(self, asked, **options):
+        if not self.left:
+            return super().list_offsets(asked, **options)
+        self.left -= 1
+        answers = {where: Future() for where in asked}
+        for answer in answers.values():
+            answer.set_exception(KafkaException(KafkaError(self.code)))
+        return answers
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+    ],
+)
+def test_a_broker_that_has_just_started_is_asked_again(kafka_bootstrap: str, make_topic: Callable[..., str], code: int):
+    where = (make_topic(), 0)
+    assert offsets_at(Starting(kafka_bootstrap, code, times=3), [where], LATEST, 10) == {where: 0}
+    with pytest.raises(KafkaException):
+        offsets_at(Starting(kafka_bootstrap, code, times=10_000), [where], LATEST, 0.3)
+
+
+@pytest.mark.kafka
+def test_whoever_may_not_read_a_topic_is_told_at_once(kafka_bootstrap: str, make_topic: Callable[..., str]):
+    refused = Starting(kafka_bootstrap, KafkaError.TOPIC_AUTHORIZATION_FAILED, times=1)
+    with pytest.raises(KafkaException):
+        offsets_at(refused, [(make_topic(), 0)], LATEST, 10)
+    assert refused.left == 0
 
 
 @pytest.mark.kafka
